@@ -1,0 +1,1 @@
+"""The bus: a process with one ROUTER socket around a pure core."""

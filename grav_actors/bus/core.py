@@ -1,0 +1,507 @@
+"""The bus without its socket: frames and the time come in, frames and roster records go out.
+
+The states of a pod on the bus, and the answer to every frame in each, are in `docs/protocol.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from grav_actors.bus import roster
+from grav_actors.bus.directory import Directory
+from grav_actors.bus.inquiry import answer_inquiry
+from grav_actors.bus.postman import Postman
+from grav_actors.bus.receiver import Receiver
+from grav_actors.bus.run import Body, Run
+from grav_actors.bus.sender import Sender
+from grav_actors.errors import ProtocolError
+from grav_actors.filters import FilterSet
+from grav_actors.ids import id_text
+from grav_actors.protocol import (
+    ACK_DELAY,
+    BEAT_INTERVAL,
+    BUS_NAME,
+    CLOSE_OVERFLOW,
+    CLOSE_REPLACED,
+    CLOSE_STOPPING,
+    CLOSE_UNHEALTHY,
+    KIND_ASK,
+    MAX_RUN_BYTES,
+    REJOIN_GRACE,
+    VERSION,
+    WINDOW_BYTES,
+    WINDOW_MESSAGES,
+    Hello,
+    Verb,
+    check_control,
+    check_send,
+    pack,
+    read_hello,
+    unpack_header,
+)
+
+BAD_FRAMES_LIMIT = 8
+"""Malformed frames after which a route is ignored."""
+MAX_ROUTES = 65_536
+"""Routes that the bus remembers; past it a new one is ignored until one is gone."""
+NAME_TAKEN = "name_taken"
+
+
+@dataclass(slots=True)
+class Route:
+    """One link: the pods behind it by slot, when it was last sent something, and its malformed frames."""
+
+    pods: dict[int, Receiver] = field(default_factory=dict)
+    sent_at: float = 0.0
+    bad_frames: int = 0
+
+
+class BusCore:
+    """Decides what every frame means.
+
+    Not thread-safe. Nothing here blocks, reads a clock or raises for what came from a socket.
+
+    Attributes:
+        out: Frames to send, in order: `(route, header, body)`.
+        journal: Roster records to be written before `out` leaves.
+    """
+
+    def __init__(self, epoch: bytes, *, replay_limit: int = 128, max_message: int = 1_048_576) -> None:
+        self.epoch = epoch
+        self.max_message = max_message
+        self.out: list[tuple[bytes, bytes, Body]] = []
+        self.journal: list[bytes] = []
+        self.directory = Directory()
+        self.postman = Postman(self.directory, replay_limit)
+        self.max_body = max(max_message + 16 * 1024, MAX_RUN_BYTES * 2)
+        self.started_at: float | None = None
+        self._routes: dict[bytes, Route] = {}
+        self._away: dict[Receiver, float] = {}
+        self._next_second = 0.0
+        self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
+            Verb.HANDLED: self._on_handled,
+            Verb.FILTER: self._on_filter,
+            Verb.BYE: self._on_bye,
+            Verb.SYNC: self._on_sync,
+            Verb.CANCEL: self._on_cancel,
+        }
+
+    # Input
+
+    def receive(self, route_id: bytes, header: bytes, body: Body, now: float) -> None:
+        """Take one frame pair from a route."""
+        route = self._routes.get(route_id)
+        if route is not None and route.bad_frames >= BAD_FRAMES_LIMIT:
+            self.postman.counts.bad_frames += 1
+            return
+        try:
+            fields = unpack_header(header)
+            verb = fields[0]
+            if verb == 2:  # Verb.SEND
+                if len(body) > self.max_body:
+                    raise ProtocolError(f"body of {len(body)} bytes, allowed are {self.max_body}")
+                check_send(fields, len(body))
+                receiver = self._pod(route_id, route, fields[1])
+                if receiver is not None:
+                    self._on_send(receiver, fields, body, now)
+            elif verb == Verb.HELLO:
+                self._on_hello(route_id, fields, now)
+            else:
+                check_control(fields)
+                self._control(route_id, route, fields, now)
+        except ProtocolError:
+            self._bad_frame(route_id, now)
+
+    def _control(self, route_id: bytes, route: Route | None, fields: tuple[Any, ...], now: float) -> None:
+        verb, slot = fields[0], fields[1]
+        if verb == Verb.BEAT:
+            if route is None or not route.pods:
+                self.out.append((route_id, pack(Verb.REJOIN.value, 0), b""))
+            return
+        action = self._on.get(verb)
+        if action is None:
+            raise ProtocolError(f"{Verb(verb).name} is not for the bus")
+        receiver = self._pod(route_id, route, slot)
+        if receiver is not None:
+            action(receiver, fields, now)
+        elif verb == Verb.BYE:
+            # Who is unknown is as good as gone.
+            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], ""), b""))
+
+    def _pod(self, route_id: bytes, route: Route | None, slot: int) -> Receiver | None:
+        receiver = route.pods.get(slot) if route is not None else None
+        if receiver is None:
+            self.out.append((route_id, pack(Verb.REJOIN.value, slot), b""))
+        return receiver
+
+    def bad_frame(self, route_id: bytes, now: float) -> None:
+        """Count a message that had not two frames, or was too large."""
+        self._bad_frame(route_id, now)
+
+    def _bad_frame(self, route_id: bytes, now: float) -> None:
+        self.postman.counts.bad_frames += 1
+        route = self._routes.get(route_id)
+        if route is None:
+            if len(self._routes) >= MAX_ROUTES:
+                return
+            route = self._routes[route_id] = Route(sent_at=now)
+        route.bad_frames += 1
+        if route.bad_frames == BAD_FRAMES_LIMIT:
+            for receiver in list(route.pods.values()):
+                self._lost(receiver, now)
+
+    # Joining and leaving
+
+    def _on_hello(self, route_id: bytes, fields: tuple[Any, ...], now: float) -> None:
+        slot = fields[1]
+        if len(fields) < 4 or type(fields[2]) is not int or type(fields[3]) is not int:
+            raise ProtocolError("HELLO: malformed")
+        if fields[2] != VERSION:
+            text = f"the pod speaks version {fields[2]} of the protocol, this bus version {VERSION}: update one"
+            self._refuse(route_id, slot, fields[3], "version", text)
+            return
+        hello = read_hello(fields)
+        if len(self._routes) >= MAX_ROUTES and route_id not in self._routes:
+            self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_ROUTES} links already")
+            return
+        known = self.directory.by_uuid.get(hello.uuid)
+        if known is None:
+            receiver = self._admit(route_id, slot, hello, now)
+            if receiver is None:
+                return
+            is_resumed = False
+        else:
+            receiver = known
+            is_resumed = hello.epoch == self.epoch
+        self._attach(receiver, route_id, slot, now)
+        if is_resumed:
+            receiver.check(hello.handled)
+            self.postman.handled(receiver, hello.handled, now)
+        else:
+            receiver.sender.received = max(receiver.sender.received, hello.floor)
+            receiver.sender.accepted = receiver.sender.received
+        limits = (self.max_message, WINDOW_MESSAGES, WINDOW_BYTES)
+        welcome = pack(
+            Verb.WELCOME.value, slot, VERSION, hello.request, self.epoch, self.postman.own.uuid,
+            receiver.sender.received, is_resumed, limits,
+        )  # fmt: skip
+        self._reply(receiver, welcome)
+        for header, body in receiver.frames_again(hello.received if is_resumed else 0):
+            self.out.append((route_id, header, body))
+        receiver.filters = FilterSet.from_wire(hello.filters)
+        self.directory.changed()
+        self.journal.append(roster.join_record(receiver))
+        self._replay_once(receiver, now)
+        self.postman.touch(receiver)
+
+    def _admit(self, route_id: bytes, slot: int, hello: Hello, now: float) -> Receiver | None:
+        settings = hello.settings
+        owner = self.directory.by_name.get(hello.name) if settings.actor else None
+        successor = False
+        if owner is not None:
+            successor = bool(settings.supervisor) and settings.supervisor == owner.settings.supervisor
+            if not (successor and settings.incarnation > owner.settings.incarnation) and owner not in self._away:
+                text = f"an actor named {hello.name!r} is on this bus already; choose another name"
+                self._refuse(route_id, slot, hello.request, NAME_TAKEN, text)
+                return None
+        filters = FilterSet.from_wire(hello.filters)
+        receiver = Receiver(hello.uuid, hello.name, settings, filters, Sender(hello.uuid, hello.floor))
+        if owner is not None:
+            self._detach(owner)
+            if owner.route:
+                self.out.append((owner.route, pack(Verb.CLOSE.value, owner.slot, CLOSE_REPLACED, ""), b""))
+            if successor:
+                self.directory.add(receiver)  # first, so that a group does not end between the two
+                self.postman.inherit(owner, receiver, now)
+                self.directory.remove(owner)
+                self.directory.by_name[receiver.name] = receiver
+                self.journal.append(roster.leave_record(owner.uuid))
+                return receiver
+            self._release(owner, "pod_lost", now)
+        self.directory.add(receiver)
+        return receiver
+
+    def _attach(self, receiver: Receiver, route_id: bytes, slot: int, now: float) -> None:
+        self._detach(receiver)
+        route = self._routes.get(route_id)
+        if route is None:
+            route = self._routes[route_id] = Route(sent_at=now)
+        previous = route.pods.get(slot)
+        if previous is not None and previous is not receiver:
+            self._lost(previous, now)  # a slot that is used again: its pod left without BYE
+        route.pods[slot] = receiver
+        receiver.route = route_id
+        receiver.slot = slot
+        self._away.pop(receiver, None)
+
+    def _detach(self, receiver: Receiver) -> None:
+        route = self._routes.get(receiver.route)
+        if route is not None and route.pods.get(receiver.slot) is receiver:
+            del route.pods[receiver.slot]
+            if not route.pods and not route.bad_frames:
+                del self._routes[receiver.route]
+
+    def _refuse(self, route_id: bytes, slot: int, request: int, code: str, text: str) -> None:
+        self.out.append((route_id, pack(Verb.REFUSED.value, slot, request, code, text), b""))
+
+    def _lost(self, receiver: Receiver, now: float) -> None:
+        """Note that a pod cannot be reached; it may come back within the grace."""
+        self._detach(receiver)
+        receiver.route = b""
+        receiver.away_since = now
+        self._away[receiver] = now + REJOIN_GRACE
+        self.postman.return_to_group(receiver, now, died=True)
+
+    def _release(self, receiver: Receiver, reason: str, now: float) -> None:
+        """Strike a pod for good. With the reason "" what it held is counted and not buried."""
+        self._detach(receiver)
+        receiver.route = b""
+        self._away.pop(receiver, None)
+        ended_group = self.directory.remove(receiver)
+        self.postman.give_up(receiver, reason, now)
+        if ended_group is not None:
+            self.postman.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
+            self.postman.full.discard(ended_group.mailbox)
+            self.postman.relieve(ended_group.mailbox, now)
+        self.journal.append(roster.leave_record(receiver.uuid))
+
+    def release_name(self, name: str, reason: str, now: float) -> bool:
+        """Strike a supervised actor that will not be started again; return whether it was known."""
+        receiver = self.directory.by_name.get(name)
+        if receiver is None:
+            return False
+        if receiver.route:
+            self.out.append((receiver.route, pack(Verb.CLOSE.value, receiver.slot, CLOSE_REPLACED, reason), b""))
+        self._release(receiver, reason or "stopping", now)
+        return True
+
+    def unreachable(self, route_id: bytes, now: float) -> None:
+        """Note that nothing can be sent to a route: its process is gone."""
+        route = self._routes.pop(route_id, None)
+        if route is not None:
+            for receiver in list(route.pods.values()):
+                self._lost(receiver, now)
+
+    # Frames of a pod that has joined
+
+    def _on_send(self, receiver: Receiver, fields: tuple[Any, ...], body: Body, now: float) -> None:
+        seq, handled, runs = fields[2], fields[3], fields[4]
+        sender = receiver.sender
+        postman = self.postman
+        if handled is not None:
+            receiver.check(handled)
+        offset = 0
+        single = len(runs) == 1
+        for kind, message_type, count, size, dest in runs:
+            if seq <= sender.received:
+                postman.counts.duplicates += count
+            else:
+                if seq > sender.received + 1:
+                    sender.received = seq - 1  # what lies between was settled in an earlier epoch
+                part = body if single else body[offset : offset + size]
+                run = Run(sender, seq, kind, message_type, count, part, size, dest)
+                postman.counts.runs += 1
+                postman.counts.messages += count
+                sender.received += count
+                if kind == KIND_ASK and dest == BUS_NAME:
+                    answer_inquiry(self, run, now)
+                else:
+                    postman.route(run, receiver, now)
+                sender.taken(size)
+            seq += count
+            offset += size
+        postman.note(sender, now)
+        # After its output: what a handler sent is ahead of the news that the handler has ended.
+        if handled is not None:
+            postman.handled(receiver, handled, now)
+
+    def _on_handled(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        receiver.check(fields[2])
+        self.postman.handled(receiver, fields[2], now)
+
+    def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        receiver.filters = FilterSet.from_wire(fields[3])
+        self.directory.changed()
+        self.journal.append(roster.filter_record(receiver))
+        self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
+        self._replay_once(receiver, now)
+
+    def _replay_once(self, receiver: Receiver, now: float) -> None:
+        if receiver.settings.replay and receiver.filters.listening and not receiver.replayed:
+            receiver.replayed = True
+            self.postman.replay(receiver, now)
+
+    def _on_bye(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
+        reason = fields[3]
+        if reason == CLOSE_UNHEALTHY:
+            self._unhealthy(receiver, now)
+        else:
+            self._release(receiver, reason if reason in ("stopping", "pod_lost") else "", now)
+
+    def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        receiver.sender.urgent = True
+        self.postman.note(receiver.sender, now)
+
+    def _on_cancel(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        for seq in fields[2]:
+            for target, numbers in self.postman.cancel(receiver.sender, seq, now):
+                self.out.append(
+                    (target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b"")
+                )
+
+    def _unhealthy(self, receiver: Receiver, now: float) -> None:
+        """Disconnect a pod whose failures have reached the limit."""
+        failures, receiver.failed = receiver.failed, []
+        self.postman.failing.discard(receiver)
+        for failure in failures:
+            attempts = failure.delivery.attempt - 1
+            self.postman.bury(failure.delivery, "pod_unhealthy", receiver.label, now, attempts, failure.error)
+        if receiver.is_supervised:
+            self._lost(receiver, now)
+        else:
+            self._release(receiver, "", now)
+
+    def _reply(self, receiver: Receiver, header: bytes) -> None:
+        self.out.append((receiver.route, header, b""))
+
+    # Ends of drains, and time
+
+    def flush(self, now: float) -> None:
+        """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
+        postman = self.postman
+        out = self.out
+        while postman.dirty or postman.dirty_groups or postman.overflowed:
+            overflowed, postman.overflowed = postman.overflowed, []
+            for receiver in overflowed:
+                self._disconnect(receiver, now)
+            groups, postman.dirty_groups = postman.dirty_groups, set()
+            for name in groups:
+                group = self.directory.groups.get(name)
+                if group is not None:
+                    postman.share(group)
+            dirty, postman.dirty = postman.dirty, []
+            for receiver in dirty:
+                receiver.is_dirty = False
+                route_id = receiver.route
+                if not route_id:
+                    continue
+                for header, body, garbled in receiver.frames(receiver.sender in postman.unacked):
+                    for delivery in garbled:
+                        postman.counts.garbled += delivery.count
+                        if not delivery.priority:
+                            receiver.mailbox.discard(delivery)
+                        postman.settle(delivery.run, delivery.count)
+                    if header:
+                        postman.unacked.pop(receiver.sender, None)
+                        postman.counts.deliveries += 1
+                        out.append((route_id, header, body))
+        self._send_acks(now)
+
+    def _disconnect(self, receiver: Receiver, now: float) -> None:
+        if receiver.uuid not in self.directory.by_uuid:
+            return
+        code = CLOSE_OVERFLOW if receiver.settings.overflow == "disconnect" else CLOSE_UNHEALTHY
+        if len(receiver.failed) >= 64:
+            code = CLOSE_UNHEALTHY
+        if receiver.route:
+            self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, code, ""))
+        if code == CLOSE_UNHEALTHY:
+            self._unhealthy(receiver, now)
+        else:
+            self._release(receiver, "overflow", now)
+
+    def _send_acks(self, now: float) -> None:
+        unacked = self.postman.unacked
+        if not unacked:
+            return
+        sent: list[Sender] = []
+        for sender, due in unacked.items():
+            if due == 0.0:
+                due = unacked[sender] = now + ACK_DELAY
+            if now >= due or sender.is_due():
+                receiver = self.directory.by_uuid.get(sender.uuid)
+                if receiver is not None and receiver.route:
+                    self._reply(receiver, pack(Verb.ACK.value, receiver.slot, sender.ack()))
+                sent.append(sender)
+        for sender in sent:
+            del unacked[sender]
+
+    def tick(self, now: float) -> float:
+        """Do what is due, and `flush`; return when to call again at the latest."""
+        if self.started_at is None:
+            self.started_at = now
+        if now >= self._next_second:
+            self._next_second = now + BEAT_INTERVAL
+            self._each_second(now)
+        self.flush(now)
+        for due in self.postman.unacked.values():
+            return min(self._next_second, due)  # they were noted in order
+        return self._next_second
+
+    def _each_second(self, now: float) -> None:
+        for receiver, deadline in list(self._away.items()):
+            if now >= deadline and not receiver.is_supervised:
+                self._release(receiver, "pod_lost", now)
+        for route_id in self._routes:
+            # Only a send can find out that a process is gone.
+            self.out.append((route_id, pack(Verb.PING.value, 0), b""))
+        self.postman.retry_failed(now)
+        self.postman.check_stuck(now)
+
+    def stop(self, now: float) -> None:
+        """Tell every pod that the bus is going to stop."""
+        for receiver in self.directory:
+            if receiver.route:
+                self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_STOPPING, ""))
+
+    # Roster
+
+    def restore(self, entries: Iterable[roster.RosterEntry], now: float) -> None:
+        """Expect the pods that were connected to the bus before this one."""
+        for entry in entries:
+            filters = FilterSet.from_wire(entry.filters)
+            receiver = Receiver(entry.uuid, entry.name, entry.settings, filters, Sender(entry.uuid))
+            receiver.replayed = filters.listening
+            receiver.away_since = now
+            self.directory.add(receiver)
+            self._away[receiver] = now + REJOIN_GRACE
+
+    def compacted(self) -> bytes:
+        """Return the roster as a journal without history."""
+        return roster.compact(self.directory)
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Return the counters of the bus."""
+        postman = self.postman
+        return {
+            **postman.counts.to_dict(),
+            "dead_letters": dict(postman.shelf.counts),
+            "pods": len(self.directory),
+            "groups": len(self.directory.groups),
+            "mailboxes": sum(receiver.mailbox.used for receiver in self.directory)
+            + sum(group.mailbox.used for group in self.directory.groups.values()),
+            "replay": len(postman.ring),
+            "held_bytes": postman.held_bytes,
+            "uptime": now - (self.started_at if self.started_at is not None else now),
+            "epoch": self.epoch.hex(),
+        }
+
+    def describe_pods(self) -> list[dict[str, Any]]:
+        """Return one row for each pod."""
+        return [
+            {
+                "uuid": id_text(receiver.uuid),
+                "name": receiver.name,
+                "actor": receiver.settings.actor,
+                "group": receiver.settings.group,
+                "connected": bool(receiver.route),
+                "mailbox": receiver.mailbox.used,
+                "failed": len(receiver.failed),
+                "sent": receiver.sender.received,
+                "delivered": receiver.number - 1,
+            }
+            for receiver in self.directory
+        ]

@@ -1,0 +1,137 @@
+"""Who is on the bus: pods by uuid, name, service, process and group, and who receives a type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from grav_actors.bus.mailbox import Mailbox
+from grav_actors.bus.receiver import Receiver
+
+CACHED_PLANS = 4096
+"""Types whose receivers are remembered; at the limit the memory starts anew."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Receivers that share one mailbox; each message goes to one of them."""
+
+    name: str
+    mailbox: Mailbox
+    members: list[Receiver] = field(default_factory=list)
+
+    def choose(self, message_type: str, sender: bytes) -> tuple[Receiver | None, bool]:
+        """Return the least loaded member with room for a message, and whether any member may ever take it."""
+        best: Receiver | None = None
+        best_room = 0
+        is_possible = False
+        for member in self.members:
+            if member.uuid == sender or not member.filters.allows_type(message_type):
+                continue
+            is_possible = True
+            room = member.room() - member.mailbox.waiting_count
+            if member.route and room > best_room:
+                best, best_room = member, room
+        return best, is_possible
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The receivers of one type."""
+
+    receivers: tuple[Receiver, ...]
+    groups: tuple[Group, ...]
+
+
+class Directory:
+    """Tables of the pods, kept in step with one another."""
+
+    def __init__(self) -> None:
+        self.by_uuid: dict[bytes, Receiver] = {}
+        self.by_name: dict[str, Receiver] = {}
+        self.groups: dict[str, Group] = {}
+        self._by_service: dict[str, list[Receiver]] = {}
+        self._by_process: dict[bytes, dict[bytes, Receiver]] = {}
+        self._plans: dict[str, Plan] = {}
+
+    def __iter__(self) -> Iterator[Receiver]:
+        return iter(self.by_uuid.values())
+
+    def __len__(self) -> int:
+        return len(self.by_uuid)
+
+    def add(self, receiver: Receiver) -> None:
+        """Enter a pod; the caller has made sure that its name is free."""
+        self.by_uuid[receiver.uuid] = receiver
+        self._by_process.setdefault(receiver.uuid[:8], {})[receiver.uuid] = receiver
+        settings = receiver.settings
+        if settings.actor:
+            self.by_name[receiver.name] = receiver
+            if settings.service:
+                self._by_service.setdefault(settings.service, []).append(receiver)
+        if settings.group:
+            group = self.groups.get(settings.group)
+            if group is None:
+                mailbox = Mailbox(settings.group, settings.mailbox_limit, settings.overflow, settings.stuck_after)
+                group = self.groups[settings.group] = Group(settings.group, mailbox)
+            group.members.append(receiver)
+        self.changed()
+
+    def remove(self, receiver: Receiver) -> Group | None:
+        """Strike a pod; return its group if it was the last member."""
+        self.by_uuid.pop(receiver.uuid, None)
+        process = self._by_process.get(receiver.uuid[:8], {})
+        process.pop(receiver.uuid, None)
+        if not process:
+            self._by_process.pop(receiver.uuid[:8], None)
+        settings = receiver.settings
+        if settings.actor and self.by_name.get(receiver.name) is receiver:
+            del self.by_name[receiver.name]
+        instances = self._by_service.get(settings.service)
+        if instances and receiver in instances:
+            instances.remove(receiver)
+            if not instances:
+                del self._by_service[settings.service]
+        self.changed()
+        group = self.groups.get(settings.group)
+        if group is not None and receiver in group.members:
+            group.members.remove(receiver)
+            if not group.members:
+                return self.groups.pop(settings.group)
+        return None
+
+    def changed(self) -> None:
+        """Forget who receives what: a filter or the pods have changed."""
+        self._plans.clear()
+
+    def plan(self, message_type: str) -> Plan:
+        """Return the receivers of a published type; the same object until something changes."""
+        plan = self._plans.get(message_type)
+        if plan is None:
+            if len(self._plans) >= CACHED_PLANS:
+                self._plans.clear()
+            plan = self._plans[message_type] = Plan(
+                tuple(
+                    receiver
+                    for receiver in self.by_uuid.values()
+                    if not receiver.settings.group and receiver.filters.allows_type(message_type)
+                ),
+                tuple(
+                    group
+                    for group in self.groups.values()
+                    if any(member.filters.allows_type(message_type) for member in group.members)
+                ),
+            )
+        return plan
+
+    def named(self, name: str) -> Receiver | None:
+        """Return the actor of that name, or the next instance of that service in turn."""
+        receiver = self.by_name.get(name)
+        if receiver is None and (instances := self._by_service.get(name)):
+            receiver = instances.pop(0)
+            instances.append(receiver)
+        return receiver
+
+    def of_process(self, prefix: bytes) -> list[Receiver]:
+        """Return the pods of the process whose ids begin with these 8 bytes."""
+        return list(self._by_process.get(prefix, {}).values())

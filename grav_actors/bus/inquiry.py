@@ -1,0 +1,55 @@
+"""Questions to the bus itself: asks to the name `grav.bus`, answered as any actor would."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from grav_actors.codec import unpack_body
+from grav_actors.errors import MessageDecodeError
+from grav_actors.ids import id_text
+from grav_actors.message import Message
+from grav_actors.protocol import ERROR_TYPE, KIND_ANSWER, REPLY_TYPE
+from grav_actors.reference import ActorRef
+
+if TYPE_CHECKING:
+    from grav_actors.bus.core import BusCore
+    from grav_actors.bus.run import Run
+
+STATS = "grav.sys.bus.stats"
+"""The counters, as a map."""
+PODS = "grav.sys.bus.pods"
+"""A list with a map for each pod."""
+RECEIVERS = "grav.sys.bus.receivers"
+"""How many pods and groups receive the published type that is the question's data."""
+RELEASE = "grav.sys.bus.release"
+"""`[name, reason]`: a supervised actor is not coming back."""
+
+
+def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
+    """Answer each question of a run; what is not understood is answered with an error."""
+    try:
+        records = unpack_body(bytes(run.body), run.count, ActorRef)
+    except MessageDecodeError:
+        core.postman.counts.garbled += run.count
+        return
+    for record in records:
+        try:
+            reply_type, data = REPLY_TYPE, _answer(core, run.type, record[4], now)
+        except ValueError as exc:
+            reply_type, data = ERROR_TYPE, {"code": "failed", "error": str(exc), "traceback": ""}
+        message = Message._framework(reply_type, data, reply_to=id_text(record[0]))
+        core.postman.send_own(message, KIND_ANSWER, run.sender.uuid, now)
+
+
+def _answer(core: BusCore, question: str, data: Any, now: float) -> Any:
+    if question == STATS:
+        return core.describe(now)
+    if question == PODS:
+        return core.describe_pods()
+    if question == RECEIVERS and isinstance(data, str):
+        plan = core.directory.plan(data)
+        return len(plan.receivers) + len(plan.groups)
+    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, str]:
+        return core.release_name(data[0], data[1], now)
+    known = ", ".join((STATS, PODS, RECEIVERS, RELEASE))
+    raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")

@@ -1,0 +1,97 @@
+"""What waits on the bus for one pod or one group, bounded in messages and bytes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grav_actors.bus.run import Delivery
+    from grav_actors.bus.sender import Sender
+
+MAILBOX_BYTES = 64 * 1024 * 1024
+"""Bytes that may wait in a mailbox or be in flight from it."""
+
+
+class Mailbox:
+    """Deliveries in order, first in first out.
+
+    `used` and `used_bytes` count what waits and what is in flight: a receiver that takes messages and
+    finishes none is as full as one that takes none.
+
+    Attributes:
+        blocked: Senders whose acceptance waits for room (policy `block`).
+        progress_at: When its receiver last finished something, or when it became full.
+        stuck: It was full without progress for too long; until it is half empty nothing is added.
+    """
+
+    __slots__ = ("blocked", "limit", "name", "overflow", "progress_at", "stuck", "stuck_after", "used", "used_bytes",
+                 "waiting", "waiting_count")  # fmt: skip
+
+    def __init__(self, name: str, limit: int, overflow: str, stuck_after: float | None) -> None:
+        self.name = name
+        self.limit = limit
+        self.overflow = overflow
+        self.stuck_after = stuck_after
+        self.waiting: deque[Delivery] = deque()
+        self.waiting_count = 0
+        self.used = 0
+        self.used_bytes = 0
+        self.blocked: set[Sender] = set()
+        self.progress_at = 0.0
+        self.stuck = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more fits."""
+        return self.used >= self.limit or self.used_bytes >= MAILBOX_BYTES
+
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether at most half of it is used."""
+        return self.used * 2 <= self.limit and self.used_bytes * 2 <= MAILBOX_BYTES
+
+    def add(self, delivery: Delivery) -> None:
+        """Append; the caller has applied the overflow policy."""
+        self.waiting.append(delivery)
+        self.waiting_count += delivery.count
+        self.used += delivery.count
+        self.used_bytes += delivery.size
+
+    def add_first(self, deliveries: Iterable[Delivery], *, counted: bool = False) -> None:
+        """Put deliveries back in front, in their order; `counted` if `used` still counts them."""
+        for delivery in reversed(list(deliveries)):
+            self.waiting.appendleft(delivery)
+            self.waiting_count += delivery.count
+            if not counted:
+                self.used += delivery.count
+                self.used_bytes += delivery.size
+
+    def take(self, count: int) -> Delivery:
+        """Remove and return the next delivery, at most its first `count` messages."""
+        head = self.waiting[0]
+        if head.count > count:
+            head = head.split(count)
+        else:
+            self.waiting.popleft()
+        self.waiting_count -= head.count
+        return head
+
+    def discard(self, delivery: Delivery) -> None:
+        """Forget a delivery that was taken, or popped from `waiting` by the caller."""
+        self.finished(delivery.count, delivery.size)
+
+    def finished(self, count: int, size: int) -> None:
+        """Note that messages which were in flight are finished."""
+        self.used -= count
+        self.used_bytes -= size
+
+    def pop_waiting(self) -> list[Delivery]:
+        """Remove and return all that waits; `used` no longer counts it."""
+        waiting = list(self.waiting)
+        self.waiting.clear()
+        self.waiting_count = 0
+        for delivery in waiting:
+            self.discard(delivery)
+        return waiting

@@ -1,0 +1,227 @@
+"""The bus's half of one pod that receives: its mailbox, what is in flight to it, what it failed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from grav_actors.bus.mailbox import Mailbox
+from grav_actors.bus.run import Body, Delivery
+from grav_actors.bus.sender import Sender
+from grav_actors.errors import MessageDecodeError, ProtocolError
+from grav_actors.filters import FilterSet
+from grav_actors.ids import id_text
+from grav_actors.protocol import (
+    MAX_RUN_BYTES,
+    MAX_RUN_MESSAGES,
+    WINDOW_BYTES,
+    Ack,
+    Handled,
+    PodSettings,
+    Verb,
+    pack,
+)
+
+RETRY_FIRST = 5.0
+"""Seconds after which an idle pod's oldest failed message is tried again."""
+RETRY_MAX = 30.0
+
+
+@dataclass(slots=True)
+class Failure:
+    """One message whose handler raised.
+
+    Attributes:
+        after: A success at a higher number brings it back.
+    """
+
+    delivery: Delivery
+    after: int
+    error: str
+
+
+class Receiver:
+    """One pod as the bus knows it.
+
+    Attributes:
+        route: Routing id of its link, or b"" while it is away.
+        away_since: When it was found to be away.
+        number: Number that its next delivery gets.
+        in_flight: Deliveries sent and not finished, in the order of their numbers.
+        window_used: Messages in flight that count against `prefetch`.
+        failed: Failures that wait for a success, oldest first.
+        retry_at, retry_delay: When the oldest failure is tried without one; 0 when nothing failed.
+    """
+
+    __slots__ = (
+        "away_since", "failed", "filters", "in_flight", "is_dirty", "mailbox", "name", "number",
+        "priority", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "uuid",
+        "window_bytes", "window_used",
+    )  # fmt: skip
+
+    def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
+        self.uuid = uuid
+        self.name = name
+        self.settings = settings
+        self.filters = filters
+        self.sender = sender
+        self.route = b""
+        self.slot = 0
+        self.away_since = 0.0
+        self.mailbox = Mailbox(self.label, settings.mailbox_limit, settings.overflow, settings.stuck_after)
+        self.priority: deque[Delivery] = deque()
+        self.in_flight: deque[Delivery] = deque()
+        self.number = 1
+        self.window_used = 0
+        self.window_bytes = 0
+        self.failed: list[Failure] = []
+        self.retry_at = 0.0
+        self.retry_delay = RETRY_FIRST
+        self.replayed = False
+        self.is_dirty = False
+
+    @property
+    def label(self) -> str:
+        """What reports call it: its name, else its uuid."""
+        return self.name or id_text(self.uuid)
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether a supervisor keeps its name and mailbox when it dies."""
+        return bool(self.settings.supervisor)
+
+    def room(self) -> int:
+        """Return how many more messages its window takes."""
+        if self.window_bytes >= WINDOW_BYTES:
+            return 0
+        return self.settings.prefetch - self.window_used
+
+    def frames(self, take_ack: bool) -> Iterator[tuple[bytes, Body, list[Delivery]]]:
+        """Yield DELIVER frames for what waits and fits the window: header, body, and what could not be cut.
+
+        A run goes out whole even if it overfills a wide window; a narrow one (groups) is kept exactly.
+        """
+        entries: list[bytes] = []
+        bodies: list[Body] = []
+        garbled: list[Delivery] = []
+        count = size = 0
+        first = self.number
+        waiting = self.mailbox.waiting
+        exact = self.settings.prefetch < MAX_RUN_MESSAGES
+        while True:
+            if self.priority:
+                delivery = self.priority.popleft()
+            elif waiting and (room := self.room()) > 0:
+                delivery = self.mailbox.take(room if exact else MAX_RUN_MESSAGES)
+            else:
+                break
+            try:
+                entry, body = delivery.encode()
+            except MessageDecodeError:
+                garbled.append(delivery)
+                continue
+            messages = delivery.hi - delivery.lo
+            delivery.number = self.number
+            self.number += messages
+            self.in_flight.append(delivery)
+            if not delivery.priority:
+                self.window_used += messages
+                self.window_bytes += delivery.size
+            entries.append(entry)
+            bodies.append(body)
+            count += messages
+            size += len(body)
+            if count >= MAX_RUN_MESSAGES or size >= MAX_RUN_BYTES:
+                yield self._frame(first, entries, self.sender.ack() if take_ack else None), _join(bodies), garbled
+                entries, bodies, garbled = [], [], []
+                count = size = 0
+                first = self.number
+        if entries or garbled:
+            header = self._frame(first, entries, self.sender.ack() if take_ack else None) if entries else b""
+            yield header, _join(bodies), garbled
+
+    def _frame(self, number: int, entries: list[bytes], ack: Ack | None) -> bytes:
+        # The array of five is put together by hand, as the entries are packed already.
+        count = len(entries)
+        array = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+        head = pack(Verb.DELIVER.value, self.slot, number, ack)
+        return b"".join((b"\x95", head[1:], array, *entries))
+
+    def frames_again(self, received: int) -> Iterator[tuple[bytes, Body]]:
+        """Yield DELIVER frames, with the same numbers, for what was in flight when the connection broke."""
+        for delivery in self.in_flight:
+            if delivery.number > received:
+                entry, body = delivery.encode()
+                yield self._frame(delivery.number, [entry], None), body
+
+    def check(self, handled: Handled) -> None:
+        """Raise ProtocolError for a watermark over what was ever delivered."""
+        newest = self.number - 1
+        if type(handled) is int:
+            highest = handled
+        else:
+            floor, ranges, failures = handled  # type: ignore[misc]
+            highest = max((floor, *(last for _, last in ranges), *(number for number, _, _ in failures)))
+            if any(last - first > newest for first, last in ranges):
+                raise ProtocolError("handled range that is too long")
+        if highest > newest:
+            raise ProtocolError(f"handled {highest}, but {newest} is the newest delivery")
+
+    def find(self, number: int) -> Delivery | None:
+        """Return the delivery in flight that holds this number and has not finished it."""
+        for delivery in self.in_flight:
+            if delivery.number > number:
+                return None
+            if number < delivery.number + delivery.count:
+                done = number < delivery.number + delivery.settled
+                return None if done or (delivery.marks and number in delivery.marks) else delivery
+        return None
+
+    def finish_range(self, first: int, last: int) -> Iterator[tuple[Delivery, int]]:
+        """Mark numbers above the floor as finished; yield each delivery with how many of its messages."""
+        for delivery in self.in_flight:
+            if delivery.number > last:
+                return
+            low = max(first, delivery.number + delivery.settled)
+            high = min(last, delivery.number + delivery.count - 1)
+            if low > high:
+                continue
+            marks = delivery.marks if delivery.marks is not None else set()
+            new = [number for number in range(low, high + 1) if number not in marks]
+            if new:
+                marks.update(new)
+                delivery.marks = marks
+                yield delivery, len(new)
+
+    def finish_floor(self, floor: int) -> Iterator[tuple[Delivery, int, int]]:
+        """Finish all numbers up to the floor; yield delivery, how many, and the highest that was not marked."""
+        in_flight = self.in_flight
+        while in_flight:
+            delivery = in_flight[0]
+            begin = delivery.number + delivery.settled
+            if begin > floor:
+                return
+            end = min(floor + 1, delivery.number + delivery.hi - delivery.lo)
+            count = end - begin
+            highest = end - 1
+            if delivery.marks:
+                fresh = [number for number in range(begin, end) if number not in delivery.marks]
+                count = len(fresh)
+                highest = fresh[-1] if fresh else 0
+            delivery.settled = end - delivery.number
+            if delivery.settled == delivery.hi - delivery.lo:
+                in_flight.popleft()
+            yield delivery, count, highest
+
+    def pop_in_flight(self) -> list[Delivery]:
+        """Remove and return what was sent and not finished, without numbers, in order."""
+        pieces = [piece for delivery in self.in_flight for piece in delivery.open_pieces()]
+        self.in_flight.clear()
+        self.window_used = 0
+        self.window_bytes = 0
+        return pieces
+
+
+def _join(bodies: list[Body]) -> Body:
+    return bodies[0] if len(bodies) == 1 else b"".join(bodies)

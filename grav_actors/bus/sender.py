@@ -1,0 +1,94 @@
+"""The bus's half of what one pod sends: what was received, accepted and settled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from grav_actors.protocol import MAX_OPEN_RANGES, WINDOW_BYTES, WINDOW_MESSAGES, Ack
+
+if TYPE_CHECKING:
+    from grav_actors.bus.run import Run
+
+SCANNED_RUNS = 256
+"""Open runs that one acknowledgement looks at; what lies behind them counts as open."""
+
+
+class Sender:
+    """Watermarks of one pod's messages.
+
+    Attributes:
+        received: Highest seq that arrived; what arrives again at or below it is dropped.
+        accepted: Highest seq that no longer counts against the sender's window.
+        open: Runs that are not settled, by their first seq, in order.
+        blockers: Full mailboxes that hold back `accepted`.
+        urgent: The next acknowledgement does not wait for company.
+    """
+
+    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "open", "received",
+                 "urgent", "uuid")  # fmt: skip
+
+    def __init__(self, uuid: bytes, received: int = 0) -> None:
+        self.uuid = uuid
+        self.received = received
+        self.accepted = received
+        self.open: dict[int, Run] = {}
+        self.blockers: set[Any] = set()
+        self.urgent = False
+        self._sent_accepted = received
+        self._sent_settled = received
+        self._unacked_bytes = 0
+
+    def settled(self) -> int:
+        """Return the floor: the highest seq up to which everything is settled."""
+        for seq in self.open:
+            return seq - 1
+        return self.received
+
+    def taken(self, size: int) -> None:
+        """Note that a run of `size` bytes was routed: it is accepted unless a mailbox is full."""
+        self._unacked_bytes += size
+        if not self.blockers:
+            self.accepted = self.received
+
+    def unblock(self, blocker: Any) -> None:
+        """Note that a mailbox has room again."""
+        self.blockers.discard(blocker)
+        if not self.blockers:
+            self.accepted = self.received
+            self.urgent = True
+
+    def is_due(self) -> bool:
+        """Return whether an acknowledgement should leave now: it is urgent, or half a window has passed."""
+        return (
+            self.urgent
+            or self.accepted - self._sent_accepted >= WINDOW_MESSAGES // 2
+            or self.settled() - self._sent_settled >= WINDOW_MESSAGES // 2
+            or self._unacked_bytes >= WINDOW_BYTES // 2
+        )
+
+    def ack(self) -> Ack:
+        """Return the watermarks to send, and note them as sent.
+
+        The ranges are listed only when the floor stands still or somebody waits for news of one message:
+        they cost a walk over the open runs.
+        """
+        floor = self.settled()
+        stands = floor == self._sent_settled or self.urgent
+        self._sent_accepted = self.accepted
+        self._sent_settled = floor
+        self._unacked_bytes = 0
+        self.urgent = False
+        if floor == self.received or not stands:
+            return (self.accepted, floor)
+        ranges: list[tuple[int, int]] = []
+        newest = self.received
+        for scanned, (seq, run) in enumerate(self.open.items()):
+            last = seq + run.count - 1
+            if ranges and ranges[-1][1] == seq - 1:
+                ranges[-1] = (ranges[-1][0], last)
+            elif len(ranges) == MAX_OPEN_RANGES or scanned == SCANNED_RUNS:
+                newest = seq - 1
+                break
+            else:
+                ranges.append((seq, last))
+        return (self.accepted, floor, newest, tuple(ranges))

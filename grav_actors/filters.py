@@ -1,0 +1,89 @@
+"""What a pod wants: its filter by type and by uuid, the same on the pod and on the bus."""
+
+from __future__ import annotations
+
+from grav_actors.pattern import is_pattern, matches
+
+FilterWire = tuple[bool, bool, tuple[tuple[str, bool], ...], tuple[tuple[bytes, bool], ...]]
+"""`(listening, exclusive, ((type or pattern, allow), ...), ((uuid, allow), ...))`."""
+
+CACHED_TYPES = 4096
+"""Types whose verdict a filter remembers; at the limit the memory starts anew."""
+
+
+def is_framework_type(message_type: str) -> bool:
+    """Return whether the type belongs to the framework: `grav.*` but for `grav.default`."""
+    return message_type.startswith("grav.") and message_type != "grav.default"
+
+
+class FilterSet:
+    """Filters of one pod.
+
+    The exact type comes first, then the patterns in the order in which they were set; a missing entry
+    means allow, unless the filter is exclusive. Types of the framework are let through only by an entry
+    that names them or by a pattern that begins with `grav`. A pod that is not listening gets nothing
+    that was published.
+    """
+
+    __slots__ = ("_exact", "_patterns", "_verdicts", "exclusive", "listening", "uuids")
+
+    def __init__(self, *, listening: bool = False, exclusive: bool = False) -> None:
+        self.listening = listening
+        self.exclusive = exclusive
+        self.uuids: dict[bytes, bool] = {}
+        self._exact: dict[str, bool] = {}
+        self._patterns: dict[str, bool] = {}
+        self._verdicts: dict[str, bool] = {}
+
+    def set_type(self, type_or_pattern: str, allow: bool) -> None:
+        """Allow or refuse a type or pattern; setting it again keeps its place in the order."""
+        table = self._patterns if is_pattern(type_or_pattern) else self._exact
+        table[type_or_pattern] = allow
+        self._verdicts.clear()
+
+    def set_uuid(self, uuid: bytes, allow: bool) -> None:
+        """Allow or refuse one message by its uuid (16 bytes)."""
+        self.uuids[uuid] = allow
+
+    def allows_type(self, message_type: str) -> bool:
+        """Return whether a published message of this type is wanted."""
+        verdict = self._verdicts.get(message_type)
+        if verdict is None:
+            if len(self._verdicts) >= CACHED_TYPES:
+                self._verdicts.clear()
+            verdict = self._verdicts[message_type] = self._decide(message_type)
+        return verdict
+
+    def allows_uuid(self, uuid: bytes) -> bool:
+        """Return whether the message with this uuid is wanted."""
+        return self.uuids.get(uuid, True)
+
+    def _decide(self, message_type: str) -> bool:
+        if not self.listening:
+            return False
+        exact = self._exact.get(message_type)
+        if exact is not None:
+            return exact
+        for pattern, allow in self._patterns.items():
+            if matches(pattern, message_type):
+                return allow
+        return not self.exclusive and not is_framework_type(message_type)
+
+    def copy(self) -> FilterSet:
+        """Return an independent copy."""
+        return FilterSet.from_wire(self.to_wire())
+
+    def to_wire(self) -> FilterWire:
+        """Return the filter as it travels in HELLO and FILTER frames."""
+        types = (*self._exact.items(), *self._patterns.items())
+        return (self.listening, self.exclusive, types, tuple(self.uuids.items()))
+
+    @classmethod
+    def from_wire(cls, wire: FilterWire) -> FilterSet:
+        """Build a filter from what `to_wire` returned; the caller has checked its shape."""
+        listening, exclusive, types, uuids = wire
+        filters = cls(listening=listening, exclusive=exclusive)
+        for type_or_pattern, allow in types:
+            filters.set_type(type_or_pattern, allow)
+        filters.uuids.update(uuids)
+        return filters

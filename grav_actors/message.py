@@ -1,0 +1,484 @@
+"""Message: what users send and receive."""
+
+import builtins
+import json
+import sys
+import types
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from time import time_ns
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NoReturn,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
+
+from grav_actors import codec
+from grav_actors.errors import MessageDecodeError, MessageEncodeError
+from grav_actors.ids import id_bytes, id_text, new_id
+from grav_actors.pattern import FRAMEWORK_PREFIX, MSG_TYPE_DEFAULT, VALID_TYPES, check_type
+from grav_actors.request import MESSAGE_CONTENT_TYPE, read_request, read_request_async
+
+__all__ = ["MSG_TYPE_DEFAULT", "Message", "Origin"]
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_HEADERS: Mapping[str, str] = types.MappingProxyType({})
+
+
+class Origin:
+    """Where a received message came from and how often it came; shared by the messages of a run.
+
+    Attributes:
+        sender: Raw uuid of the pod that sent it.
+        kind: Number of the delivery's kind, as the protocol has it.
+        attempt: 1 + the failures charged to the message.
+        redelivered: False promises that it was never delivered here before.
+        cancelled: Raw uuids of messages whose asker no longer waits; None when there are none.
+    """
+
+    __slots__ = ("attempt", "cancelled", "kind", "redelivered", "sender")
+
+    def __init__(
+        self,
+        sender: bytes,
+        kind: int,
+        attempt: int = 1,
+        redelivered: bool = False,
+        cancelled: set[bytes] | None = None,
+    ) -> None:
+        self.sender = sender
+        self.kind = kind
+        self.attempt = attempt
+        self.redelivered = redelivered
+        self.cancelled = cancelled
+
+
+class _Fields:
+    """The fields of a message, while they can still be set; see `Message._received`."""
+
+    # Three only, since a receiver makes millions of these. The record is the list that travels:
+    # [uuid, reply_to, parent_id, timestamp_ns, data, headers], ids as 16 bytes or b"", headers dict or None.
+    __slots__ = ("_origin", "_record", "_type")
+
+    _record: list[Any]
+    _type: str
+    _origin: Origin | None
+
+
+class Message(_Fields):
+    """One message: immutable but for `set_reply_to`. A subclass travels as a Message.
+
+    Args:
+        type: Application type, tokens separated by dots, 1 to 255 bytes of UTF-8. Types under `grav.`
+            are the framework's, but for the default.
+        data: bytes, or None, bool, int, float, str, list, dict, aware datetime, ActorRef, nested up to 32
+            deep. It is checked and encoded where the message is sent.
+        parent_id: Uuid of the message that caused this one, or "".
+        reply_to: Uuid of the message that this one answers, or "".
+        headers: Small text headers, at most 8 KiB of UTF-8 in all.
+
+    Raises:
+        MessageEncodeError: Type, ids or headers cannot be carried.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        type: str = MSG_TYPE_DEFAULT,
+        data: Any = b"",
+        *,
+        parent_id: str = "",
+        reply_to: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        try:
+            _set_type(self, VALID_TYPES[type])
+        except (KeyError, TypeError):
+            _set_type(self, check_type(type))
+        _set_record(
+            self,
+            [
+                new_id(),
+                _link("reply_to", reply_to) if reply_to != "" else b"",
+                _link("parent_id", parent_id) if parent_id != "" else b"",
+                time_ns(),
+                data,
+                None if headers is None else _plain_headers(headers),
+            ],
+        )
+        _set_origin(self, None)
+
+    @classmethod
+    def _framework(
+        cls,
+        type: str,
+        data: Any = b"",
+        *,
+        parent_id: str = "",
+        reply_to: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Make a message of any type, also under `grav.`; for the framework itself."""
+        message = cls(MSG_TYPE_DEFAULT, data, parent_id=parent_id, reply_to=reply_to, headers=headers)
+        _set_type(message, check_type(type, framework=True))
+        return message
+
+    @staticmethod
+    def _received(record: list[Any], type: str, origin: Origin | None) -> "Message":
+        """Make a message of a decoded record, without any check."""
+        # Half the time of three setters: plain assignments first, then the class that forbids them.
+        message: Any = _Fields()
+        message._record = record  # noqa: SLF001
+        message._type = type  # noqa: SLF001
+        message._origin = origin  # noqa: SLF001
+        message.__class__ = Message
+        return cast("Message", message)
+
+    @property
+    def uuid(self) -> str:
+        """Unique id, canonical UUID text."""
+        return id_text(self._record[0])
+
+    @property
+    def type(self) -> str:
+        """Application type."""
+        return self._type
+
+    @property
+    def data(self) -> Any:
+        """What the message carries; at a receiver its own copy."""
+        return self._record[4]
+
+    @property
+    def parent_id(self) -> str:
+        """Uuid of the message that caused this one, or ""."""
+        raw = self._record[2]
+        return id_text(raw) if raw else ""
+
+    @property
+    def reply_to(self) -> str:
+        """Uuid of the message that this one answers, or ""."""
+        raw = self._record[1]
+        return id_text(raw) if raw else ""
+
+    @property
+    def timestamp(self) -> datetime:
+        """When the message was made; aware, UTC, to the microsecond."""
+        return _EPOCH + timedelta(microseconds=self._record[3] // 1000)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Text headers; a read-only view."""
+        headers = self._record[5]
+        return types.MappingProxyType(headers) if headers else _NO_HEADERS
+
+    @property
+    def attempt(self) -> int:
+        """1 + the failures charged to this message at this receiver."""
+        origin = self._origin
+        return 1 if origin is None else origin.attempt
+
+    @property
+    def redelivered(self) -> bool:
+        """False promises that it was never delivered to this receiver before; True means perhaps."""
+        origin = self._origin
+        return False if origin is None else origin.redelivered
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the asker of this message no longer waits for the answer."""
+        origin = self._origin
+        return origin is not None and origin.cancelled is not None and self._record[0] in origin.cancelled
+
+    def set_reply_to(self, uuid: str) -> None:
+        """Make this message an answer to the message `uuid`, or to none with ""."""
+        self._record[1] = _link("reply_to", uuid) if uuid != "" else b""
+
+    @overload
+    def unmarshal_data(self) -> Any: ...
+    @overload
+    def unmarshal_data(self, cls: builtins.type[T]) -> T: ...
+    @overload
+    def unmarshal_data(self, cls: Any) -> Any: ...
+    def unmarshal_data(self, cls: Any = None) -> Any:
+        """Return the data as an object of `cls`.
+
+        Data that is bytes is decoded first: as JSON when it is JSON, else as MessagePack (but bytes stay
+        bytes when bytes are asked for).
+
+        Args:
+            cls: A dataclass, `msgspec.Struct`, pydantic model, builtin or annotation as `list[int]`; None
+                takes the data as it is.
+
+        Raises:
+            MessageDecodeError: The data is not that; names the field and the reason.
+        """
+        data = self._record[4]
+        if isinstance(data, bytes | bytearray) and cls not in (bytes, bytearray):
+            data = _decode_bytes(bytes(data))
+        return data if cls is None else _convert(data, cls)
+
+    def marshal(self) -> bytes:
+        """Return the whole message as MessagePack.
+
+        The array `["grav", 1, type, uuid, reply_to, parent_id, timestamp_ns, data, headers]`, ids as 16
+        bytes or none, readable from any language.
+
+        Raises:
+            MessageEncodeError: The data cannot be carried.
+        """
+        return codec.pack_message(self._type, self._record)
+
+    @classmethod
+    def unmarshal(cls, raw: bytes) -> "Message":
+        """Return the message that `marshal` was called on, with the same uuid.
+
+        Raises:
+            MessageDecodeError: The bytes are no marshalled message.
+        """
+        if not isinstance(raw, bytes | bytearray | memoryview):
+            raise MessageDecodeError(f"a marshalled message is bytes, not {type(raw).__name__}")
+        message_type, record = codec.unpack_message(bytes(raw))
+        try:
+            check_type(message_type, framework=True)
+        except MessageEncodeError as exc:
+            raise MessageDecodeError(f"a marshalled message of a bad type: {exc}") from exc
+        return Message._received(record, message_type, None)
+
+    @classmethod
+    def from_request(cls, request: Any) -> "Message":
+        """Return the message in the body of an HTTP request; at most 1 MiB is read.
+
+        A body that is a marshalled message becomes that message. Any other becomes the data of a new
+        `grav.default`, unless it was declared to be one. Nobody outside can make types under `grav.`.
+
+        Args:
+            request: WSGI environ, Werkzeug or Flask request, `http.server` handler, anything with `.read()`.
+
+        Raises:
+            MessageDecodeError: Declared `application/x-grav-message`, but it does not decode.
+            MessageTooLargeError: The body is longer than 1 MiB.
+        """
+        return _from_body(*read_request(request))
+
+    @classmethod
+    async def from_request_async(cls, request: Any) -> "Message":
+        """Do what `from_request` does for Starlette, ASGI's `(scope, receive)`, or an async `.read()`."""
+        return _from_body(*await read_request_async(request))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Message):
+            return NotImplemented
+        return self._type == other._type and self._record == other._record
+
+    def __hash__(self) -> int:
+        return hash(self._record[0])
+
+    def __repr__(self) -> str:
+        data = repr(self._record[4])
+        if len(data) > 80:
+            data = f"{data[:64]}... ({len(data)} characters)"
+        reply = f", reply_to={self.reply_to!r}" if self._record[1] else ""
+        return f"<{type(self).__name__} {self._type} {self.uuid}{reply} data={data}>"
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if type(self) is Message or hasattr(Message, name):
+            raise AttributeError(f"a message does not change; {name!r} cannot be set")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if type(self) is Message or hasattr(Message, name):
+            raise AttributeError(f"a message does not change; {name!r} cannot be deleted")
+        object.__delattr__(self, name)
+
+    def __getstate__(self) -> object:
+        # The origin belongs to this delivery and process; a copy is as if it had just been made.
+        state: Any = object.__getstate__(self)
+        return dict(state[0] or {}), {**state[1], "_origin": None, "_record": list(self._record)}
+
+    def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        for fields in state:
+            for name, value in fields.items():
+                object.__setattr__(self, name, value)
+
+
+# The slots' own setters pass by __setattr__ and cost less than object.__setattr__.
+_set_record: Callable[[Message, list[Any]], None] = vars(_Fields)["_record"].__set__
+_set_type: Callable[[Message, str], None] = vars(_Fields)["_type"].__set__
+_set_origin: Callable[[Message, Origin | None], None] = vars(_Fields)["_origin"].__set__
+
+
+def _link(field: str, uuid: str) -> bytes:
+    try:
+        return id_bytes(uuid)
+    except ValueError as exc:
+        raise MessageEncodeError(f'{field}: {exc}, or ""') from exc
+
+
+def _plain_headers(headers: Mapping[str, str]) -> dict[str, str] | None:
+    try:
+        plain = dict(headers)
+        codec.check_headers(plain)
+    except (MessageDecodeError, UnicodeEncodeError, TypeError, ValueError) as exc:
+        raise MessageEncodeError(f"bad headers: {exc}") from exc
+    return plain or None
+
+
+def _from_body(body: bytes, content_type: str) -> Message:
+    is_declared = content_type == MESSAGE_CONTENT_TYPE
+    if is_declared or body.startswith(codec.MARSHAL_MAGIC):
+        try:
+            message = Message.unmarshal(body)
+        except MessageDecodeError:
+            if is_declared:
+                raise
+        else:
+            if not message.type.startswith(FRAMEWORK_PREFIX) or message.type == MSG_TYPE_DEFAULT:
+                return message
+            if is_declared:
+                raise MessageDecodeError(f"a request must not carry the framework's type {message.type!r}")
+    return Message(MSG_TYPE_DEFAULT, body)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _decode_bytes(data: bytes) -> Any:
+    """Decode bytes as JSON or MessagePack. MessagePack that could be JSON is one byte, a digit."""
+    try:
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
+    except RecursionError as exc:
+        raise MessageDecodeError("data: JSON nested too deep") from exc
+    except ValueError as exc:
+        json_fault = exc
+    try:
+        return codec.unpack_value(data)
+    except MessageDecodeError as exc:
+        raise MessageDecodeError(
+            f"data: {len(data)} bytes that are neither JSON ({json_fault}) nor MessagePack ({exc})"
+        ) from exc
+
+
+def _convert(value: Any, cls: Any, path: str = "data") -> Any:
+    """Return plain data as `cls`; msgspec and pydantic are asked only if the class is theirs."""
+    msgspec = sys.modules.get("msgspec")
+    if msgspec is not None and isinstance(cls, type) and issubclass(cls, msgspec.Struct):
+        try:
+            return msgspec.convert(value, cls)
+        except msgspec.ValidationError as exc:
+            # msgspec ends its reason with the place, as "- at `$.site`".
+            reason, _, place = str(exc).partition(" - at `$")
+            raise MessageDecodeError(f"{path}{place.rstrip('`')}: {reason}") from exc
+    pydantic = sys.modules.get("pydantic")
+    if pydantic is not None and isinstance(cls, type) and issubclass(cls, pydantic.BaseModel):
+        try:
+            return cls.model_validate(value)  # type: ignore[attr-defined]
+        except pydantic.ValidationError as exc:
+            faults = [f"{'.'.join([path, *map(str, one['loc'])])}: {one['msg']}" for one in exc.errors()]
+            raise MessageDecodeError("; ".join(faults)) from exc
+    if isinstance(cls, type) and hasattr(cls, "__dataclass_fields__"):
+        return _convert_dataclass(value, cls, path)
+    if cls is Any or cls is object:
+        return value
+    origin = get_origin(cls)
+    if origin is not None:
+        return _convert_generic(value, origin, get_args(cls), cls, path)
+    if cls is None or cls is type(None):
+        cls = type(None)
+    if not isinstance(cls, type):
+        raise TypeError(f"{path}: {cls!r} is no class that data can be turned into")
+    if type(value) is cls or (isinstance(value, cls) and not isinstance(value, bool)):
+        return value
+    if cls is float and type(value) is int:
+        return float(value)
+    if cls in (tuple, set, frozenset) and isinstance(value, list):
+        return _build(cls, value, path)
+    if sys.modules.get("enum") is not None and isinstance(cls, sys.modules["enum"].EnumMeta):
+        return _build(cls, value, path)
+    raise MessageDecodeError(f"{path}: expected {cls.__name__}, got {_seen(value)}")
+
+
+def _convert_dataclass(value: Any, cls: Any, path: str) -> Any:
+    """Build a dataclass from a dict; as msgspec and pydantic do, keys that are no field are passed over."""
+    if isinstance(value, cls):
+        return value
+    if not isinstance(value, dict):
+        raise MessageDecodeError(f"{path}: expected a dict for {cls.__name__}, got {_seen(value)}")
+    from dataclasses import MISSING, fields  # noqa: PLC0415  (loaded already if there is a dataclass)
+
+    try:
+        hints = get_type_hints(cls)
+    except NameError as exc:
+        raise TypeError(f"{path}: the annotations of {cls.__name__} cannot be resolved: {exc}") from exc
+    given = {}
+    for field in fields(cls):
+        if not field.init:
+            continue
+        if field.name in value:
+            given[field.name] = _convert(value[field.name], hints[field.name], f"{path}.{field.name}")
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise MessageDecodeError(f"{path}.{field.name}: missing; {cls.__name__} requires it")
+    try:
+        return cls(**given)
+    except (TypeError, ValueError) as exc:
+        raise MessageDecodeError(f"{path}: {cls.__name__} refused it: {exc}") from exc
+
+
+def _convert_generic(value: Any, origin: Any, args: tuple[Any, ...], cls: Any, path: str) -> Any:
+    if origin in (Union, types.UnionType):
+        for choice in args:
+            try:
+                return _convert(value, choice, path)
+            except MessageDecodeError:
+                continue
+        raise MessageDecodeError(f"{path}: expected {cls}, got {_seen(value)}")
+    if origin is Annotated:
+        return _convert(value, args[0], path)
+    if origin is Literal:
+        if value in args:
+            return value
+        raise MessageDecodeError(f"{path}: expected one of {args}, got {_seen(value)}")
+    if not isinstance(origin, type):
+        raise TypeError(f"{path}: {cls!r} is no class that data can be turned into")
+    if isinstance(value, list) and (origin in (set, frozenset) or issubclass(list, origin)):
+        kind = origin if origin in (set, frozenset) else list
+        return _build(kind, [_convert(item, args[0], f"{path}[{i}]") for i, item in enumerate(value)], path)
+    if origin is tuple and isinstance(value, list):
+        wanted = [args[0]] * len(value) if args[1:] == (...,) else list(args)
+        if len(wanted) != len(value):
+            raise MessageDecodeError(f"{path}: expected {len(wanted)} items, got {len(value)}")
+        pairs = enumerate(zip(value, wanted, strict=True))
+        return tuple(_convert(item, want, f"{path}[{i}]") for i, (item, want) in pairs)
+    if isinstance(value, dict) and issubclass(origin, Mapping):
+        key_type, item_type = args
+        return {
+            _convert(key, key_type, f"{path}: key {key!r:.80}"): _convert(
+                item, item_type, f"{path}[{key!r:.80}]"
+            )
+            for key, item in value.items()
+        }
+    raise MessageDecodeError(f"{path}: expected {cls}, got {_seen(value)}")
+
+
+def _build(cls: Any, value: Any, path: str) -> Any:
+    try:
+        return cls(value)
+    except (TypeError, ValueError) as exc:
+        raise MessageDecodeError(f"{path}: {exc}") from exc
+
+
+def _seen(value: Any) -> str:
+    return f"{type(value).__name__} {value!r:.60}"

@@ -1,0 +1,176 @@
+"""The callback thread of a pod: takes received runs, calls the handler, notes what was handled."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from grav_actors.codec import unpack_body
+from grav_actors.errors import MessageDecodeError, Reject
+from grav_actors.message import Message, Origin
+from grav_actors.protocol import (
+    ACK_DELAY,
+    FAIL_ERROR,
+    FAIL_REJECT,
+    FLAG_REDELIVERED,
+    PUBLISHED_KINDS,
+    QUESTION_KINDS,
+    WINDOW_MESSAGES,
+)
+
+if TYPE_CHECKING:
+    from grav_actors.pod.inbound import Inbound
+    from grav_actors.pod.pod import Pod
+
+logger = logging.getLogger(__name__)
+
+FLUSH_AFTER = 0.001
+"""Seconds of handling after which what the handlers sent leaves although more is waiting."""
+
+Job = Callable[[], None]
+
+
+class Callbacks:
+    """Calls what a pod's user has registered, one call at a time, in order.
+
+    The thread starts with the first thing to do.
+    """
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+        self._queue: SimpleQueue[Inbound | Job | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._flushed_at = 0.0
+        self.ident = 0
+        self.is_busy = False
+
+    def put(self, item: Inbound | Job) -> None:
+        """Have a run handled or a function called. The caller holds the link's lock."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=f"grav-pod-{self._pod.name}", daemon=True)
+            self._thread.start()
+        self._queue.put(item)
+
+    def stop(self) -> None:
+        """End the thread after what it is doing; what waits is not handled."""
+        self._queue.put(None)
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait for the thread to end; return whether it has. Does nothing on that thread itself."""
+        thread = self._thread
+        if thread is None or thread.ident == threading.get_ident():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the callback thread."""
+        return threading.get_ident() == self.ident
+
+    def _work(self) -> None:
+        self.ident = threading.get_ident()
+        queue = self._queue
+        pod = self._pod
+        while True:
+            item = queue.get()
+            if item is None or pod._gate is not None:
+                return
+            self.is_busy = True
+            if callable(item):
+                self._call(item)
+            else:
+                pod._consume(item)
+            self.is_busy = False
+            is_idle = queue.empty()
+            now = time.monotonic()
+            if is_idle or now - self._flushed_at >= FLUSH_AFTER:
+                self._flushed_at = now
+                self._flush(now, is_idle)
+
+    def _flush(self, now: float, is_idle: bool) -> None:
+        pod = self._pod
+        with pod._link.lock:
+            core = pod._core
+            late = now - core.ack_sent_at >= ACK_DELAY
+            core.flush(now, force=(is_idle and late) or core.progress() >= WINDOW_MESSAGES // 2)
+            if core.out:
+                pod._link.send_out(pod)
+
+    def _call(self, job: Job) -> None:
+        try:
+            job()
+        except Exception:
+            logger.exception("a reply's callback of pod %s raised", self._pod.label)
+
+
+def decode(pod: Pod, inbound: Inbound) -> list[list[Any]]:
+    """Return the records of a run; none, finished and counted, if it is garbled."""
+    try:
+        return unpack_body(inbound.body, inbound.count, pod._make_ref)
+    except MessageDecodeError as exc:
+        logger.warning("pod %s dropped a garbled run of %s: %s", pod.label, inbound.type, exc)
+        inbound.finish_all()
+        return []
+
+
+def origin_of(inbound: Inbound) -> Origin:
+    """Return what the messages of a run remember of where they come from."""
+    return Origin(inbound.sender, inbound.kind, inbound.attempt, bool(inbound.flags & FLAG_REDELIVERED))
+
+
+def consume(pod: Pod, inbound: Inbound) -> None:
+    """Call the pod's handler for each message of a run, in order."""
+    filters = pod._core.filters
+    if pod._handler is None or (inbound.kind in PUBLISHED_KINDS and not filters.allows_type(inbound.type)):
+        inbound.finish_all()  # the filter has changed since the bus sent it
+        return
+    records = decode(pod, inbound)
+    origin = origin_of(inbound)
+    message_type = inbound.type
+    is_question = inbound.kind in QUESTION_KINDS
+    is_fresh = inbound.attempt == 1
+    received = Message._received
+    pod._running = (inbound, records, origin)
+    for index in range(inbound.done, len(records)):
+        message = received(records[index], message_type, origin)
+        handler = pod._handler
+        try:
+            if (
+                handler is None
+                or (filters.uuids and not filters.allows_uuid(records[index][0]))
+                or (is_question and pod._take_cancelled(inbound, index))
+            ):
+                pass
+            else:
+                handler(message)
+        except Exception as exc:
+            if _failed(pod, inbound, index, message, exc):
+                return
+        else:
+            if is_fresh and pod._core.open_failures:
+                with pod._link.lock:
+                    pod._core.succeeded()
+        inbound.done = index + 1
+        if pod._gate is not None:
+            break
+    pod._running = None
+
+
+def _failed(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
+    """Report a failure; return whether the pod is disconnected by it."""
+    text = f"{type(exc).__name__}: {exc}"
+    if inbound.kind in QUESTION_KINDS:
+        pod._answer_error(message, exc)
+        return False
+    logger.info("pod %s: handler of %s failed (attempt %d): %s", pod.label, message.type, message.attempt, text)
+    how = FAIL_REJECT if isinstance(exc, Reject) else FAIL_ERROR
+    with pod._link.lock:
+        is_over = pod._core.failed(inbound, index, how, text)
+        inbound.done = index + 1
+    if is_over:
+        pod._leave_unhealthy()
+    return is_over

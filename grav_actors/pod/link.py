@@ -1,0 +1,316 @@
+"""The link: the DEALER socket and the I/O thread that the pods of one process share.
+
+Whoever holds `lock` may use the socket: the I/O thread receives, and any thread that has something to send
+sends it itself, which saves two changes of thread for a question. The I/O thread waits on the socket's file
+descriptor, never on the socket, and that descriptor is edge-triggered: whoever has sent looks whether
+something came in meanwhile, and wakes the I/O thread if so.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import select
+import threading
+import time
+import weakref
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError, ProtocolError, WrongProcessError
+from grav_actors.pod.core import State
+from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, MAX_HEADER, Verb, pack, unpack_header
+
+if TYPE_CHECKING:
+    from grav_actors.pod.pod import Pod
+
+logger = logging.getLogger(__name__)
+
+DRAIN_FRAMES = 64
+"""Frame pairs taken while the lock is held; senders wait meanwhile."""
+LARGE_BODY = 64 * 1024
+"""Bytes from which a body is sent by reference; below, copying is faster."""
+HIGH_WATER_MARK = 100_000
+"""Safety net: credit keeps far fewer frames on their way."""
+RECONNECT_MS = 20
+RECONNECT_MAX_MS = 200
+LINGER_MS = 1000
+LONGEST_REST = 0.1
+"""Seconds between looks at a pod whose handler makes no progress."""
+
+_NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE_NOBLOCK = int(zmq.SNDMORE) | int(zmq.NOBLOCK)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for link in _links:
+        link.is_foreign = True
+        for pod in link.pods():
+            pod._gate = WrongProcessError(FORKED)
+
+
+FORKED = (
+    "this pod was made before a fork, and belongs to the parent process; make a Grav or a pod of its own in the child"
+)
+
+os.register_at_fork(after_in_child=_mark_forked)
+
+
+class Link:
+    """A connection to one bus.
+
+    Attributes:
+        lock: Guards the socket and the cores of all pods.
+        heard_at: When the last frame came from the bus, in seconds of the monotonic clock.
+        is_foreign: This process is a fork of the one that made the link.
+    """
+
+    def __init__(self, endpoint: str, *, send_timeout: float = 10.0) -> None:
+        self.endpoint = endpoint
+        self.send_timeout = send_timeout
+        self.lock = threading.Lock()
+        self.heard_at = time.monotonic()
+        self.is_foreign = False
+        self._pods: dict[int, Pod] = {}
+        self._next_slot = 1
+        self._active: dict[Pod, None] = {}
+        self._backlog: deque[tuple[bytes, Any]] = deque()
+        self._sent_at = 0.0
+        self._is_closing = False
+        self._is_waking = False
+        self._rest = ACK_DELAY
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
+        socket = self._socket
+        socket.setsockopt(zmq.LINGER, LINGER_MS)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+        socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+        socket.setsockopt(zmq.IPV6, 1)
+        if endpoint.startswith("tcp:"):
+            # A cut cable shows only to who sends; over ipc the kernel tells at once.
+            socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2000)
+        try:
+            socket.connect(endpoint)
+        except zmq.ZMQError as exc:
+            self._close_socket()
+            raise ConfigError(
+                f"{endpoint!r} is no address of a bus ({exc}); it looks like ipc:///path/bus.sock or tcp://host:port"
+            ) from exc
+        self._thread = threading.Thread(target=self._serve, name="grav-link", daemon=True)
+        self._thread.start()
+        _links.add(self)
+
+    def pods(self) -> list[Pod]:
+        """Return the pods on this link."""
+        return list(self._pods.values())
+
+    def new_slot(self) -> int:
+        """Return a slot that no pod of this link had before."""
+        slot = self._next_slot
+        self._next_slot += 1
+        return slot
+
+    # With the lock held
+
+    def add(self, pod: Pod) -> None:
+        """Enter a pod. The caller holds the lock, here and in the methods below."""
+        if self._is_closing:
+            raise ConnectionClosedError("this node is stopped; make a new Grav")
+        self._pods[pod._core.slot] = pod
+        self._active[pod] = None
+
+    def remove(self, pod: Pod) -> None:
+        """Strike a pod."""
+        self._pods.pop(pod._core.slot, None)
+        self._active.pop(pod, None)
+
+    def send_out(self, pod: Pod) -> None:
+        """Send the frames that a pod's core has made."""
+        core = pod._core
+        out, core.out = core.out, []
+        if not out:
+            return
+        if self._backlog:
+            self._backlog.extend(out)
+            return
+        for index, (header, body) in enumerate(out):
+            if not self._send(header, body):
+                self._backlog.extend(out[index:])
+                self.wake()
+                return
+        self._sent_at = time.monotonic()
+        self._check_input()
+
+    def _send(self, header: bytes, body: Any) -> bool:
+        try:
+            self._socket.send(header, _SNDMORE_NOBLOCK)
+        except zmq.Again:
+            return False
+        self._socket.send(body, _NOBLOCK, copy=len(body) < LARGE_BODY)
+        return True
+
+    def _check_input(self) -> None:
+        # Sending may have eaten the edge that announced input.
+        if not self._is_waking and self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            self.wake()
+
+    def wake(self) -> None:
+        """Make the I/O thread look for work; cheap when it is about to."""
+        if not self._is_waking:
+            self._is_waking = True
+            os.eventfd_write(self._waker, 1)
+
+    def expect_flush(self, pod: Pod) -> None:
+        """Have the I/O thread send what a pod has queued, when it comes to it."""
+        self._active[pod] = None
+        self.wake()
+
+    # The I/O thread
+
+    def _serve(self) -> None:
+        poll = select.poll()
+        poll.register(self._socket.getsockopt(zmq.FD), select.POLLIN)
+        poll.register(self._waker, select.POLLIN)
+        try:
+            while not self._is_closing:
+                with self.lock:
+                    due = self._turn()
+                if due > 0:
+                    poll.poll(due * 1000)
+        except zmq.ZMQError as exc:
+            if exc.errno not in (zmq.ETERM, zmq.ENOTSOCK, errno.EBADF):
+                raise
+
+    def _turn(self) -> float:
+        """Receive, dispatch, send; return for how many seconds there is nothing to do, 0 for more at once."""
+        if self._is_waking:
+            self._is_waking = False
+            try:
+                os.eventfd_read(self._waker)
+            except BlockingIOError:
+                pass
+        now = time.monotonic()
+        touched, is_drained = self._drain(now)
+        for pod in touched:
+            pod._collect()
+            self._active[pod] = None
+        if touched:
+            self._rest = ACK_DELAY
+        self._look_after(now)
+        while self._backlog and self._send(*self._backlog[0]):
+            self._backlog.popleft()
+        if now - self._sent_at >= BEAT_INTERVAL:
+            self._send(pack(Verb.BEAT.value, 0), b"")
+            self._sent_at = now
+        if not is_drained or self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            return 0
+        if self._backlog:
+            return 0.001
+        rest = self._sent_at + BEAT_INTERVAL - now
+        if self._active:
+            rest = min(rest, self._rest)
+            self._rest = min(self._rest * 2, LONGEST_REST)
+        return max(rest, 0.001)
+
+    def _look_after(self, now: float) -> None:
+        """Flush and acknowledge for pods that have something open."""
+        for pod in list(self._active):
+            core = pod._core
+            core.tick(now)
+            core.flush(now, force=now - core.ack_sent_at >= ACK_DELAY)
+            if core.out:
+                self.send_out(pod)
+            if core.state is State.CLOSED or not (core.has_open or core.outbox.queued or core.is_joining):
+                del self._active[pod]
+
+    def _drain(self, now: float) -> tuple[dict[Pod, None], bool]:
+        receive = self._socket.recv
+        touched: dict[Pod, None] = {}
+        for _ in range(DRAIN_FRAMES):
+            try:
+                header = receive(_NOBLOCK, copy=False)
+            except zmq.Again:
+                return touched, True
+            self.heard_at = now
+            if not header.more:
+                self._bad_frame("a message of one frame")
+                continue
+            body = receive(_NOBLOCK, copy=False)
+            if body.more:
+                while body.more:
+                    body = receive(_NOBLOCK, copy=False)
+                self._bad_frame("a message of more than two frames")
+                continue
+            try:
+                fields = unpack_header(header.bytes)
+                slot = fields[1]
+                if slot == 0:
+                    self._on_link_frame(fields, now)
+                    continue
+                pod = self._pods.get(slot)
+                if pod is None:
+                    continue  # it has left, and this was under way
+                size = len(body)
+                pod._core.receive(fields, body.bytes if size < LARGE_BODY else body.buffer, now)
+                touched[pod] = None
+            except ProtocolError as exc:
+                self._bad_frame(str(exc))
+        return touched, False
+
+    def _on_link_frame(self, fields: tuple[Any, ...], now: float) -> None:
+        if fields[0] == Verb.REJOIN:
+            for pod in self._pods.values():
+                pod._core.receive(fields, b"", now)
+                self._active[pod] = None
+        elif fields[0] != Verb.PING:
+            raise ProtocolError(f"verb {fields[0]} needs a slot")
+
+    def _bad_frame(self, text: str) -> None:
+        logger.warning("dropped a malformed frame from the bus: %s", text)
+
+    # Ending
+
+    def fail(self, error: Exception) -> None:
+        """End every pod and every wait with this error: the bus will not come back."""
+        with self.lock:
+            for pod in self.pods():
+                pod._end(error)
+
+    def check_alive(self) -> None:
+        """Raise BusBusyError if the bus has said nothing for `send_timeout` seconds."""
+        silence = time.monotonic() - self.heard_at
+        if silence > self.send_timeout:
+            raise BusBusyError(
+                f"the bus at {self.endpoint} has taken nothing for {silence:.1f} s (send_timeout is "
+                f"{self.send_timeout} s); is it still running? `grav-actors ps` shows it"
+            )
+
+    def close(self) -> None:
+        """End all pods without a word, the thread and the socket. Idempotent."""
+        if self.is_foreign:
+            return
+        with self.lock:
+            if self._is_closing:
+                return
+            self._is_closing = True
+            for pod in self.pods():
+                pod._end(ConnectionClosedError("this node was stopped"))
+            self.wake()
+        self._thread.join()
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        self._socket.close()
+        self._context.term()
+        os.close(self._waker)

@@ -1,0 +1,216 @@
+"""What a pod sends: runs that form, and runs that are kept until they are settled. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from grav_actors.codec import join_body
+from grav_actors.protocol import (
+    MAX_RUN_BYTES,
+    MAX_RUN_MESSAGES,
+    RETAIN_BYTES,
+    RETAIN_MESSAGES,
+    WINDOW_BYTES,
+    WINDOW_MESSAGES,
+    Ack,
+)
+
+MAX_FRAME_HEADER = 32 * 1024
+"""Bytes of run entries after which a frame is closed."""
+RUN_ENTRY_BYTES = 40
+"""What a run entry takes beside its type and destination, at most."""
+
+
+class OutRun:
+    """Consecutive messages of the same kind, type and destination."""
+
+    __slots__ = ("body", "count", "dest", "kind", "records", "seq", "size", "type")
+
+    def __init__(self, seq: int, kind: int, message_type: str, dest: Any, record: bytes) -> None:
+        self.seq = seq
+        self.kind = kind
+        self.type = message_type
+        self.dest = dest
+        self.records = [record]
+        self.count = 1
+        self.size = len(record)
+        self.body = b""
+
+    def close(self) -> None:
+        """Make the body; nothing is added any more."""
+        if not self.body:
+            self.body = join_body(self.records)
+            self.records = []
+
+    @property
+    def last(self) -> int:
+        """Its highest seq."""
+        return self.seq + self.count - 1
+
+
+class Outbox:
+    """Runs not yet sent, and runs sent and not yet settled.
+
+    Attributes:
+        next_seq: What the next message gets.
+        accepted, settled: The watermarks as last heard.
+        queued: Messages that wait for the next frame.
+    """
+
+    __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "accepted", "next_seq", "queued", "queued_bytes",
+                 "retained_bytes", "retained_messages", "settled", "unaccepted_bytes")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.next_seq = 1
+        self.accepted = 0
+        self.settled = 0
+        self.queued = 0
+        self.queued_bytes = 0
+        self.retained_messages = 0
+        self.retained_bytes = 0
+        self.unaccepted_bytes = 0
+        self._queue: list[OutRun] = []
+        self._last: OutRun | None = None
+        self._retained: dict[int, OutRun] = {}
+        self._accept_marks: deque[tuple[int, int]] = deque()
+
+    def has_room(self) -> bool:
+        """Whether the window takes one more message."""
+        return (
+            self.next_seq - self.accepted <= WINDOW_MESSAGES
+            and self.retained_messages + self.queued < RETAIN_MESSAGES
+            and self.unaccepted_bytes < WINDOW_BYTES
+            and self.retained_bytes < RETAIN_BYTES
+        )
+
+    def add(self, kind: int, message_type: str, dest: Any, record: bytes) -> int:
+        """Append a message and return its seq; the caller has looked at `has_room`."""
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        size = len(record)
+        last = self._last
+        if (
+            last is not None
+            and last.type == message_type
+            and last.kind == kind
+            and last.dest == dest
+            and last.count < MAX_RUN_MESSAGES
+            and last.size + size <= MAX_RUN_BYTES
+        ):
+            last.records.append(record)
+            last.count += 1
+            last.size += size
+        else:
+            last = self._last = OutRun(seq, kind, message_type, dest, record)
+            self._queue.append(last)
+        self.queued += 1
+        self.queued_bytes += size
+        self.unaccepted_bytes += size
+        return seq
+
+    def take_frames(self) -> Iterator[list[OutRun]]:
+        """Yield the runs of each frame to send, and keep them until they are settled."""
+        queue, self._queue = self._queue, []
+        self._last = None
+        self.queued = 0
+        if queue:
+            self._accept_marks.append((queue[-1].last, self.queued_bytes))
+            self.retained_bytes += self.queued_bytes
+        self.queued_bytes = 0
+        for run in queue:
+            run.close()
+            self._retained[run.seq] = run
+            self.retained_messages += run.count
+        yield from _frames(queue)
+
+    def resend_frames(self, received: int) -> Iterator[list[OutRun]]:
+        """Yield the runs of each frame to send to a bus that has them up to `received`."""
+        yield from _frames([run for run in self._retained.values() if run.seq > received])
+
+    def apply(self, ack: Ack) -> bool:
+        """Take in a watermark; return whether it moved anything."""
+        accepted, floor = ack[0], ack[1]
+        if accepted >= self.next_seq or floor >= self.next_seq:
+            return False  # forged: nothing of that was ever sent
+        moved = False
+        if accepted > self.accepted:
+            self.accepted = accepted
+            marks = self._accept_marks
+            while marks and marks[0][0] <= accepted:
+                self.unaccepted_bytes -= marks.popleft()[1]
+            moved = True
+        if floor > self.settled:
+            self.settled = floor
+            moved = True
+        retained = self._retained
+        while retained:
+            seq = next(iter(retained))
+            if retained[seq].last > floor:
+                break
+            self._drop(seq)
+        if len(ack) == 4:
+            newest, ranges = ack[2], ack[3]
+            for seq in [seq for seq, run in retained.items() if run.last <= newest and not _within(run, ranges)]:
+                self._drop(seq)
+                moved = True
+        return moved
+
+    def _drop(self, seq: int) -> None:
+        run = self._retained.pop(seq)
+        self.retained_messages -= run.count
+        self.retained_bytes -= run.size
+
+    def is_settled(self, seq: int, ack: Ack | None = None) -> bool:
+        """Whether a message that was sent is settled, as far as is known."""
+        if seq <= self.settled:
+            return True
+        if ack is None or len(ack) != 4:
+            return False
+        return seq <= ack[2] and not any(first <= seq <= last for first, last in ack[3])
+
+    @property
+    def is_all_settled(self) -> bool:
+        """Whether nothing is queued or kept."""
+        return not self._queue and not self._retained
+
+    def floor(self) -> int:
+        """Return the seq up to which everything is settled, for HELLO."""
+        for seq in self._retained:
+            return seq - 1
+        return self._queue[0].seq - 1 if self._queue else self.next_seq - 1
+
+    def give_up(self) -> int:
+        """Drop everything; return how many messages were not settled."""
+        lost = self.retained_messages + self.queued
+        self._queue.clear()
+        self._retained.clear()
+        self._last = None
+        self.retained_messages = self.retained_bytes = self.queued = self.queued_bytes = 0
+        return lost
+
+
+def _within(run: OutRun, ranges: tuple[tuple[int, int], ...]) -> bool:
+    return any(first <= run.last and run.seq <= last for first, last in ranges)
+
+
+def _frames(runs: list[OutRun]) -> Iterator[list[OutRun]]:
+    frame: list[OutRun] = []
+    count = size = header = 0
+    for run in runs:
+        entry = RUN_ENTRY_BYTES + len(run.type) * 4 + (len(run.dest) * 4 if run.dest else 0)
+        if frame and (
+            count + run.count > MAX_RUN_MESSAGES
+            or size + run.size > MAX_RUN_BYTES
+            or header + entry > MAX_FRAME_HEADER
+        ):
+            yield frame
+            frame = []
+            count = size = header = 0
+        frame.append(run)
+        count += run.count
+        size += run.size
+        header += entry
+    if frame:
+        yield frame

@@ -1,0 +1,709 @@
+"""Pod: a two-way connection to the bus, as users see it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Self, TypeVar
+
+from grav_actors.codec import pack_record
+from grav_actors.errors import (
+    ActorStartError,
+    ActorStoppedError,
+    AskTimeoutError,
+    BusBusyError,
+    ConfigError,
+    ConnectionClosedError,
+    GravError,
+    HandlerError,
+    MessageNotWanted,
+    NoRespondersError,
+    ProtocolError,
+    ReentrantWaitError,
+    WaitTimeoutError,
+)
+from grav_actors.filters import FilterSet
+from grav_actors.ids import id_bytes, id_text, new_id
+from grav_actors.message import Message, Origin
+from grav_actors.pattern import check_pattern
+from grav_actors.pod import callbacks
+from grav_actors.pod.callbacks import Callbacks
+from grav_actors.pod.core import PodCore, State
+from grav_actors.pod.inbound import Inbound
+from grav_actors.pod.link import Link
+from grav_actors.pod.receipt import NO_RECEIPT, Receipt
+from grav_actors.pod.replies import Question, ReplyTable
+from grav_actors.pod.waiter import Waiter
+from grav_actors.protocol import (
+    CLOSE_OVERFLOW,
+    CLOSE_STOPPING,
+    CLOSE_UNHEALTHY,
+    ERROR_TYPE,
+    KIND_ANSWER,
+    KIND_ASK,
+    KIND_ASK_ANY,
+    KIND_PUBLISH,
+    KIND_REPLY,
+    KIND_TELL,
+    MAX_RUN_BYTES,
+    MAX_RUN_MESSAGES,
+    REPLY_TYPE,
+    PodSettings,
+)
+from grav_actors.reference import ActorRef, RefPort
+from grav_actors.timeouts import Timeout, no_limit_below, seconds
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+MsgFunc = Callable[[Message], Any]
+"""A function that takes a message; an exception from it means that the message failed."""
+
+CONFIRM_TIMEOUT = 10.0
+"""Seconds that a change waits for the bus to confirm it."""
+QUIET = 0.0003
+"""Seconds without a frame after which a message leaves at once; sooner it waits for company."""
+LOOK_INTERVAL = 1.0
+"""Seconds between looks at a bus that takes nothing."""
+
+
+class Disconnected(Exception):
+    """Marks a pod that has left: `send` returns a false receipt instead of raising."""
+
+
+class Pod:
+    """A connection to the bus; made by `Grav.connect`.
+
+    Any thread may call any method. Callbacks run one at a time, in order, on the pod's callback thread;
+    while one runs or blocks the pod's socket is still served. A new pod has no handler and is routed nothing.
+    """
+
+    def __init__(self, link: Link, name: str, settings: PodSettings, filters: FilterSet | None = None) -> None:
+        self._link = link
+        self.name = name
+        self._id = new_id()
+        self._core = PodCore(self._id, name, settings, link.new_slot())
+        if filters is not None:
+            self._core.filters = filters
+        self._gate: Exception | None = None
+        self._handler: MsgFunc | None = None
+        self._consume: Callable[[Inbound], None] = lambda inbound: callbacks.consume(self, inbound)
+        self._callbacks = Callbacks(self)
+        self._replies = ReplyTable()
+        self._room = threading.Condition(link.lock)
+        self._room_waiters = 0
+        self._confirmations: dict[int, Waiter] = {}
+        self._waiters: set[Waiter] = set()
+        self._cancelled: set[tuple[bytes, int]] = set()
+        self._running: tuple[Inbound, list[list[Any]], Origin] | None = None
+        self._flushed_at = 0.0
+        self._port: RefPort | None = None
+        self._on_end: Callable[[Exception], None] | None = None
+
+    def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
+        """Say HELLO and wait until the bus knows the pod."""
+        with self._link.lock:
+            self._link.add(self)
+            self._core.hello(time.monotonic())
+            waiter = self._confirmation(self._core._hello_request)
+            self._link.send_out(self)
+        if not waiter.wait(timeout):
+            with self._link.lock:
+                self._end(ConnectionClosedError("the pod never reached its bus"))
+            raise BusBusyError(
+                f"no bus answered at {self._link.endpoint} within {timeout} s; is one running there? "
+                "`grav-actors ps` shows it"
+            )
+        waiter.result()
+        return self
+
+    # What it is
+
+    @property
+    def uuid(self) -> str:
+        """Uuid of this connection; a new one for every pod."""
+        return id_text(self._id)
+
+    @property
+    def label(self) -> str:
+        """Its name, else its uuid; for logs."""
+        return self.name or self.uuid
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has joined the bus and not left; false also while the bus is away."""
+        return self._gate is None and self._core.state is State.JOINED
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.disconnect()
+
+    def __repr__(self) -> str:
+        return f"<Pod {self.label} {self._core.state.value}>"
+
+    # Sending
+
+    def send(self, message: Message) -> Receipt:
+        """Send a message to every pod whose filter lets it through, this one excepted.
+
+        The data is encoded before this returns. It returns at once while the window is open: else it waits
+        for room, which a full mailbox with the policy `block` may hold back for long.
+
+        Returns:
+            A receipt for replies; after `disconnect` a false one, and nothing is sent.
+
+        Raises:
+            MessageEncodeError, MessageTooLargeError: The data cannot be carried.
+            BusBusyError: The bus has taken nothing for `send_timeout` seconds.
+            ConnectionClosedError: The node or the bus has ended.
+            WrongProcessError: The pod belongs to the process that this one was forked from.
+        """
+        if self._gate is not None:
+            return self._refuse()
+        record: list[Any] = message._record
+        packed = pack_record(message, self._core.max_message)
+        if record[1]:
+            return self._post(KIND_REPLY, message._type, record[1][:8], packed, record[0])
+        return self._post(KIND_PUBLISH, message._type, None, packed, record[0])
+
+    def publish(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        parent_id: str = "",
+        reply_to: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Receipt:
+        """Make a message and send it; see `send`."""
+        return self.send(Message(type, data, parent_id=parent_id, reply_to=reply_to, headers=headers))
+
+    def reply_to(self, in_reply_to: Message | Receipt | str, message: Message) -> Receipt:
+        """Send a message as the reply to another.
+
+        It reaches every pod whose filter lets it through, and the asking pod in any case.
+
+        Args:
+            in_reply_to: The message that is answered, its receipt, or its uuid.
+        """
+        uuid = in_reply_to if isinstance(in_reply_to, str) else in_reply_to.uuid
+        message.set_reply_to(uuid)
+        if self._gate is not None:
+            return self._refuse()
+        # A received message knows its sender; of a uuid only the process is known.
+        origin = in_reply_to._origin if isinstance(in_reply_to, Message) else None
+        dest = origin.sender if origin is not None else id_bytes(uuid)[:8]
+        packed = pack_record(message, self._core.max_message)
+        return self._post(KIND_REPLY, message._type, dest, packed, message._record[0])
+
+    def _tell(self, to: str, message: Message) -> Receipt:
+        if self._gate is not None:
+            return self._refuse()
+        packed = pack_record(message, self._core.max_message)
+        return self._post(KIND_TELL, message._type, to, packed, message._record[0])
+
+    def _answer(self, question: Message, answer: Message) -> None:
+        """Send an answer to the asker alone."""
+        origin = question._origin
+        if self._gate is None and origin is not None:
+            packed = pack_record(answer, self._core.max_message)
+            self._post(KIND_ANSWER, answer._type, origin.sender, packed, answer._record[0])
+
+    def _answer_error(self, question: Message, exc: BaseException) -> None:
+        text = "".join(traceback.format_exception(exc))
+        data = {"code": "failed", "error": f"{type(exc).__name__}: {exc}"[:2000], "traceback": text[-16_000:]}
+        self._answer(question, Message._framework(ERROR_TYPE, data, reply_to=question.uuid))
+
+    def _post(self, kind: int, message_type: str, dest: Any, record: bytes, message_id: bytes) -> Receipt:
+        with self._link.lock:
+            self._append(kind, message_type, dest, record)
+        return Receipt(self, message_id)
+
+    def _append(self, kind: int, message_type: str, dest: Any, record: bytes) -> int:
+        """Queue a message, and send what is queued if it is time. The caller holds the lock."""
+        outbox = self._core.outbox
+        if not outbox.has_room():
+            self._wait_for_room()
+        seq = outbox.add(kind, message_type, dest, record)
+        if outbox.queued >= MAX_RUN_MESSAGES or outbox.queued_bytes >= MAX_RUN_BYTES:
+            self._flush_now(time.monotonic())
+        elif not (self._callbacks.is_busy and self._callbacks.is_here()):
+            # Sends at once when idle; what comes right after another message leaves together with the next.
+            now = time.monotonic()
+            if now - self._flushed_at > QUIET:
+                self._flush_now(now)
+            else:
+                self._link.expect_flush(self)
+        elif outbox.queued == 1:
+            self._link.expect_flush(self)
+        return seq
+
+    def _flush_now(self, now: float) -> None:
+        self._flushed_at = now
+        self._core.flush(now)
+        if self._core.out:
+            self._link.send_out(self)
+
+    def _wait_for_room(self) -> None:
+        outbox = self._core.outbox
+        self._flush_now(time.monotonic())
+        self._room_waiters += 1
+        try:
+            while not outbox.has_room():
+                if self._gate is not None:
+                    raise self._error()
+                self._room.wait(LOOK_INTERVAL)
+                self._link.check_alive()
+        finally:
+            self._room_waiters -= 1
+
+    def _refuse(self) -> Receipt:
+        if isinstance(self._gate, Disconnected):
+            return NO_RECEIPT
+        raise self._error()
+
+    def _error(self) -> Exception:
+        """Return a fresh error of the kind that ended this pod."""
+        gate = self._gate
+        if gate is None or isinstance(gate, Disconnected):
+            return ConnectionClosedError("this pod has disconnected; make a new one with Grav.connect()")
+        return type(gate)(str(gate))
+
+    # Receiving
+
+    def on(self, fn: MsgFunc | None) -> None:
+        """Call `fn(msg)` for every message; it replaces the handler and resets the filter.
+
+        None ignores all. Framework types (`grav.*`) come only through `on_type`. An exception from `fn`
+        means that the message failed: it is delivered again when a later one succeeds, 5 times at most;
+        64 open failures disconnect the pod. `raise Reject` sends it to the dead letters at once.
+        """
+        self._set_handler(fn, FilterSet(listening=fn is not None))
+
+    def on_type(self, type_or_pattern: str, fn: MsgFunc) -> None:
+        """Call `fn(msg)` for messages of this type or pattern only; it replaces handler and filter."""
+        filters = FilterSet(listening=True, exclusive=True)
+        filters.set_type(check_pattern(type_or_pattern), True)
+        self._set_handler(fn, filters)
+
+    def filter_type(self, type_or_pattern: str, allow: bool) -> None:
+        """Let a type or pattern through, or not. The exact type counts first, then patterns in order."""
+        filters = self._core.filters.copy()
+        filters.set_type(check_pattern(type_or_pattern), bool(allow))
+        self._set_filters(filters)
+
+    def filter_uuid(self, uuid: str, allow: bool) -> None:
+        """Let one message through, or not, by its uuid."""
+        filters = self._core.filters.copy()
+        filters.set_uuid(id_bytes(uuid), bool(allow))
+        self._set_filters(filters)
+
+    def _set_handler(self, fn: MsgFunc | None, filters: FilterSet) -> None:
+        self._handler = fn
+        self._set_filters(filters)
+
+    def _set_filters(self, filters: FilterSet) -> None:
+        """Change the filter and wait for the bus to confirm, but inside a callback."""
+        if self._gate is not None:
+            raise self._error()
+        with self._link.lock:
+            self._core.filters = filters
+            waiter = self._confirmation(self._core.request_filter())
+            self._flush_now(time.monotonic())
+            self._link.send_out(self)
+        if not self._callbacks.is_here():
+            self._confirm(waiter, "the filter")
+
+    def _confirmation(self, request: int) -> Waiter:
+        waiter = self._confirmations[request] = Waiter()
+        return waiter
+
+    def _confirm(self, waiter: Waiter, what: str) -> None:
+        if not waiter.wait(CONFIRM_TIMEOUT):
+            raise BusBusyError(
+                f"the bus at {self._link.endpoint} has not confirmed {what} within {CONFIRM_TIMEOUT} s; it holds "
+                "when the bus is back"
+            )
+        waiter.result()
+
+    def wait_on(self, fn: Callable[[Message], T]) -> T:
+        """Give every message to `fn` until it does not raise (or return) MessageNotWanted.
+
+        The filter is reset; the handler is unset when this returns. What `fn` saw counts as handled.
+
+        Returns:
+            What `fn` returned; any other exception of `fn` is raised here.
+
+        Raises:
+            ReentrantWaitError: Called inside the pod's own callback, where no message could come.
+            ConnectionClosedError: The pod, its node or the bus ended.
+        """
+        return self.wait_until(None, fn)
+
+    def wait_until(self, timeout: Timeout, fn: Callable[[Message], T]) -> T:
+        """Wait as `wait_on`, at most `timeout` seconds; as in Grav, 0 and less have no limit.
+
+        Raises:
+            WaitTimeoutError: No wanted message came in time.
+        """
+        limit = no_limit_below(timeout)
+        if self._callbacks.is_here():
+            raise ReentrantWaitError(
+                "a pod cannot wait for messages inside its own callback, as they are given to it one at a time; "
+                "wait on a receipt, ask, or use another pod"
+            )
+        waiter = Waiter()
+
+        def look(message: Message) -> None:
+            if waiter.is_done:
+                return
+            try:
+                result = fn(message)
+            except MessageNotWanted:
+                return
+            except BaseException as exc:
+                with self._link.lock:
+                    waiter.fail(exc)
+                return
+            if not (result is MessageNotWanted or isinstance(result, MessageNotWanted)):
+                with self._link.lock:
+                    waiter.resolve(result)
+
+        with self._link.lock:
+            self._waiters.add(waiter)
+        try:
+            self.on(look)
+            if not waiter.wait(limit):
+                raise WaitTimeoutError(f"no wanted message came to pod {self.label} within {limit} s")
+            result: T = waiter.result()
+        finally:
+            with self._link.lock:
+                self._waiters.discard(waiter)
+            if self._gate is None:
+                self.on(None)
+        return result
+
+    def messages(self, type_or_pattern: str = ">") -> AsyncIterator[Message]:
+        """Return the pod's messages for `async for`; a message is handled when the next one is asked for."""
+        from grav_actors.pod.stream import MessageStream  # noqa: PLC0415  (asyncio only for those who use it)
+
+        return MessageStream(self, check_pattern(type_or_pattern))
+
+    # Asking
+
+    def ask(self, type: str, data: Any = None, *, to: str | ActorRef | None = None, timeout: Timeout = 5.0) -> Any:
+        """Ask one actor, or publish a question, and return the data of the answer.
+
+        Raises:
+            HandlerError: The handler, or every receiver, failed.
+            NoRespondersError: Nobody handles it, the name is unknown, or all handled it without an answer.
+            ActorStoppedError: The asked actor ended first.
+            AskTimeoutError: No answer within `timeout` seconds; the question is taken back.
+            ConnectionClosedError: The node or the bus ended.
+        """
+        limit = seconds(timeout)
+        question = self._ask(type, data, to)
+        try:
+            is_answered = question.waiter.wait(limit)
+        except BaseException:
+            self._withdraw(question)
+            raise
+        if not is_answered:
+            self._withdraw(question)
+            raise AskTimeoutError(_no_answer(type, to, limit))
+        return question.waiter.result()
+
+    async def ask_async(
+        self, type: str, data: Any = None, *, to: str | ActorRef | None = None, timeout: Timeout = 5.0
+    ) -> Any:
+        """Ask in asyncio; see `ask`."""
+        limit = seconds(timeout)
+        question = self._ask(type, data, to)
+        try:
+            is_answered = await question.waiter.wait_async(limit)
+        except BaseException:
+            self._withdraw(question)
+            raise
+        if not is_answered:
+            self._withdraw(question)
+            raise AskTimeoutError(_no_answer(type, to, limit))
+        return question.waiter.result()
+
+    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str = "") -> Question:
+        name = to.name if isinstance(to, ActorRef) else to
+        if name is not None and name == self.name and self._core.settings.actor:
+            raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer for ever; call the method")
+        # The framework's own questions go to its own names.
+        make = Message._framework if name is not None and name.startswith("grav.") else Message
+        message = make(type, data, parent_id=parent_id)
+        if self._gate is not None:
+            raise self._error()
+        packed = pack_record(message, self._core.max_message)
+        kind = KIND_ASK_ANY if name is None else KIND_ASK
+        with self._link.lock:
+            if self._gate is not None:
+                raise self._error()
+            uuid: bytes = message._record[0]
+            question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter())
+            if not self._core.outbox.has_room():
+                self._wait_for_room()
+                question.seq = self._core.outbox.next_seq
+            self._replies.ask(question)
+            self._core.outbox.add(kind, message._type, name, packed)
+            self._flush_now(time.monotonic())
+        return question
+
+    def _withdraw(self, question: Question) -> None:
+        with self._link.lock:
+            if self._replies.withdraw(question.uuid) is not None and self._gate is None:
+                self._core.cancel([question.seq])
+                self._link.send_out(self)
+
+    # Receipts
+
+    def _expect(self, message_id: bytes, waiter: Waiter) -> None:
+        """Have a waiter given the reply to a message, or the one that came already."""
+        with self._link.lock:
+            kept = self._replies.expect(message_id, waiter.resolve)
+            if kept is not None:
+                waiter.resolve(kept)
+            elif self._gate is not None:
+                raise self._error()
+            else:
+                self._waiters.add(waiter)
+                self._flush_now(time.monotonic())
+
+    def _forget(self, message_id: bytes, waiter: Waiter) -> bool:
+        """Stop waiting for a reply; return whether it came at the last moment."""
+        with self._link.lock:
+            self._replies.forget(message_id, waiter.resolve)
+            self._waiters.discard(waiter)
+            return waiter.is_done
+
+    def _on_reply(self, message_id: bytes, fn: MsgFunc) -> None:
+        def take(message: Message) -> None:
+            self._callbacks.put(lambda: fn(message))
+
+        with self._link.lock:
+            kept = self._replies.expect(message_id, take)
+            if kept is not None:
+                take(kept)
+            elif self._gate is not None:
+                raise self._error()
+            else:
+                self._flush_now(time.monotonic())
+
+    # Waiting for what was sent
+
+    def flush(self, timeout: Timeout = None, *, settled: bool = False) -> None:
+        """Return when the bus has accepted all that was sent.
+
+        Args:
+            timeout: Seconds; None has no limit.
+            settled: Wait until every receiver has handled it, or it is a dead letter.
+
+        Raises:
+            WaitTimeoutError: Not within `timeout` seconds.
+            BusBusyError: The bus has taken nothing for `send_timeout` seconds.
+            ConnectionClosedError: The node or the bus ended first.
+        """
+        limit = seconds(timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        with self._link.lock:
+            if self._gate is not None:
+                raise self._error()
+            outbox = self._core.outbox
+            last = outbox.next_seq - 1
+            self._flush_now(time.monotonic())
+            self._core.sync()
+            self._link.send_out(self)
+            self._room_waiters += 1
+            try:
+                while (outbox.floor() < last) if settled else (outbox.accepted < last):
+                    if self._gate is not None:
+                        raise self._error()
+                    now = time.monotonic()
+                    if deadline is not None and now >= deadline:
+                        done = outbox.floor() if settled else outbox.accepted
+                        state = "settled" if settled else "accepted"
+                        raise WaitTimeoutError(f"{last - done} messages were not {state} within {limit} s")
+                    self._room.wait(LOOK_INTERVAL if deadline is None else min(LOOK_INTERVAL, deadline - now))
+                    self._link.check_alive()
+            finally:
+                self._room_waiters -= 1
+
+    def disconnect(self) -> None:
+        """Leave the bus. Idempotent.
+
+        What was sent is accepted first; what waits for this pod is given up and counted by the bus. Inside
+        the pod's own callback it does not wait.
+        """
+        self._leave("")
+
+    def _leave(self, reason: str, timeout: float = CONFIRM_TIMEOUT) -> None:
+        if self._link.is_foreign:
+            raise self._error()
+        with self._link.lock:
+            if self._gate is not None:
+                return
+            waiter = self._confirmation(self._core.request_bye(reason))
+            self._gate = Disconnected()
+            self._link.send_out(self)
+        if not self._callbacks.is_here():
+            waiter.wait(timeout)
+        with self._link.lock:
+            self._end(Disconnected())
+        self._callbacks.join(timeout)
+
+    def _leave_unhealthy(self) -> None:
+        """Leave because of too many failures; called on the callback thread."""
+        logger.error("pod %s has 64 failed messages and is disconnected", self.label)
+        with self._link.lock:
+            if self._gate is None:
+                self._core.flush(time.monotonic(), force=True)
+                self._core.request_bye(CLOSE_UNHEALTHY)
+                self._link.send_out(self)
+                self._end(Disconnected())
+        if self._on_end is not None:
+            self._on_end(ConnectionClosedError("64 messages failed"))
+
+    # Called by the link, which holds the lock
+
+    def _collect(self) -> None:
+        """Take what the core has made of the frames that came in."""
+        core = self._core
+        if core.inbox:
+            inbox, core.inbox = core.inbox, []
+            for inbound in inbox:
+                self._callbacks.put(inbound)
+        if core.replies:
+            replies, core.replies = core.replies, []
+            for inbound in replies:
+                self._take_replies(inbound)
+        if core.acks:
+            acks, core.acks = core.acks, []
+            for ack in acks:
+                for question in self._replies.settled(ack):
+                    question.waiter.fail(_outcome(question))
+            if self._room_waiters:
+                self._room.notify_all()
+        if core.confirmed:
+            confirmed, core.confirmed = core.confirmed, []
+            for request in confirmed:
+                waiter = self._confirmations.pop(request, None)
+                if waiter is not None and core.closed_by is None:
+                    waiter.resolve(None)
+                elif waiter is not None:
+                    waiter.fail(_closed(core.closed_by))
+        if core.cancelled:
+            cancelled, core.cancelled = core.cancelled, []
+            for sender, seqs in cancelled:
+                self._note_cancelled(sender, seqs)
+        if core.closed_by is not None:
+            error = _closed(core.closed_by)
+            self._end(error)
+            if self._on_end is not None:
+                self._callbacks_error(error)
+        elif core.out:
+            self._link.send_out(self)
+
+    def _callbacks_error(self, error: Exception) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            threading.Thread(target=on_end, args=(error,), name="grav-pod-end", daemon=True).start()
+
+    def _take_replies(self, inbound: Inbound) -> None:
+        origin = callbacks.origin_of(inbound)
+        for record in callbacks.decode(self, inbound):
+            if not record[1]:
+                continue
+            question, message = self._replies.offer(Message._received(record, inbound.type, origin))
+            if question is None:
+                continue
+            if message.type == ERROR_TYPE:
+                question.error = message
+                question.waiter.fail(_outcome(question))
+            else:
+                question.waiter.resolve(message.data)
+
+    def _note_cancelled(self, sender: bytes, seqs: tuple[int, ...]) -> None:
+        for seq in seqs:
+            running = self._running
+            if running is not None:
+                inbound, records, origin = running
+                index = seq - inbound.seq
+                if inbound.sender == sender and 0 <= index < len(records):
+                    origin.cancelled = (origin.cancelled or set()) | {records[index][0]}
+            if len(self._cancelled) < MAX_RUN_MESSAGES * 8:
+                self._cancelled.add((sender, seq))
+
+    def _take_cancelled(self, inbound: Inbound, index: int) -> bool:
+        """Return whether nobody waits any more for the answer to this question."""
+        key = (inbound.sender, inbound.seq + index)
+        if key in self._cancelled:
+            self._cancelled.discard(key)
+            return True
+        return False
+
+    def _end(self, error: Exception) -> None:
+        """End every wait of this pod. The caller holds the lock."""
+        self._gate = error if self._gate is None or isinstance(error, Disconnected) else self._gate
+        self._core.close()
+        self._link.remove(self)
+        failure = self._error()
+        waiters = [*self._confirmations.values(), *self._waiters]
+        waiters += [question.waiter for question in self._replies.close()]
+        self._confirmations.clear()
+        self._waiters.clear()
+        for waiter in waiters:
+            waiter.fail(failure)
+        self._callbacks.stop()
+        self._room.notify_all()
+
+    def _make_ref(self, name: str) -> ActorRef:
+        return ActorRef(name, self._port)
+
+
+def _closed(closed_by: tuple[str, str] | None) -> GravError:
+    code, text = closed_by or ("", "")
+    if code == "name_taken":
+        return ActorStartError(text)
+    if code == "version":
+        return ProtocolError(text)
+    if code == "full":
+        return ConfigError(text)
+    reason = {
+        CLOSE_STOPPING: "the bus was stopped",
+        CLOSE_UNHEALTHY: "64 messages failed, so the bus has disconnected this pod",
+        CLOSE_OVERFLOW: "its mailbox overflowed, and its policy is to disconnect",
+    }.get(code, f"the bus has closed this pod: {code} {text}".strip())
+    return ConnectionClosedError(reason)
+
+
+def _outcome(question: Question) -> GravError:
+    """Return the error in which a question ends that got no answer."""
+    message = question.error
+    if message is None:
+        return NoRespondersError(
+            "nobody answers: the name is unknown, nobody handles this type, or all have handled it without an answer"
+        )
+    data = message.data if isinstance(message.data, dict) else {}
+    error, code = str(data.get("error", "")), data.get("code")
+    if code == "stopped":
+        return ActorStoppedError(f"the asked actor ended before it answered: {error}")
+    if code == "overflow":
+        return BusBusyError(f"the asked actor takes nothing: {error}")
+    return HandlerError("the asked handler failed", error=error, remote_traceback=str(data.get("traceback", "")))
+
+
+def _no_answer(type: str, to: str | ActorRef | None, limit: float | None) -> str:
+    whom = f"from {to.name if isinstance(to, ActorRef) else to}" if to is not None else "from anybody"
+    return f"no answer to {type} {whom} within {limit} s; the question was taken back"
+
+
+__all__ = ["REPLY_TYPE", "MsgFunc", "Pod"]

@@ -1,0 +1,1 @@
+"""How actors are started, watched, restarted and ended."""
