@@ -63,6 +63,7 @@ _PACKER_KEEP_BYTES = 2 << 20
 # item, claimed by each nested header, stay below 3 MB.
 _TRUSTED_BYTES = 1024
 _SCANNED_BYTES = 64 << 10
+_BLOB_WIDTHS = {0xC5: 2, 0xC6: 4, 0xDA: 2, 0xDB: 4}  # bytes of the length of bin16, bin32, str16, str32
 
 _DEPTH_CHUNK = 4096  # lists and dicts looked into at a time: the views of all could need more than the data
 
@@ -514,10 +515,29 @@ def _decode(raw: bytes | memoryview, make_ref: MakeRef) -> Any:
 
 def _may_lie(raw: bytes | memoryview, size: int) -> bool:
     """Tell whether any byte behind the first header could begin an array or map of more than 15 items."""
-    if size > _SCANNED_BYTES or type(raw) is not bytes:
+    if size > _SCANNED_BYTES:
+        return not _is_one_blob(raw, size)
+    if type(raw) is not bytes:
         return True
     find = raw.find
     return find(b"\xdc", 3) >= 0 or find(b"\xdd", 3) >= 0 or find(b"\xde", 3) >= 0 or find(b"\xdf", 3) >= 0
+
+
+def _is_one_blob(raw: bytes | memoryview, size: int) -> bool:
+    """Tell whether a large body is one record that is all bytes or text; saves copying it for the check."""
+    if raw[:4] != b"\x91\x96\xc4\x10":
+        return False
+    at = 4 + ID_BYTES
+    for _ in ("reply_to", "parent_id"):
+        if raw[at] != 0xC4:
+            return False
+        at += 2 + raw[at + 1]
+    if raw[at] != 0xCF:  # the timestamp
+        return False
+    at += 9
+    width = _BLOB_WIDTHS.get(raw[at], 0)
+    end = at + 1 + width + int.from_bytes(raw[at + 1 : at + 1 + width], "big")
+    return width > 0 and size - end <= _TRUSTED_BYTES
 
 
 def _check_lengths(raw: bytes | memoryview, size: int) -> None:

@@ -6,12 +6,11 @@ name.
 
 import re
 import tomllib
-from bisect import bisect_right
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 from grav_actors.errors import ConfigError
 from grav_actors.options import (
@@ -20,35 +19,23 @@ from grav_actors.options import (
     OptionError,
     PodOptions,
     RestartLimits,
-    check_choice,
-    check_flag,
-    check_int,
     check_name,
-    check_seconds,
     check_text,
     did_you_mean,
-    is_name,
     parse_duration,
     parse_size,
     show,
 )
-from grav_actors.target import split_target
+from grav_actors.tables import ActorTable, MeshTable, NodeTable, SupervisorTable
+from grav_actors.toml_lines import key_lines
 
 FILE_NAME: Final = "grav.toml"
 PYPROJECT_NAME: Final = "pyproject.toml"
-
-Kind = Literal["process", "thread"]
-RestartRule = Literal["permanent", "transient", "temporary"]
-Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 _PYPROJECT_TABLE: Final = ("tool", "grav-actors")
 _TABLES: Final = ("node", "bus", "supervisor", "actors", "mesh")
 _OTHER_WORDS: Final = {"target": "class", "kwargs": "args"}
 _CLASS_ATTRIBUTES: Final = ("concurrency", "crash_on", "replay")
-_ENDPOINT = re.compile(r"([a-z][a-z0-9+-]*)://(\S+)")
-_HOST_PORT = re.compile(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
-_HIGHEST_PORT: Final = 65535
-_MOST_INSTANCES: Final = 10_000
 
 
 class ConfigFileError(ConfigError):
@@ -63,115 +50,6 @@ class ConfigFileError(ConfigError):
         super().__init__(text)
         self.path = path
         self.line = line
-
-
-@dataclass(frozen=True, slots=True)
-class NodeTable:
-    """`[node]`: what the node is called and what it offers."""
-
-    name: str | None = None
-    belongs_to: str = "*"
-    interests: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse wrong values."""
-        if self.name is not None:
-            check_name("name", self.name)
-        check_text("belongs_to", self.belongs_to)
-        _check_texts("interests", self.interests)
-
-
-@dataclass(frozen=True, slots=True)
-class SupervisorTable:
-    """`[supervisor]`: the root supervisor."""
-
-    strategy: Strategy = "one_for_one"
-    limits: RestartLimits = field(default_factory=RestartLimits)
-
-    def __post_init__(self) -> None:
-        """Refuse wrong values."""
-        check_choice("strategy", self.strategy, get_args(Strategy))
-
-
-@dataclass(frozen=True, slots=True)
-class ActorTable:
-    """`[actors.NAME]`: a child of the root supervisor.
-
-    Attributes:
-        name: The table's own name.
-        target: `module:Class`, the key `class` of the file; not imported yet.
-        args: Keyword arguments for the class.
-    """
-
-    name: str
-    target: str
-    kind: Kind = "process"
-    instances: int = 1
-    group: str | None = None
-    restart: RestartRule = "permanent"
-    significant: bool = False
-    args: Mapping[str, Any] = field(default_factory=dict)
-    start_timeout: float = 30.0
-    shutdown: float = 5.0
-    handler_timeout: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse wrong values."""
-        check_name("name", self.name)
-        try:
-            split_target(self.target)
-        except ConfigError as exc:
-            raise OptionError(f"class: {exc}", "class") from exc
-        check_choice("kind", self.kind, get_args(Kind))
-        check_int("instances", self.instances, 1, _MOST_INSTANCES)
-        longest = self.name if self.instances == 1 else f"{self.name}-{self.instances}"
-        if not is_name(longest):
-            raise OptionError(f"instances make too long a name, {show(longest)}", "instances")
-        if self.group is not None:
-            check_name("group", self.group)
-        check_choice("restart", self.restart, get_args(RestartRule))
-        check_flag("significant", self.significant)
-        _check_arguments("args", self.args)
-        check_seconds("start_timeout", self.start_timeout)
-        check_seconds("shutdown", self.shutdown, zero=True)
-        check_seconds("handler_timeout", self.handler_timeout, optional=True)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names of its instances: its own, or `NAME-1`, `NAME-2` when there are several."""
-        if self.instances == 1:
-            return (self.name,)
-        return tuple(f"{self.name}-{number}" for number in range(1, self.instances + 1))
-
-
-@dataclass(frozen=True, slots=True)
-class MeshTable:
-    """`[mesh]`: how other nodes are found and reached. Whether its transport exists is not looked at here.
-
-    Attributes:
-        listen: Endpoint to listen on; None: the transport's default.
-        keys: Folder with the node's key pair, relative to the file; None: where the keys commands put it.
-    """
-
-    transport: str = "zmq"
-    listen: str | None = None
-    discovery: tuple[str, ...] = ()
-    peers: tuple[str, ...] = ()
-    keys: Path | None = None
-    insecure: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse wrong values."""
-        check_name("transport", self.transport)
-        if self.listen is not None:
-            _check_endpoint("listen", self.listen, lowest_port=0)
-        _check_texts("discovery", self.discovery)
-        for name in self.discovery:
-            check_name("discovery", name)
-        _check_texts("peers", self.peers)
-        for peer in self.peers:
-            _check_endpoint("peers", peer, lowest_port=1)
-        check_flag("insecure", self.insecure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -469,36 +347,6 @@ def _lists_to_tuples(values: dict[str, Any], *keys: str) -> None:
             values[key] = tuple(values[key])
 
 
-def _check_texts(option: str, value: object) -> None:
-    if not isinstance(value, tuple):
-        raise OptionError(f"{option} must be a list of texts, not {show(value)}", option)
-    for item in value:
-        if not isinstance(item, str) or not item.strip() or not item.isprintable():
-            raise OptionError(f"{option} must be a list of printable texts; {show(item)} is none", option)
-
-
-def _check_arguments(option: str, value: object) -> None:
-    if not isinstance(value, Mapping):
-        form = 'a table of keyword arguments, like { site = "roof" }'
-        raise OptionError(f"{option} must be {form}, not {show(value)}", option)
-    for key in value:
-        if not isinstance(key, str) or not key.isidentifier():
-            raise OptionError(f"{option} has a key that can name no argument: {show(key)}", option)
-
-
-def _check_endpoint(option: str, value: object, *, lowest_port: int) -> None:
-    match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise OptionError(f'{option} must be an endpoint like "tcp://host:7470", not {show(value)}', option)
-    scheme, address = match.groups()
-    if scheme != "tcp":
-        return  # a transport of its own may have addresses of its own
-    port = _HOST_PORT.fullmatch(address)
-    if port is None or not lowest_port <= int(port[1]) <= _HIGHEST_PORT:
-        form = f"tcp://host:port with a port of {lowest_port} to {_HIGHEST_PORT}"
-        raise OptionError(f"{option} must be {form}, not {show(value)}", option)
-
-
 def _shown(path: Path) -> str:
     """Write a path as the user would: relative when it is below the working directory."""
     try:
@@ -509,136 +357,3 @@ def _shown(path: Path) -> str:
 
 def _toml_key(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else show(key)
-
-
-# Where keys stand. tomllib tells no lines; it has read the text before, so this may take much for granted.
-
-_KEY = re.compile(r'[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'')
-_GAP = re.compile(r"[ \t]*")
-_BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
-_VALUE = re.compile(
-    r'"""(?:[^"\\]|\\.|"{1,2}(?!"))*"{3,5}'
-    r"|'''(?:[^']|'{1,2}(?!'))*'{3,5}"
-    r'|"(?:[^"\\\n]|\\.)*"'
-    r"|'[^'\n]*'"
-    r"|[^,\[\]{}\"'\s#][^,\[\]{}\n#]*",
-    re.DOTALL,
-)
-
-KeyPath = tuple[str | int, ...]
-
-
-def key_lines(text: str) -> dict[KeyPath, int]:
-    """Return the line, from 1, of each key and table of a TOML text.
-
-    Elements of arrays, arrays of tables too, have their index in the path.
-
-    Raises:
-        ValueError: The text is no TOML.
-    """
-    return _KeyFinder(text).run()
-
-
-class _KeyFinder:
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
-        self._newlines = [match.start() for match in re.finditer("\n", text)]
-        self._lines: dict[KeyPath, int] = {}
-        self._elements: dict[KeyPath, int] = {}
-
-    def run(self) -> dict[KeyPath, int]:
-        table: KeyPath = ()
-        while True:
-            self._match(_BLANK)
-            if self._at == len(self._text):
-                return self._lines
-            table = self._header() if self._text[self._at] == "[" else self._pair(table)
-
-    def _header(self) -> KeyPath:
-        """Read `[a.b]` or `[[a.b]]`; return the path of what follows."""
-        line = self._line()
-        self._expect("[")
-        is_array = self._take("[")
-        *above, last = self._keys()
-        self._expect("]]" if is_array else "]")
-        path: KeyPath = ()
-        for key in above:
-            path = (*path, key)
-            self._lines.setdefault(path, line)
-            if path in self._elements:  # an array of tables: its latest element is meant
-                path = (*path, self._elements[path])
-        path = (*path, last)
-        if is_array:
-            self._lines.setdefault(path, line)
-            self._elements[path] = self._elements.get(path, -1) + 1
-            path = (*path, self._elements[path])
-        self._lines[path] = line
-        return path
-
-    def _pair(self, table: KeyPath) -> KeyPath:
-        """Read `a.b = value`; return the table it belongs to."""
-        line = self._line()
-        path = table
-        for key in self._keys():
-            path = (*path, key)
-            self._lines.setdefault(path, line)
-        self._expect("=")
-        self._value(path)
-        return table
-
-    def _keys(self) -> list[str]:
-        keys = []
-        while True:
-            self._match(_GAP)
-            raw = self._match(_KEY)
-            keys.append(tomllib.loads(f"key = {raw}")["key"] if raw[0] in "\"'" else raw)
-            self._match(_GAP)
-            if not self._take("."):
-                return keys
-
-    def _value(self, path: KeyPath) -> None:
-        self._match(_BLANK)
-        if self._take("{"):
-            self._match(_BLANK)
-            while not self._take("}"):
-                self._pair(path)
-                self._separator()
-        elif self._take("["):
-            self._match(_BLANK)
-            index = 0
-            while not self._take("]"):
-                self._lines[(*path, index)] = self._line()
-                self._value((*path, index))
-                self._separator()
-                index += 1
-        else:
-            self._match(_VALUE)
-
-    def _separator(self) -> None:
-        self._match(_BLANK)
-        self._take(",")
-        self._match(_BLANK)
-
-    def _take(self, text: str) -> bool:
-        found = self._text.startswith(text, self._at)
-        if found:
-            self._at += len(text)
-        return found
-
-    def _expect(self, text: str) -> None:
-        if not self._take(text):
-            raise self._broken()
-
-    def _match(self, pattern: re.Pattern[str]) -> str:
-        match = pattern.match(self._text, self._at)
-        if match is None:
-            raise self._broken()
-        self._at = match.end()
-        return match[0]
-
-    def _broken(self) -> ValueError:
-        return ValueError(f"no TOML in line {self._line()}")
-
-    def _line(self) -> int:
-        return bisect_right(self._newlines, self._at) + 1

@@ -338,6 +338,8 @@ class BusCore:
         reason = fields[3]
         if reason == CLOSE_UNHEALTHY:
             self._unhealthy(receiver, now)
+        elif reason == "crashed" and receiver.is_supervised:
+            self._lost(receiver, now)  # its next incarnation takes the mailbox
         else:
             self._release(receiver, reason if reason in ("stopping", "pod_lost") else "", now)
 

@@ -21,6 +21,8 @@ PODS = "grav.sys.bus.pods"
 """A list with a map for each pod."""
 RECEIVERS = "grav.sys.bus.receivers"
 """How many pods and groups receive the published type that is the question's data."""
+CONNECTED = "grav.sys.bus.connected"
+"""Whether the actor whose name is the question's data can be reached."""
 RELEASE = "grav.sys.bus.release"
 """`[name, reason]`: a supervised actor is not coming back."""
 
@@ -49,7 +51,10 @@ def _answer(core: BusCore, question: str, data: Any, now: float) -> Any:
     if question == RECEIVERS and isinstance(data, str):
         plan = core.directory.plan(data)
         return len(plan.receivers) + len(plan.groups)
+    if question == CONNECTED and isinstance(data, str):
+        receiver = core.directory.named(data)
+        return receiver is not None and bool(receiver.route)
     if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, str]:
         return core.release_name(data[0], data[1], now)
-    known = ", ".join((STATS, PODS, RECEIVERS, RELEASE))
+    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")

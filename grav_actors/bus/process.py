@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grav_actors.errors import BusNotFoundError, ConfigError
-from grav_actors.project import BUS_LOCK, ROSTER, FolderLock, FolderLockedError, bus_endpoint
+from grav_actors.project import BUS_LOCK, BUS_SOCKET, ROSTER, FolderLock, FolderLockedError, bus_endpoint
 
 START_TIMEOUT = 10.0
 """Seconds that a bus process may take until it is ready; it takes about a tenth of one."""
@@ -80,7 +80,10 @@ COMPACT_AFTER = 10_000
 
 
 def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -> None:
-    """Run a bus in this process until SIGTERM, SIGINT (when run by hand) or the end of its lifeline.
+    """Run a bus in this process until it is told to end.
+
+    A bus run by hand ends well at SIGTERM and SIGINT: its pods are told. One with an owner ends well when its
+    lifeline is written to or breaks; a signal ends it as any accident would, for the owner to start it again.
 
     Args:
         lifeline: Read end of a pipe whose other end only the owner holds: the bus ends with its owner.
@@ -115,9 +118,9 @@ def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -
         # A handler that only sets a flag does not wake a poll: the descriptor does.
         waker_read, waker_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            if number == signal.SIGTERM or lifeline is None:
-                signal.signal(number, lambda *_: server.stop())
+        if lifeline is None:
+            signal.signal(signal.SIGINT, lambda *_: server.stop())
+        signal.signal(signal.SIGTERM, lambda *_: server.stop(is_final=lifeline is None))
         watched = {waker_read: lambda: os.read(waker_read, 64) and None}
         if lifeline is not None:
             watched[lifeline] = server.stop
@@ -128,8 +131,9 @@ def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -
         finally:
             server.close()
             roster_file.close()
-            for name in (ROSTER, bus_endpoint(folder).rpartition("/")[2]):
-                (folder / name).unlink(missing_ok=True)
+            if server.is_final:
+                for name in (ROSTER, BUS_SOCKET):
+                    (folder / name).unlink(missing_ok=True)
 
 
 def _monotonic() -> float:
@@ -183,6 +187,7 @@ class BusProcess:
             ConfigError: It could not listen, for the reason given.
             BusNotFoundError: It ended or said nothing within `timeout` seconds.
         """
+        self._cut_lifeline()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         lifeline_read, self._lifeline = os.pipe2(os.O_CLOEXEC)
         options = {**asdict(self.spec), "ready": ready_write, "lifeline": lifeline_read}
@@ -235,15 +240,22 @@ class BusProcess:
         """Exit code, or minus the signal that killed it; None while it runs."""
         return self._process.poll() if self._process is not None else None
 
+    def describe_exit(self) -> str:
+        """Return `exit code 1` or `signal SIGKILL (9)`."""
+        code = self.exit_code
+        if code is None or code >= 0:
+            return f"exit code {code}"
+        return f"signal {signal.Signals(-code).name} ({-code})"
+
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
-        """End it: SIGTERM, after `timeout` seconds SIGKILL. Does nothing when it has ended."""
+        """End it: its pods are told; after `timeout` seconds SIGKILL. Does nothing when it has ended."""
+        self._cut_lifeline()
         process = self._process
-        if process is not None:
-            if process.poll() is None:
-                process.terminate()
-            if not self.wait(timeout):
-                process.kill()
-                process.wait()
+        if process is not None and not self.wait(timeout):
+            process.kill()
+            process.wait()
+
+    def _cut_lifeline(self) -> None:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1

@@ -46,6 +46,7 @@ class BusServer:
         self._write_roster = write_roster
         self._waiting: dict[bytes, deque[tuple[bytes, Body]]] = {}
         self._is_stopping = False
+        self.is_final = True
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 200)
         self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
@@ -71,9 +72,14 @@ class BusServer:
             self.close()
             raise
 
-    def stop(self) -> None:
-        """End the loop after its present turn; safe in a signal handler."""
+    def stop(self, *, is_final: bool = True) -> None:
+        """End the loop after its present turn; safe in a signal handler.
+
+        Args:
+            is_final: The pods are told; else they wait for the bus that will be started in its place.
+        """
         self._is_stopping = True
+        self.is_final = is_final
 
     def run(self, watched: dict[int, Callable[[], None]]) -> None:
         """Serve until `stop`; `watched` are file descriptors and what to call when they are readable."""
@@ -100,8 +106,9 @@ class BusServer:
                 self._send_waiting()
             due = core.tick(time.monotonic())
             self._send_out()
-        core.stop(time.monotonic())
-        self._send_out()
+        if self.is_final:
+            core.stop(time.monotonic())
+            self._send_out()
 
     def _drain(self) -> None:
         receive = self._socket.recv

@@ -122,55 +122,81 @@ def origin_of(inbound: Inbound) -> Origin:
     return Origin(inbound.sender, inbound.kind, inbound.attempt, bool(inbound.flags & FLAG_REDELIVERED))
 
 
+Handle = Callable[[Message, "Inbound", int], bool]
+"""Handles one message; returns whether it is finished, which it is not while its answer is deferred."""
+Fail = Callable[["Inbound", int, Message, Exception], bool]
+"""Reports a failure; returns whether no handler may be called any more."""
+
+
 def consume(pod: Pod, inbound: Inbound) -> None:
     """Call the pod's handler for each message of a run, in order."""
     filters = pod._core.filters
     if pod._handler is None or (inbound.kind in PUBLISHED_KINDS and not filters.allows_type(inbound.type)):
         inbound.finish_all()  # the filter has changed since the bus sent it
         return
+
+    def handle(message: Message, inbound: Inbound, index: int) -> bool:
+        handler = pod._handler
+        if handler is not None and not (filters.uuids and not filters.allows_uuid(message._record[0])):
+            handler(message)
+        return True
+
+    def fail(inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
+        text = f"{type(exc).__name__}: {exc}"
+        logger.info("pod %s: handler of %s failed (attempt %d): %s", pod.label, message.type, message.attempt, text)
+        return report_failure(pod, inbound, index, message, exc)
+
+    consume_with(pod, inbound, handle, fail)
+
+
+def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None:
+    """Handle the messages of a run one after another, and note each as finished."""
     records = decode(pod, inbound)
     origin = origin_of(inbound)
     message_type = inbound.type
     is_question = inbound.kind in QUESTION_KINDS
     is_fresh = inbound.attempt == 1
+    core = pod._core
     received = Message._received
     pod._running = (inbound, records, origin)
-    for index in range(inbound.done, len(records)):
+    for index in range(inbound.skip, len(records)):
         message = received(records[index], message_type, origin)
-        handler = pod._handler
         try:
-            if (
-                handler is None
-                or (filters.uuids and not filters.allows_uuid(records[index][0]))
-                or (is_question and pod._take_cancelled(inbound, index))
-            ):
-                pass
+            if is_question and pod._take_cancelled(inbound, index):
+                is_finished = True
             else:
-                handler(message)
+                is_finished = handle(message, inbound, index)
         except Exception as exc:
-            if _failed(pod, inbound, index, message, exc):
+            if fail(inbound, index, message, exc):
                 return
         else:
-            if is_fresh and pod._core.open_failures:
+            if is_finished and inbound.done == index:
+                inbound.done = index + 1
+            elif is_finished:
                 with pod._link.lock:
-                    pod._core.succeeded()
-        inbound.done = index + 1
+                    inbound.finish(index)
+            if is_fresh and core.open_failures:
+                with pod._link.lock:
+                    core.succeeded()
         if pod._gate is not None:
             break
     pod._running = None
+    if core.has_gaps:
+        with pod._link.lock:
+            core.finished_ahead(inbound)
 
 
-def _failed(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
-    """Report a failure; return whether the pod is disconnected by it."""
-    text = f"{type(exc).__name__}: {exc}"
+def report_failure(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
+    """Tell the bus, or the asker, of a failure; return whether the pod is disconnected by it."""
     if inbound.kind in QUESTION_KINDS:
         pod._answer_error(message, exc)
+        with pod._link.lock:
+            inbound.finish(index)
         return False
-    logger.info("pod %s: handler of %s failed (attempt %d): %s", pod.label, message.type, message.attempt, text)
     how = FAIL_REJECT if isinstance(exc, Reject) else FAIL_ERROR
     with pod._link.lock:
-        is_over = pod._core.failed(inbound, index, how, text)
-        inbound.done = index + 1
+        is_over = pod._core.failed(inbound, index, how, f"{type(exc).__name__}: {exc}")
+        inbound.finish(index)
     if is_over:
         pod._leave_unhealthy()
     return is_over

@@ -65,6 +65,7 @@ class PodCore:
         acks: Watermarks that came in.
         cancelled: `(sender uuid, seqs)` of questions whose askers no longer wait.
         closed_by: Why the bus has closed this pod: `(code, text)`.
+        has_gaps: Messages may be finished while earlier ones are not: runs must be told by `finished_ahead`.
     """
 
     def __init__(self, uuid: bytes, name: str, settings: PodSettings, slot: int) -> None:
@@ -85,6 +86,7 @@ class PodCore:
         self.cancelled: list[tuple[bytes, tuple[int, ...]]] = []
         self.closed_by: tuple[str, str] | None = None
         self.open_failures = 0
+        self.has_gaps = False
         self.ack_sent_at = 0.0
         self._received = 0
         self._floor = 0
@@ -225,6 +227,7 @@ class PodCore:
 
     def finished_ahead(self, inbound: Inbound) -> None:
         """Note that messages of a run were finished while earlier ones are not."""
+        self.has_gaps = True
         if inbound not in self._ahead:
             self._ahead.append(inbound)
 

@@ -50,7 +50,6 @@ from grav_actors.protocol import (
     KIND_TELL,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
-    REPLY_TYPE,
     PodSettings,
 )
 from grav_actors.reference import ActorRef, RefPort
@@ -545,7 +544,7 @@ class Pod:
         """
         self._leave("")
 
-    def _leave(self, reason: str, timeout: float = CONFIRM_TIMEOUT) -> None:
+    def _leave(self, reason: str, timeout: float = CONFIRM_TIMEOUT, *, join: bool = True) -> None:
         if self._link.is_foreign:
             raise self._error()
         with self._link.lock:
@@ -558,7 +557,8 @@ class Pod:
             waiter.wait(timeout)
         with self._link.lock:
             self._end(Disconnected())
-        self._callbacks.join(timeout)
+        if join:
+            self._callbacks.join(timeout)
 
     def _leave_unhealthy(self) -> None:
         """Leave because of too many failures; called on the callback thread."""
@@ -705,5 +705,3 @@ def _no_answer(type: str, to: str | ActorRef | None, limit: float | None) -> str
     whom = f"from {to.name if isinstance(to, ActorRef) else to}" if to is not None else "from anybody"
     return f"no answer to {type} {whom} within {limit} s; the question was taken back"
 
-
-__all__ = ["REPLY_TYPE", "MsgFunc", "Pod"]

@@ -33,19 +33,27 @@ class Order:
     lost: bool = False
     """The server ended before it answered: nothing runs, so the order may be given again."""
 
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
     def fulfil(self, child: ChildProcess) -> None:
-        """Hand over the child."""
-        self.child = child
-        self.answered.set()
+        """Hand over the child; kill it if nobody waits for it any more."""
+        with self._lock:
+            if not self.answered.is_set():
+                self.child = child
+                self.answered.set()
+                return
+        child.kill()
 
     def fail(self, reason: str, *, lost: bool = False) -> None:
-        """Say that there will be no child."""
-        self.error, self.lost = reason, lost
-        self.answered.set()
+        """Say that there will be no child, unless there is one."""
+        with self._lock:
+            if not self.answered.is_set():
+                self.error, self.lost = reason, lost
+                self.answered.set()
 
-    def abandon(self, reason: str) -> None:
+    def abandon(self) -> None:
         """Want no child any more: one that comes, or has come just now, is killed."""
-        self.fail(reason)
+        self.fail("not wanted any more")
         if self.child is not None:
             self.child.kill()
 

@@ -72,19 +72,17 @@ class Watcher:
 
     def place(self, order: Order, timeout: float) -> None:
         """Have a child started and wait for the answer; the order then has a child or an error."""
-        if not self._submit(lambda: self._place(order)):
-            order.fail(_STOPPED)
-        elif self.is_current_thread():
-            self._pump(order, time.monotonic() + timeout)
-        else:
-            try:
-                answered = order.answered.wait(timeout)
-            except BaseException:  # Ctrl-C, say: nobody will know of the child
-                order.abandon("interrupted")
-                raise
-            if not answered:
+        try:
+            if not self._submit(lambda: self._place(order)):
+                order.fail(_STOPPED)
+            elif self.is_current_thread():
+                self._pump(order, time.monotonic() + timeout)
+            elif not order.answered.wait(timeout):
                 self._submit(self._kill_server)
                 order.fail(f"the fork server has not answered within {timeout:g} s")
+        except BaseException:  # Ctrl-C, say: nobody will know of the child
+            order.abandon()
+            raise
 
     def send_signal(self, child: ChildProcess, number: int) -> None:
         """Have the server send a signal to one of its children."""
@@ -239,10 +237,7 @@ class Watcher:
         self._watches.add(watch)
         for pipe in watch.pipes:
             self._selector.register(pipe.fd, selectors.EVENT_READ, self._reader(pipe))
-        if order.answered.is_set():  # nobody waits for it any more
-            child.kill()
-        else:
-            order.fulfil(child)
+        order.fulfil(child)
 
     def _reader(self, pipe: Pipe) -> Callable[[], None]:
         def read() -> None:

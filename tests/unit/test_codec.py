@@ -299,6 +299,17 @@ def test_records_with_links_and_headers_arrive() -> None:
     assert unpack_body(memoryview(body), 2, ActorRef) == [plain._record, linked._record]
 
 
+@pytest.mark.parametrize("size", [65_000, 70_000, 1 << 20])
+@pytest.mark.parametrize("linked", [False, True])
+def test_large_data_arrives(size: int, linked: bool) -> None:
+    ids = dict.fromkeys(("parent_id", "reply_to"), Message().uuid) if linked else {}
+    for data in (b"\xdd" * size, "x" * size, [b"\xdd" * size], list(range(size // 3))):
+        message = Message("a", data, headers={"h": "v" * 2000}, **ids)
+        body = join_body([pack_record(message, 4 * CAP)])
+        for raw in (body, memoryview(body)):
+            assert unpack_body(raw, 1, ActorRef) == [message._record]
+
+
 BAD_RECORDS = [
     record()[:5],
     [*record(), None],
@@ -420,6 +431,23 @@ BOMBS = {
     "four gigabytes of text": b"\x91\x96\xdb\xff\xff\xff\xff",
     "a long key chain": b"\x91\x96" + b"\x81" * 10_000,
     "deep arrays": b"\x91\x96" + b"\x91" * 100_000,
+    "a large blob with nested claims behind it": (
+        b"\x91\x96\xc4\x10"
+        + bytes(16)
+        + b"\xc4\x00\xc4\x00\xcf"
+        + bytes(8)
+        + b"\xc6\x00\x01\x00\x00"
+        + bytes(1 << 16)
+        + b"\xdd\x00\x01\x00\x00" * 1000
+    ),
+    "a large blob that is not there": (
+        b"\x91\x96\xc4\x10"
+        + bytes(16)
+        + b"\xc4\x00\xc4\x00\xcf"
+        + bytes(8)
+        + b"\xc6\xff\xff\xff\xff"
+        + bytes(1 << 20)
+    ),
     "deep extensions": b"\x91\x96\xc9\xff\xff\xff\xff\x01",
 }
 

@@ -9,19 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grav_actors.config import (
-    ActorTable,
-    ConfigFileError,
-    MeshTable,
-    NodeConfig,
-    NodeTable,
-    SupervisorTable,
-    find_project,
-    key_lines,
-    load_config,
-)
+from grav_actors.config import ConfigFileError, NodeConfig, find_project, load_config
 from grav_actors.errors import ConfigError
 from grav_actors.options import Backoff, BusOptions, RestartLimits
+from grav_actors.tables import ActorTable, MeshTable, NodeTable, SupervisorTable
+from grav_actors.toml_lines import key_lines
 
 NAME_RULE = "must be a name of 1 to 64 characters of A-Z a-z 0-9 . _ -, not"
 

@@ -1,0 +1,1 @@
+"""Actors: objects with handlers, driven by a pod."""

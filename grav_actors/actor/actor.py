@@ -1,0 +1,200 @@
+"""Actor: what users subclass."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from grav_actors.actor.handlers import HandlerTable
+from grav_actors.errors import ConnectionClosedError
+from grav_actors.message import Message
+from grav_actors.options import OptionError, PodOptions, check_flag, check_int, check_name
+from grav_actors.reference import ActorRef
+from grav_actors.timeouts import Timeout
+
+if TYPE_CHECKING:
+    from grav_actors.actor.runtime import ActorRuntime
+    from grav_actors.actor.timers import Timer
+
+HOOKS = ("on_start", "on_stop", "on_restart")
+RESERVED = frozenset({
+    "name", "ref", "log", "publish", "tell", "ask", "ask_async", "reply", "defer_reply", "spawn", "after", "every",
+    "stop", "_grav_runtime", "_runtime",
+})  # fmt: skip
+
+
+class Actor:
+    """An object with handlers, in a process or thread of its own.
+
+    Handlers are methods under `@on_type`, plain or `async def`, called one message at a time in the order of
+    delivery. No `super().__init__()` is needed; constructor, hooks and handlers run in the actor's own thread.
+
+    A handler's exception fails the message: it is delivered again when a later one succeeds, at most
+    `max_deliver` times. `raise Reject` sends it to the dead letters at once. `raise Crash`, or an exception
+    listed in `crash_on`, fails the actor itself: its supervisor starts it again.
+
+    Attributes:
+        group: Actors of the same group share their published messages: each goes to one of them.
+        replay: Get the recent messages, once per name, before live ones; not with `group`.
+        prefetch: Messages in flight to it; 4,096, in a group 4 for each that it handles at a time.
+        concurrency: Messages that it handles at the same time.
+        mailbox_limit: Messages that may wait for it.
+        overflow: What happens when more do: `block`, `drop_oldest`, `drop_newest`, `disconnect`.
+        stuck_after: Seconds without progress after which a full mailbox no longer holds up senders; None is never.
+        max_deliver: Attempts before a failing message goes to the dead letters.
+        crash_on: Exceptions that fail the actor and not only the message.
+    """
+
+    group: ClassVar[str] = ""
+    replay: ClassVar[bool] = False
+    prefetch: ClassVar[int | None] = None
+    concurrency: ClassVar[int] = 1
+    mailbox_limit: ClassVar[int] = 65_536
+    overflow: ClassVar[str] = "block"
+    stuck_after: ClassVar[float | None] = 5.0
+    max_deliver: ClassVar[int] = 5
+    crash_on: ClassVar[tuple[type[Exception], ...]] = ()
+
+    _grav_handlers: ClassVar[HandlerTable] = HandlerTable()
+    _grav_runtime: ActorRuntime | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the class and make its table of handlers; a mistake raises TypeError here, not later."""
+        super().__init_subclass__(**kwargs)
+        taken = sorted(RESERVED & set(vars(cls)))
+        if taken:
+            raise TypeError(f"{cls.__qualname__} overwrites {', '.join(taken)}, which an Actor needs; choose other names")
+        try:
+            check_options(cls)
+        except OptionError as exc:
+            raise TypeError(f"{cls.__qualname__}: {exc}") from None
+        cls._grav_handlers = HandlerTable.of(cls, HOOKS)
+
+    # Hooks
+
+    def on_start(self) -> Any:
+        """Prepare; called once, in the actor's thread, before its first message. May be `async def`.
+
+        What it raises ends the start: `spawn` raises ActorStartError with the traceback.
+        """
+
+    def on_stop(self, reason: str) -> Any:
+        """Clean up; called in the actor's thread on every end but a kill. May be `async def`.
+
+        Args:
+            reason: `stop` (asked for), `shutdown` (its node stops) or `crash`.
+        """
+
+    def on_restart(self, cause: str) -> Any:
+        """Called in a new incarnation before `on_start`. May be `async def`.
+
+        Args:
+            cause: Why the one before ended, in one line.
+        """
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """Its name on the bus."""
+        return self._runtime.name
+
+    @property
+    def ref(self) -> ActorRef:
+        """Its reference, which may travel in messages."""
+        return self._runtime.ref
+
+    @property
+    def log(self) -> logging.Logger:
+        """A logger that carries its name."""
+        return self._runtime.log
+
+    @property
+    def _runtime(self) -> ActorRuntime:
+        runtime = self._grav_runtime
+        if runtime is None:
+            raise ConnectionClosedError(
+                f"this {type(self).__qualname__} was made by hand and is on no bus; start it with Grav.spawn"
+            )
+        return runtime
+
+    # What it does
+
+    def publish(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        parent: Message | str | None = None,
+        reply_to: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send to every pod whose filter lets it through, itself excepted.
+
+        Args:
+            parent: The message, or its uuid, that caused this one; None is the one being handled, "" none.
+        """
+        self._runtime.publish(type, data, parent, reply_to, headers)
+
+    def tell(self, to: str | ActorRef, type: str, data: Any = None) -> None:
+        """Send to one actor, also to itself; if nobody has the name it becomes a dead letter."""
+        self._runtime.tell(to, type, data)
+
+    def ask(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
+        """Ask one actor and return its answer; see `Pod.ask` for errors. ValueError if it is itself."""
+        return self._runtime.ask(to, type, data, timeout)
+
+    async def ask_async(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
+        """Ask in an `async def` handler; see `ask`."""
+        return await self._runtime.ask_async(to, type, data, timeout)
+
+    def reply(self, msg: Message, data: Any = None) -> None:
+        """Answer a message now; what its handler returns is then no answer."""
+        self._runtime.reply(msg, data)
+
+    def defer_reply(self, msg: Message) -> None:
+        """Promise to `reply` to the message being handled later: it stays open until then."""
+        self._runtime.defer_reply(msg)
+
+    def spawn(self, actor_class: type[Actor], *args: Any, name: str | None = None, kind: str = "process",
+              **kwargs: Any) -> ActorRef:  # fmt: skip
+        """Start an actor on the node that this one belongs to; see `Grav.spawn`.
+
+        From an actor process the arguments travel as a message: they must be what messages can carry.
+        """
+        return self._runtime.spawn(actor_class, args, kwargs, name, kind)
+
+    def after(self, seconds: float, type: str, data: Any = None) -> Timer:
+        """Send itself a message once, `seconds` from now; the returned timer can `cancel()`."""
+        return self._runtime.timers.after(seconds, type, data)
+
+    def every(self, seconds: float, type: str, data: Any = None) -> Timer:
+        """Send itself a message again and again, each `seconds` after the last one was handled."""
+        return self._runtime.timers.every(seconds, type, data)
+
+    def stop(self) -> None:
+        """End when the message being handled, and what was delivered before, are finished; never restarted."""
+        self._runtime.stop("stop")
+
+
+def check_options(cls: type[Actor]) -> PodOptions:
+    """Check the class attributes of an actor and return the pod's options among them; raise OptionError."""
+    if cls.group != "":
+        check_name("group", cls.group)
+    check_flag("replay", cls.replay)
+    if cls.replay and cls.group:
+        raise OptionError("replay cannot be combined with group: whose would the old messages be?", "replay")
+    check_int("concurrency", cls.concurrency, 1)
+    crash_on: Any = cls.crash_on
+    if not (
+        isinstance(crash_on, tuple) and all(isinstance(item, type) and issubclass(item, Exception) for item in crash_on)
+    ):
+        raise OptionError(f"crash_on must be a tuple of exception classes, not {crash_on!r}", "crash_on")
+    return PodOptions(
+        prefetch=cls.prefetch,
+        mailbox_limit=cls.mailbox_limit,
+        overflow=cls.overflow,  # type: ignore[arg-type]
+        stuck_after=cls.stuck_after,
+        max_deliver=cls.max_deliver,
+    )

@@ -1,0 +1,42 @@
+"""What references reach actors through: the pod of whoever holds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grav_actors.message import Message
+from grav_actors.pod.pod import Pod
+from grav_actors.protocol import BUS_NAME
+
+STOP_TYPE = "grav.sys.actor.stop"
+"""Told to an actor, it ends it for good."""
+CONNECTED = "grav.sys.bus.connected"
+
+
+class PodPort:
+    """Tells, asks, stops and looks for actors through one pod."""
+
+    __slots__ = ("_pod",)
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+
+    def tell(self, to: str, type: str, data: Any) -> None:
+        """Send to one actor."""
+        self._pod._tell(to, Message(type, data))
+
+    def ask(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+        """Ask one actor; see `Pod.ask`."""
+        return self._pod.ask(type, data, to=to, timeout=timeout)
+
+    async def ask_async(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+        """Ask one actor in asyncio; see `Pod.ask`."""
+        return await self._pod.ask_async(type, data, to=to, timeout=timeout)
+
+    def stop_actor(self, name: str) -> None:
+        """Have an actor end for good; returns at once."""
+        self._pod._tell(name, Message._framework(STOP_TYPE, None))
+
+    def is_actor_alive(self, name: str) -> bool:
+        """Return whether the bus has an actor of that name that can be reached."""
+        return bool(self._pod.ask(CONNECTED, name, to=BUS_NAME))

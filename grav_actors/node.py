@@ -1,0 +1,535 @@
+"""Grav: a node. The composition root: the only module that knows all parts."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import random
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Self
+
+from grav_actors.actor.actor import Actor
+from grav_actors.actor.port import PodPort
+from grav_actors.actor.runtime import ActorRuntime, ActorSpec
+from grav_actors.bus.inquiry import PODS, RELEASE, STATS
+from grav_actors.bus.process import BusProcess, BusSpec
+from grav_actors.control import NodeControl
+from grav_actors.discovery import load as load_discovery
+from grav_actors.errors import (
+    BusNotFoundError,
+    ConfigError,
+    ConnectionClosedError,
+    GravError,
+    TransportNotConfiguredError,
+    TunnelNotEstablishedError,
+    WrongProcessError,
+)
+from grav_actors.ids import id_text, new_id
+from grav_actors.message import Message
+from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name
+from grav_actors.pod.link import Link
+from grav_actors.pod.pod import Pod
+from grav_actors.pod.receipt import Receipt
+from grav_actors.project import find_running, private_folder, remove_private_folder
+from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
+from grav_actors.reference import ActorRef
+from grav_actors.supervisor.policy import GiveUp, RestartPolicy
+from grav_actors.supervisor.runner import OnLine, RootRunner, RunnerContext
+from grav_actors.supervisor.spec import Child
+from grav_actors.timeouts import Timeout
+from grav_actors.transports import load as load_transport
+
+STOP_TIMEOUT = 10.0
+"""Seconds that `stop` gives actors, and then what was sent, to end well."""
+CONTROL_TIMEOUT = 10.0
+
+_nodes: weakref.WeakSet[Grav] = weakref.WeakSet()
+
+
+def _stop_all() -> None:
+    for node in list(_nodes):
+        if node._pid == os.getpid():
+            node.stop()
+
+
+atexit.register(_stop_all)
+
+
+class Grav:
+    """A node: a bus (its own, or one that runs), the actors it supervises, and pods.
+
+    A context manager; `stop` also runs at interpreter exit. Any thread may call any method.
+
+    Args:
+        name: What the node is called in listings; default: the host's name and process id.
+        bus: None starts a bus process on a private endpoint; an address joins one that runs; `"auto"` joins
+            the one that `grav-actors up` runs for this directory or one above it.
+        transport, bridge, discovery: The mesh to other nodes, by instance or registered name.
+        endpoint: What the mesh listens on: an address, or `(port, uri)`.
+        belongs_to: Only nodes of the same value, or of `*`, are peers.
+        interests: Capabilities that this node offers to tunnels.
+        replay_limit: Messages that its bus keeps for pods that connect with replay.
+        max_message: Bytes of one message's data.
+        send_timeout: Seconds after which a bus that takes nothing raises BusBusyError.
+        max_restarts, within, backoff: Limits of the root supervisor and, counted apart, of the bus.
+        logger: Logger for the node's own reports.
+
+    Raises:
+        ConfigError: A value is wrong, or combined with one that it does not go with.
+        BusNotFoundError: `bus="auto"`, and none runs for this directory.
+        BusBusyError: No bus answers at the address.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        bus: str | None = None,
+        transport: Any = None,
+        bridge: Any = None,
+        discovery: Any = None,
+        endpoint: str | tuple[str, str] | None = None,
+        belongs_to: str = "*",
+        interests: Iterable[str] = (),
+        keys: str | Path | None = None,
+        insecure: bool = False,
+        replay_limit: int = 128,
+        max_message: int = 1_048_576,
+        send_timeout: float = 10.0,
+        max_restarts: int = 5,
+        within: float = 30.0,
+        backoff: Backoff | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        options = BusOptions(replay_limit, max_message, send_timeout)
+        limits = RestartLimits(max_restarts, within, backoff if backoff is not None else Backoff())
+        if name is not None:
+            check_name("name", name)
+        _check_mesh(transport, bridge, discovery, endpoint, keys, insecure)
+        self._setup(name, belongs_to, interests, options, limits, logger)
+        if bus is None:
+            self._folder: Path | None = private_folder()
+            try:
+                self._start_bus(BusSpec(str(self._folder), "", replay_limit, max_message))
+            except BaseException:
+                self._remove_folder()
+                raise
+        else:
+            self.bus_endpoint = _find_bus(bus)
+        self._open()
+
+    @classmethod
+    def _in_folder(
+        cls,
+        spec: BusSpec,
+        *,
+        name: str | None,
+        belongs_to: str,
+        interests: Iterable[str],
+        options: BusOptions,
+        limits: RestartLimits,
+        on_line: OnLine | None,
+        on_end: Callable[[str], None],
+    ) -> Self:
+        """Make the node of `grav-actors up`: its bus runs in a project's run folder, which stays."""
+        node = cls.__new__(cls)
+        node._setup(name, belongs_to, interests, options, limits, None)
+        node._on_line = on_line
+        node._on_end = on_end
+        node._start_bus(spec)
+        node._open()
+        return node
+
+    def _setup(
+        self,
+        name: str | None,
+        belongs_to: str,
+        interests: Iterable[str],
+        options: BusOptions,
+        limits: RestartLimits,
+        logger: logging.Logger | None,
+    ) -> None:
+        self._pid = os.getpid()
+        self._id = new_id()
+        self.name = name if name is not None else f"{os.uname().nodename}-{self._pid}"
+        self.belongs_to = belongs_to
+        self.interests = tuple(interests)
+        self._options = options
+        self._limits = limits
+        self._log = logger if logger is not None else logging.getLogger("grav_actors.node")
+        self._folder = None
+        self._bus: BusProcess | None = None
+        self._bus_policy = RestartPolicy(limits)
+        self._bus_waker: int = -1
+        self._bus_thread: threading.Thread | None = None
+        self._on_line: OnLine | None = None
+        self._on_end: Callable[[str], None] | None = None
+        self._control: ActorRuntime | None = None
+        self._link: Link | None = None
+        self._stop_lock = threading.Lock()
+        self._is_stopping = False
+        self._is_stopped = False
+
+    def _start_bus(self, spec: BusSpec) -> None:
+        self._bus = BusProcess(spec)
+        self._bus.start()
+        self.bus_endpoint = self._bus.endpoints[0]
+
+    def _open(self) -> None:
+        try:
+            self._link = Link(self.bus_endpoint, send_timeout=self._options.send_timeout)
+            self._pod = Pod(self._link, "", PodSettings())._join()
+            self._port = PodPort(self._pod)
+            self._pod._port = self._port
+            self._runner = RootRunner(
+                RunnerContext(
+                    self._link, self._pod._id, self._limits, self._release, self._fail, self._spawn_for_actor,
+                    self._on_line,
+                )  # fmt: skip
+            )
+            if self._bus is not None:
+                self._watch_bus()
+                spec = ActorSpec(NodeControl, NODE_NAME, (self,))
+                self._control = ActorRuntime(spec, self._link, lambda ending: None, None)
+                self._control.start(CONTROL_TIMEOUT)
+        except BaseException:
+            self._close()
+            raise
+        _nodes.add(self)
+
+    # What it is
+
+    @property
+    def node_uuid(self) -> str:
+        """Uuid of this node; a new one at each start."""
+        return id_text(self._id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Grav {self.name} {self.bus_endpoint}>"
+
+    # Pods and messages
+
+    def connect(self, name: str | None = None, **options: Any) -> Pod:
+        """Return a new pod on the bus; it has no handler yet.
+
+        Args:
+            options: `prefetch`, `mailbox_limit` (messages), `overflow`, `stuck_after`, `max_deliver`.
+
+        Raises:
+            ConfigError: An option is wrong.
+            ConnectionClosedError: The node is stopped.
+        """
+        return self._connect(name, options, replay=False)
+
+    def connect_with_replay(self, name: str | None = None, **options: Any) -> Pod:
+        """Return a new pod that gets the recent messages, once, when it sets its first handler."""
+        return self._connect(name, options, replay=True)
+
+    def _connect(self, name: str | None, options: dict[str, Any], *, replay: bool) -> Pod:
+        self._check_open()
+        if name is not None:
+            check_name("name", name)
+        try:
+            chosen = PodOptions(**options)
+        except TypeError:
+            allowed = "prefetch, mailbox_limit, overflow, stuck_after, max_deliver"
+            raise ConfigError(f"connect takes the options {allowed}, not {', '.join(sorted(options))}") from None
+        settings = PodSettings(
+            replay=replay,
+            prefetch=chosen.window(),
+            mailbox_limit=chosen.mailbox_limit,
+            overflow=chosen.overflow,
+            stuck_after=chosen.stuck_after,
+            max_deliver=chosen.max_deliver,
+        )
+        assert self._link is not None
+        pod = Pod(self._link, name or "", settings)
+        pod._port = PodPort(pod)
+        return pod._join()
+
+    def publish(self, type: str, data: Any = None, **message_fields: Any) -> Receipt:
+        """Send a message from the node's own pod; see `Pod.publish`."""
+        self._check_open()
+        return self._pod.publish(type, data, **message_fields)
+
+    def ask(self, type: str, data: Any = None, *, to: str | ActorRef | None = None, timeout: Timeout = 5.0) -> Any:
+        """Ask from the node's own pod; see `Pod.ask`."""
+        self._check_open()
+        return self._pod.ask(type, data, to=to, timeout=timeout)
+
+    # Actors
+
+    def spawn(
+        self,
+        actor_class: type[Actor] | Child,
+        *args: Any,
+        name: str | None = None,
+        kind: str = "process",
+        **kwargs: Any,
+    ) -> ActorRef:
+        """Start an actor under the node's root supervisor; back when its `on_start` has returned.
+
+        Args:
+            actor_class: The class, with what its constructor takes behind it; or a whole `Child`.
+            name: Unique among the node's actors; default: the class name in lower case, then with `-2`.
+            kind: `process` or `thread`.
+
+        Raises:
+            ActorStartError: It did not start; with the remote traceback if there is one.
+        """
+        self._check_open()
+        if isinstance(actor_class, Child):
+            child = actor_class
+        else:
+            child = Child(actor_class, name=name, args=args, kwargs=kwargs, kind=kind)
+        names = self._runner.spawn(child)
+        return ActorRef(names[0] if len(names) == 1 else names[0].rpartition("-")[0], self._port)
+
+    def _spawn_for_actor(
+        self, actor_class: type[Actor], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None, kind: str
+    ) -> ActorRef:
+        return self.spawn(Child(actor_class, name=name, args=args, kwargs=kwargs, kind=kind))
+
+    def actor(self, name: str) -> ActorRef:
+        """Return a reference by name; whether there is such an actor shows when it is used."""
+        return ActorRef(name, self._port)
+
+    def _release(self, name: str, reason: str) -> None:
+        try:
+            self._pod.ask(RELEASE, [name, reason], to=BUS_NAME)
+        except GravError as exc:
+            self._log.warning("the bus was not told that %s is gone: %s", name, exc)
+
+    # The mesh
+
+    def connect_endpoint(self, endpoint: str, timeout: float = 5.0) -> Any:
+        """Connect to a peer.
+
+        Raises:
+            TransportNotConfiguredError: The node has no transport.
+        """
+        raise _no_transport("connect_endpoint")
+
+    def connect_bridge_topic(self, topic: str) -> Any:
+        """Connect to a topic of the bridge.
+
+        Raises:
+            TransportNotConfiguredError: The node has no bridge.
+        """
+        raise TransportNotConfiguredError("connect_bridge_topic needs a bridge; this node was made without one")
+
+    def tunnel(self, capability: str, message: Message, timeout: float = 5.0) -> None:
+        """Send a message to one peer that advertises a capability.
+
+        Raises:
+            TunnelNotEstablishedError: No peer advertises it.
+        """
+        raise TunnelNotEstablishedError(
+            f"no peer advertises {capability!r}: this node has no transport, and so no peers"
+        )
+
+    def withdraw(self, timeout: float = 3.0) -> None:
+        """Leave the mesh.
+
+        Raises:
+            TransportNotConfiguredError: The node has no transport.
+        """
+        raise _no_transport("withdraw")
+
+    def peers(self) -> list[Any]:
+        """Return the nodes of the mesh, without this one."""
+        return []
+
+    def wait_for_peers(self, count: int, timeout: float) -> list[Any]:
+        """Wait until there are that many peers.
+
+        Raises:
+            TransportNotConfiguredError: The node has no transport.
+        """
+        if count <= 0:
+            return []
+        raise _no_transport("wait_for_peers")
+
+    # Watching
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters of the bus."""
+        self._check_open()
+        stats: dict[str, Any] = self._pod.ask(STATS, to=BUS_NAME)
+        return stats
+
+    def _status(self) -> dict[str, Any]:
+        pods = {pod["name"]: pod for pod in self._pod.ask(PODS, to=BUS_NAME) if pod["actor"]}
+        rows = self._runner.rows()
+        for row in rows:
+            row["mailbox"] = pods[row["name"]]["mailbox"] if row["name"] in pods else 0
+        return {
+            "node": {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint},
+            "actors": rows,
+            "degraded": self._runner.is_degraded(),
+        }
+
+    def _watch_bus(self) -> None:
+        assert self._bus is not None
+        self._bus_waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._bus_thread = threading.Thread(target=self._guard_bus, name="grav-bus-guard", daemon=True)
+        self._bus_thread.start()
+
+    def _guard_bus(self) -> None:
+        """Start the bus again when it dies; give up when it dies too often."""
+        bus = self._bus
+        assert bus is not None
+        while not self._is_stopping:
+            if not self._bus_ended(None):
+                return
+            text = f"the bus process ended with {bus.describe_exit()}"
+            decision = self._bus_policy.failed(time.monotonic(), random.random)
+            if isinstance(decision, GiveUp):
+                self._log.error("%s; %d restarts within %g s: giving up", text, decision.restarts, decision.within)
+                self._fail(f"{text} once more after {decision.restarts} restarts within {decision.within:g} s")
+                return
+            self._log.error("%s; starting it again", text)
+            if decision.delay and self._bus_ended(decision.delay):
+                return
+            try:
+                bus.start()
+            except GravError as exc:
+                self._log.error("the bus did not start: %s", exc)
+
+    def _bus_ended(self, delay: float | None) -> bool:
+        """Wait for the end of the bus, or for a delay; return False (True for a delay) if the node is stopping."""
+        poll = select.poll()
+        poll.register(self._bus_waker, select.POLLIN)
+        descriptor = -1
+        if delay is None:
+            assert self._bus is not None and self._bus.pid is not None
+            if not self._bus.is_alive():
+                return True
+            try:
+                descriptor = os.pidfd_open(self._bus.pid)
+            except ProcessLookupError:
+                return True
+            poll.register(descriptor, select.POLLIN)
+        try:
+            poll.poll(None if delay is None else delay * 1000)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+        return self._is_stopping if delay is not None else not self._is_stopping
+
+    # Ending
+
+    def _check_open(self) -> None:
+        if self._pid != os.getpid():
+            raise WrongProcessError("this node was made before a fork; make a Grav of its own in the child")
+        if self._is_stopping:
+            raise ConnectionClosedError("this node is stopped; make a new Grav")
+
+    def _fail(self, text: str) -> None:
+        """End because something failed too often."""
+        self._log.error("the node ends: %s", text)
+        if self._on_end is not None:
+            self._on_end(text)
+        else:
+            self.stop()
+
+    def _ask_to_end(self) -> None:
+        if self._on_end is not None:
+            self._on_end("")
+        else:
+            self.stop()
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """End the node: actors in reverse order, then what was sent is settled, then the bus if it is its own.
+
+        No process, thread, socket or socket file is left. Idempotent.
+
+        Args:
+            timeout: Seconds for actors to end and messages to settle; afterwards they are ended all the same.
+        """
+        if self._pid != os.getpid():
+            return
+        with self._stop_lock:
+            if self._is_stopped:
+                return
+            self._is_stopping = True
+            self._close(timeout)
+            self._is_stopped = True
+        _nodes.discard(self)
+
+    def _close(self, timeout: float = STOP_TIMEOUT) -> None:
+        self._is_stopping = True
+        deadline = time.monotonic() + timeout
+        if hasattr(self, "_runner"):
+            self._runner.stop(timeout)
+        link = self._link
+        if link is not None:
+            for pod in link.pods():
+                if pod._core.settings.actor:
+                    continue
+                try:
+                    pod.flush(max(0.0, deadline - time.monotonic()), settled=True)
+                except GravError as exc:
+                    self._log.debug("what pod %s sent was not settled: %s", pod.label, exc)
+                pod._leave("", timeout=1.0)
+            if self._control is not None:
+                self._control.stop("shutdown")
+                self._control.wait(1.0)
+            link.close()
+        if self._bus_thread is not None:
+            os.eventfd_write(self._bus_waker, 1)
+            if self._bus_thread is not threading.current_thread():
+                self._bus_thread.join()
+            os.close(self._bus_waker)
+            self._bus_thread = None
+        if self._bus is not None:
+            self._bus.stop()
+        self._remove_folder()
+
+    def _remove_folder(self) -> None:
+        if self._folder is not None:
+            remove_private_folder(self._folder)
+            self._folder = None
+
+
+def _find_bus(bus: str) -> str:
+    if bus != "auto":
+        if not bus.startswith(("ipc://", "tcp://")):
+            raise ConfigError(f'bus must be None, "auto", "ipc://..." or "tcp://...", not {bus!r}')
+        return bus
+    running = find_running(Path.cwd())
+    if running is None:
+        raise BusNotFoundError(
+            f"no bus runs for {Path.cwd()} or a directory above it; start one with `grav-actors up`, or with `Grav()`"
+        )
+    return running.endpoint
+
+
+def _check_mesh(transport: Any, bridge: Any, discovery: Any, endpoint: Any, keys: Any, insecure: bool) -> None:
+    for value in (transport, bridge):
+        if isinstance(value, str):
+            load_transport(value)
+    for value in discovery if isinstance(discovery, (list, tuple)) else (discovery,):
+        if isinstance(value, str):
+            load_discovery(value)
+    if transport is not None or bridge is not None:
+        raise ConfigError("this version has no mesh yet: transport and bridge must be None")
+    for option, value in (("discovery", discovery), ("endpoint", endpoint), ("keys", keys), ("insecure", insecure)):
+        if value:
+            raise ConfigError(f"{option} needs a transport; give transport=... too, or leave it out")
+
+
+def _no_transport(method: str) -> TransportNotConfiguredError:
+    return TransportNotConfiguredError(f"{method} needs a transport; this node was made without one")
