@@ -80,17 +80,22 @@ class HasRecord(Protocol):
 
 
 def pack_record(message: HasRecord, max_message: int) -> bytes:
-    """Return the record of a message.
+    """Return the record of a message; see `pack_fields`."""
+    return pack_fields(message._record, max_message)  # noqa: SLF001  (the list that travels; a property would cost as much as packing)
+
+
+def pack_fields(record: list[Any], max_message: int) -> bytes:
+    """Return a record as MessagePack.
 
     Args:
-        message: The message; its data is checked here, its other fields were when it was made.
+        record: `[uuid, reply_to, parent_id, timestamp_ns, data, headers]`; the data is checked here, the rest
+            was when the message was made.
         max_message: Longest data in bytes: the length of bytes or (in UTF-8) text, else the encoded size.
 
     Raises:
         MessageEncodeError: The data cannot be carried; names the place, as `data["a"][3]`.
         MessageTooLargeError: The data is longer than `max_message`.
     """
-    record = message._record  # noqa: SLF001  (the list that travels; a property would cost as much as packing)
     data = record[4]
     if type(data) not in _PLAIN:
         try:

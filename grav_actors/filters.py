@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from grav_actors.errors import ConfigError
 from grav_actors.pattern import is_pattern, matches
 
 FilterWire = tuple[bool, bool, tuple[tuple[str, bool], ...], tuple[tuple[bytes, bool], ...]]
 """`(listening, exclusive, ((type or pattern, allow), ...), ((uuid, allow), ...))`."""
+
+MAX_FILTER_BYTES = 128 * 1024
+"""Bytes of all entries of a filter: a filter travels in one header, and is kept by the bus for every pod."""
+UUID_ENTRY_BYTES = 20
+"""What the entry of one uuid takes."""
 
 CACHED_TYPES = 4096
 """Types whose verdict a filter remembers; at the limit the memory starts anew."""
@@ -25,7 +31,7 @@ class FilterSet:
     that was published.
     """
 
-    __slots__ = ("_exact", "_patterns", "_verdicts", "exclusive", "listening", "uuids")
+    __slots__ = ("_bytes", "_exact", "_patterns", "_verdicts", "exclusive", "listening", "uuids")
 
     def __init__(self, *, listening: bool = False, exclusive: bool = False) -> None:
         self.listening = listening
@@ -34,16 +40,37 @@ class FilterSet:
         self._exact: dict[str, bool] = {}
         self._patterns: dict[str, bool] = {}
         self._verdicts: dict[str, bool] = {}
+        self._bytes = 0
 
     def set_type(self, type_or_pattern: str, allow: bool) -> None:
-        """Allow or refuse a type or pattern; setting it again keeps its place in the order."""
+        """Allow or refuse a type or pattern; setting it again keeps its place in the order.
+
+        Raises:
+            ConfigError: The filter would have more than 128 KiB of entries.
+        """
         table = self._patterns if is_pattern(type_or_pattern) else self._exact
+        if type_or_pattern not in table:
+            self._grow(len(type_or_pattern.encode()) + 5)
         table[type_or_pattern] = allow
         self._verdicts.clear()
 
     def set_uuid(self, uuid: bytes, allow: bool) -> None:
-        """Allow or refuse one message by its uuid (16 bytes)."""
+        """Allow or refuse one message by its uuid (16 bytes).
+
+        Raises:
+            ConfigError: The filter would have more than 128 KiB of entries: about 6,500 uuids.
+        """
+        if uuid not in self.uuids:
+            self._grow(UUID_ENTRY_BYTES)
         self.uuids[uuid] = allow
+
+    def _grow(self, size: int) -> None:
+        if self._bytes + size > MAX_FILTER_BYTES:
+            raise ConfigError(
+                f"a filter of {len(self._exact) + len(self._patterns)} types and {len(self.uuids)} uuids is full "
+                f"({MAX_FILTER_BYTES} bytes); use patterns, or look at the uuid in the handler"
+            )
+        self._bytes += size
 
     def allows_type(self, message_type: str) -> bool:
         """Return whether a published message of this type is wanted."""
@@ -83,7 +110,11 @@ class FilterSet:
         """Build a filter from what `to_wire` returned; the caller has checked its shape."""
         listening, exclusive, types, uuids = wire
         filters = cls(listening=listening, exclusive=exclusive)
+        # Not by the setters: a frame has its own limit, and what came from a socket must not raise here.
         for type_or_pattern, allow in types:
-            filters.set_type(type_or_pattern, allow)
+            table = filters._patterns if is_pattern(type_or_pattern) else filters._exact  # noqa: SLF001
+            table[type_or_pattern] = allow
+            filters._bytes += len(type_or_pattern.encode()) + 5  # noqa: SLF001
         filters.uuids.update(uuids)
+        filters._bytes += len(uuids) * UUID_ENTRY_BYTES  # noqa: SLF001
         return filters

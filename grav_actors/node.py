@@ -381,6 +381,10 @@ class Grav:
             "degraded": self._runner.is_degraded(),
         }
 
+    def _actors(self) -> list[dict[str, Any]]:
+        """Return a row for each actor, in the order of their start, without asking the bus."""
+        return self._runner.rows()
+
     def _watch_bus(self) -> None:
         assert self._bus is not None
         self._bus_waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -450,6 +454,17 @@ class Grav:
             self._on_end("")
         else:
             self.stop()
+
+    def _report_end(self, on_end: Callable[[str], None]) -> None:
+        """Have the end told instead of made: of too many failures (a text), or of a bus that is not its own ("")."""
+        self._on_end = on_end
+        self._pod._on_end = lambda error: on_end("")
+
+    def _kill_bus(self) -> None:
+        """Kill the bus, if it is this node's, for a process that is about to end at once."""
+        self._is_stopping = True  # it is not started again
+        if self._bus is not None:
+            self._bus.kill()
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """End the node: actors in reverse order, then what was sent is settled, then the bus if it is its own.

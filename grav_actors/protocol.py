@@ -8,6 +8,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
@@ -24,12 +25,25 @@ MAX_HEADER: Final = 256 * 1024
 """Bytes of a header frame."""
 MAX_ITEMS: Final = 8192
 """Elements of any array within a header."""
+MAX_NUMBER: Final = 2**53 - 1
+"""Highest number in a header: what every language counts exactly."""
+MAX_SLOT: Final = 2**31 - 1
+MAX_NAME: Final = 64
+"""Characters of a pod's name, service and group."""
+MAX_TYPE: Final = 255
+"""Bytes of a message's type, and of the name that a message is sent to."""
 MAX_RUN_MESSAGES: Final = 512
 """Messages that a sender puts in one frame pair."""
 MAX_RUN_BYTES: Final = 256 * 1024
 """Bytes after which a sender closes a frame pair; one larger message travels alone."""
+MAX_OVERHEAD: Final = 32 * 1024
+"""Bytes that the ids and headers of one message add to its data, at most."""
 MAX_OPEN_RANGES: Final = 64
 """Ranges that a watermark lists; what does not fit counts as open."""
+MAX_FAILURES: Final = 16
+"""Failures that one frame reports; more follow in the next."""
+MAX_CANCELS: Final = 512
+"""Questions that one CANCEL takes back."""
 MAX_ERROR_TEXT: Final = 2000
 """Characters of an error that travels in a failure."""
 
@@ -112,6 +126,8 @@ FLAG_RECEIPT: Final = 2
 """For the receipts of the pod only: its filter did not let it through, or a second copy is on its way."""
 FLAG_GROUP: Final = 4
 """Given to this pod as a member of its group."""
+FLAG_RESENT: Final = 8
+"""Its sender had sent it to an earlier bus: the pod looks whether it had it from that one."""
 
 FAIL_ERROR: Final = 0
 """The handler raised."""
@@ -122,6 +138,11 @@ CLOSE_UNHEALTHY: Final = "unhealthy"
 CLOSE_OVERFLOW: Final = "overflow"
 CLOSE_REPLACED: Final = "replaced"
 CLOSE_STOPPING: Final = "stopping"
+CLOSE_PROTOCOL: Final = "protocol"
+
+BYE_STOPPING: Final = "stopping"
+BYE_CRASHED: Final = "crashed"
+BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""
@@ -172,9 +193,17 @@ class PodSettings:
         _match(wire, _SETTINGS_SHAPE, "settings")
         settings = cls(*wire)
         if settings.overflow not in OVERFLOW_POLICIES:
-            raise ProtocolError(f"overflow is {settings.overflow!r}, allowed are {', '.join(OVERFLOW_POLICIES)}")
+            allowed = ", ".join(OVERFLOW_POLICIES)
+            raise ProtocolError(f"overflow is {_brief(settings.overflow)}, allowed are {allowed}")
         if min(settings.prefetch, settings.mailbox_limit, settings.max_deliver) < 1:
             raise ProtocolError("prefetch, mailbox_limit and max_deliver must be at least 1")
+        if len(settings.supervisor) not in (0, 16):
+            raise ProtocolError(f"supervisor of {len(settings.supervisor)} bytes, must be 16 or none")
+        if max(len(settings.service), len(settings.group)) > MAX_NAME:
+            raise ProtocolError(f"service and group may have {MAX_NAME} characters each")
+        stuck = settings.stuck_after
+        if stuck is not None and not (math.isfinite(stuck) and stuck > 0):
+            raise ProtocolError(f"stuck_after is {stuck}, allowed are nil and what is more than 0")
         return settings
 
 
@@ -185,8 +214,10 @@ OVERFLOW_POLICIES: Final = ("block", "drop_oldest", "drop_newest", "disconnect")
 class Hello:
     """A decoded HELLO.
 
-    `epoch`, `received` and `handled` say where the pod stands with the bus it last knew (`epoch` is b""
-    for none); `floor` is the seq up to which all that it sent is settled.
+    `epoch` and `received` say where the pod stands with the bus it last knew (`epoch` is b"" for none):
+    `received` is the highest number that was delivered to it. `floor` is the seq up to which all that it sent
+    is settled, `sent` the highest that it has ever sent. What it has handled is not among them: that follows
+    what is sent again, as it must not overtake it.
     """
 
     request: int
@@ -196,8 +227,8 @@ class Hello:
     filters: FilterWire
     epoch: bytes
     received: int
-    handled: Handled
     floor: int
+    sent: int
 
 
 # Shapes: a type, a tuple of types (any of them), or a list of shapes for an array of exactly that length.
@@ -226,12 +257,15 @@ def _match(value: Any, shape: Any, what: str) -> None:
             raise ProtocolError(f"{what}: expected one of {shape}, saw {_brief(value)}")
     elif type(value) is not shape:
         raise ProtocolError(f"{what}: expected {shape.__name__}, saw {_brief(value)}")
-    elif shape is int and value < 0:
-        raise ProtocolError(f"{what}: expected a number from 0, saw {value}")
+    elif shape is int and not 0 <= value <= MAX_NUMBER:
+        raise ProtocolError(f"{what}: expected a number from 0 to 2**53 - 1, saw {value}")
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = "something deeply nested"
     return text if len(text) <= 60 else text[:60] + "..."
 
 
@@ -245,25 +279,44 @@ def unpack_header(header: bytes) -> tuple[Any, ...]:
         raise ProtocolError(f"header of {len(header)} bytes, allowed are {MAX_HEADER}")
     try:
         fields = msgpack.unpackb(header, **_STRICT)
-    except Exception as exc:  # msgpack raises ValueError, its own errors, RecursionError and UnicodeDecodeError
+    except (
+        Exception
+    ) as exc:  # msgpack raises ValueError, its own errors, RecursionError and UnicodeDecodeError
         raise ProtocolError(f"header is no MessagePack within the limits: {exc}") from exc
-    if type(fields) is not tuple or len(fields) < 2 or type(fields[0]) is not int or type(fields[1]) is not int:
+    if (
+        type(fields) is not tuple
+        or len(fields) < 2
+        or type(fields[0]) is not int
+        or type(fields[1]) is not int
+    ):
         raise ProtocolError(f"header must begin with verb and slot, saw {_brief(fields)}")
-    if not 0 <= fields[1] < 2**31:
-        raise ProtocolError(f"slot {fields[1]} is not within 0 and 2**31")
+    if not 0 <= fields[1] <= MAX_SLOT:
+        raise ProtocolError(f"slot {fields[1]} is not within 0 and 2**31 - 1")
     return fields
 
 
 def read_handled(value: Any) -> Handled:
     """Check a handled watermark."""
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value <= MAX_NUMBER:
         return value
     _match(value, [int, tuple, tuple], "handled")
-    for item in value[1]:
-        _match(item, [int, int], "handled range")
+    _read_ranges(value[1], "handled range")
+    if len(value[2]) > MAX_FAILURES:
+        raise ProtocolError(f"{len(value[2])} failures in one frame, allowed are {MAX_FAILURES}")
     for item in value[2]:
         _match(item, [int, int, str], "failure")
+        if item[1] not in (FAIL_ERROR, FAIL_REJECT) or len(item[2]) > MAX_ERROR_TEXT:
+            raise ProtocolError(f"failure: malformed, saw {_brief(item)}")
     return value  # type: ignore[no-any-return]
+
+
+def _read_ranges(value: tuple[Any, ...], what: str) -> None:
+    if len(value) > MAX_OPEN_RANGES:
+        raise ProtocolError(f"{what}: {len(value)} of them, allowed are {MAX_OPEN_RANGES}")
+    for item in value:
+        _match(item, [int, int], what)
+        if item[0] > item[1]:
+            raise ProtocolError(f"{what}: from {item[0]} to {item[1]}")
 
 
 def read_filters(value: Any) -> FilterWire:
@@ -278,26 +331,27 @@ def read_filters(value: Any) -> FilterWire:
     return value  # type: ignore[no-any-return]
 
 
-_NAME_LIMIT = 64
-
-
 def read_hello(fields: tuple[Any, ...]) -> Hello:
     """Check a HELLO of this version; the version itself is checked by the bus before."""
-    _match(fields, [int, int, int, int, bytes, str, tuple, tuple, [bytes, int, (int, tuple), int]], "HELLO")
-    _, _, _, request, uuid, name, settings, filters, (epoch, received, handled, floor) = fields
+    _match(fields, [int, int, int, int, bytes, str, tuple, tuple, [bytes, int, int, int]], "HELLO")
+    _, _, _, request, uuid, name, settings_wire, filters, (epoch, received, floor, sent) = fields
     if len(uuid) != 16:
         raise ProtocolError(f"pod uuid of {len(uuid)} bytes, must be 16")
-    if len(name) > _NAME_LIMIT:
-        raise ProtocolError(f"name of {len(name)} characters, allowed are {_NAME_LIMIT}")
-    return Hello(
-        request, uuid, name, PodSettings.from_wire(settings), read_filters(filters), epoch, received,
-        read_handled(handled), floor,
-    )  # fmt: skip
+    if len(name) > MAX_NAME:
+        raise ProtocolError(f"name of {len(name)} characters, allowed are {MAX_NAME}")
+    if len(epoch) not in (0, 8):
+        raise ProtocolError(f"epoch of {len(epoch)} bytes, must be 8 or none")
+    if floor > sent:
+        raise ProtocolError(f"settled up to {floor}, but sent only up to {sent}")
+    settings = PodSettings.from_wire(settings_wire)
+    if settings.actor and not name:
+        raise ProtocolError("an actor without a name")
+    return Hello(request, uuid, name, settings, read_filters(filters), epoch, received, floor, sent)
 
 
 def pack_hello(slot: int, hello: Hello) -> bytes:
     """Return the HELLO frame."""
-    position = (hello.epoch, hello.received, hello.handled, hello.floor)
+    position = (hello.epoch, hello.received, hello.floor, hello.sent)
     return pack(
         Verb.HELLO, slot, VERSION, hello.request, hello.uuid, hello.name, hello.settings.to_wire(), hello.filters,
         position,
@@ -309,7 +363,13 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
 
     Written out, as it runs once for every frame: sizes must add up to the body, so that slicing is safe.
     """
-    if len(fields) != 5 or type(fields[2]) is not int or fields[2] < 1 or type(fields[4]) is not tuple:
+    if (
+        len(fields) != 5
+        or type(fields[2]) is not int
+        or not 1 <= fields[2] <= MAX_NUMBER
+        or type(fields[4]) is not tuple
+        or not fields[4]
+    ):
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     total = 0
     for run in fields[4]:
@@ -319,7 +379,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         if (
             type(kind) is not int
             or type(message_type) is not str
-            or not 0 < len(message_type) <= 255
+            or not _is_short(message_type)
             or type(count) is not int
             or type(size) is not int
             or not 1 <= count <= MAX_ITEMS
@@ -328,7 +388,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
         if not (
             (dest is None and kind in (KIND_PUBLISH, KIND_ASK_ANY))
-            or (type(dest) is str and kind in (KIND_TELL, KIND_ASK))
+            or (type(dest) is str and kind in (KIND_TELL, KIND_ASK) and _is_short(dest))
             or (type(dest) is bytes and kind in (KIND_REPLY, KIND_ANSWER) and len(dest) in (8, 16))
         ):
             raise ProtocolError(f"SEND: kind {kind} with destination {_brief(dest)}")
@@ -339,17 +399,37 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         read_handled(fields[3])
 
 
+def _is_short(text: str) -> bool:
+    """Return whether it has 1 to 255 bytes of UTF-8."""
+    return 0 < len(text) <= MAX_TYPE and (text.isascii() or len(text.encode()) <= MAX_TYPE)
+
+
 def check_deliver(fields: tuple[Any, ...], body_size: int) -> None:
     """Check a DELIVER: `(verb, slot, number, ack or None, runs)`; see `docs/protocol.md` for a run."""
-    if len(fields) != 5 or type(fields[2]) is not int or type(fields[4]) is not tuple:
+    if (
+        len(fields) != 5
+        or type(fields[2]) is not int
+        or not 1 <= fields[2] <= MAX_NUMBER
+        or type(fields[4]) is not tuple
+        or not fields[4]
+    ):
         raise ProtocolError(f"DELIVER: malformed, saw {_brief(fields)}")
     total = 0
     for run in fields[4]:
-        if type(run) is not tuple or len(run) != 9 or type(run[0]) is not bytes or type(run[4]) is not str:
+        if (
+            type(run) is not tuple
+            or len(run) != 9
+            or type(run[0]) is not bytes
+            or len(run[0]) != 16
+            or type(run[4]) is not str
+            or not _is_short(run[4])
+        ):
             raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
         for index in (1, 2, 3, 5, 6, 7, 8):
-            if type(run[index]) is not int or run[index] < 0:
+            if type(run[index]) is not int or not 0 <= run[index] <= MAX_NUMBER:
                 raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
+        if not 1 <= run[5] <= MAX_ITEMS or run[6] < run[5] or run[1] < 1 or run[8] < 1:
+            raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
         total += run[6]
     if total != body_size:
         raise ProtocolError(f"DELIVER: runs of {total} bytes in a body of {body_size}")
@@ -365,8 +445,7 @@ def read_ack(value: Any) -> Ack:
         _match(value, [int, int], "ack")
     else:
         _match(value, [int, int, int, tuple], "ack")
-        for item in value[3]:
-            _match(item, [int, int], "open range")
+        _read_ranges(value[3], "open range")
     return value
 
 
@@ -404,6 +483,15 @@ def check_control(fields: tuple[Any, ...]) -> None:
         read_filters(fields[3])
     elif fields[0] == Verb.ACK:
         read_ack(fields[2])
+    elif fields[0] == Verb.WELCOME:
+        if len(fields[4]) != 8 or len(fields[5]) != 16:
+            raise ProtocolError(f"WELCOME: epoch of {len(fields[4])} bytes, bus uuid of {len(fields[5])}")
     elif fields[0] in (Verb.CANCEL, Verb.CANCELLED):
+        if len(fields[-1]) > MAX_CANCELS:
+            raise ProtocolError(
+                f"{len(fields[-1])} questions cancelled in one frame, allowed are {MAX_CANCELS}"
+            )
+        if fields[0] == Verb.CANCELLED and len(fields[2]) != 16:
+            raise ProtocolError(f"CANCELLED: sender of {len(fields[2])} bytes, must be 16")
         for seq in fields[-1]:
             _match(seq, int, "cancelled seq")

@@ -61,7 +61,8 @@ class Snapshot:
                 target = os.readlink(f"/proc/self/fd/{number}")
             except FileNotFoundError:  # that of the listing itself
                 continue
-            if target.startswith(GUARDED_FILES):
+            # Standard streams are swapped by pytest, for files of its own.
+            if int(number) > 2 and target.startswith(GUARDED_FILES):
                 files.add((number, target))
         return cls(
             threads=set(threading.enumerate()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,12 +17,13 @@ from grav_actors.timeouts import Timeout
 if TYPE_CHECKING:
     from grav_actors.actor.runtime import ActorRuntime
     from grav_actors.actor.timers import Timer
+    from grav_actors.supervisor.spec import Child
 
-HOOKS = ("on_start", "on_stop", "on_restart")
 RESERVED = frozenset({
-    "name", "ref", "log", "publish", "tell", "ask", "ask_async", "reply", "defer_reply", "spawn", "after", "every",
-    "stop", "_grav_runtime", "_runtime",
+    "name", "ref", "log", "publish", "tell", "ask", "ask_async", "reply", "defer_reply", "spawn", "watch", "after",
+    "every", "stop", "_grav_runtime", "_runtime",
 })  # fmt: skip
+"""What subclasses must not define, nor what they inherit from others."""
 
 
 class Actor:
@@ -62,14 +64,15 @@ class Actor:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the class and make its table of handlers; a mistake raises TypeError here, not later."""
         super().__init_subclass__(**kwargs)
-        taken = sorted(RESERVED & set(vars(cls)))
+        own = vars(Actor)
+        taken = [name for name in sorted(RESERVED) if inspect.getattr_static(cls, name, None) is not own.get(name)]
         if taken:
             raise TypeError(f"{cls.__qualname__} overwrites {', '.join(taken)}, which an Actor needs; choose other names")
         try:
             check_options(cls)
         except OptionError as exc:
             raise TypeError(f"{cls.__qualname__}: {exc}") from None
-        cls._grav_handlers = HandlerTable.of(cls, HOOKS)
+        cls._grav_handlers = HandlerTable.of(cls)
 
     # Hooks
 
@@ -157,13 +160,14 @@ class Actor:
         """Promise to `reply` to the message being handled later: it stays open until then."""
         self._runtime.defer_reply(msg)
 
-    def spawn(self, actor_class: type[Actor], *args: Any, name: str | None = None, kind: str = "process",
-              **kwargs: Any) -> ActorRef:  # fmt: skip
+    def spawn(
+        self, actor_class: type[Actor] | Child, *args: Any, name: str | None = None, kind: str = "process", **kwargs: Any
+    ) -> ActorRef:
         """Start an actor on the node that this one belongs to; see `Grav.spawn`.
 
         From an actor process the arguments travel as a message: they must be what messages can carry.
         """
-        return self._runtime.spawn(actor_class, args, kwargs, name, kind)
+        return self._runtime.spawn(actor_class, *args, name=name, kind=kind, **kwargs)
 
     def after(self, seconds: float, type: str, data: Any = None) -> Timer:
         """Send itself a message once, `seconds` from now; the returned timer can `cancel()`."""
@@ -178,17 +182,22 @@ class Actor:
         self._runtime.stop("stop")
 
 
-def check_options(cls: type[Actor]) -> PodOptions:
-    """Check the class attributes of an actor and return the pod's options among them; raise OptionError."""
-    if cls.group != "":
-        check_name("group", cls.group)
+def check_options(cls: type[Actor], group: str | None = None) -> PodOptions:
+    """Check the class attributes of an actor and return the pod's options among them; raise OptionError.
+
+    Args:
+        group: What takes the place of the group of the class.
+    """
+    group = cls.group if group is None else group
+    if group != "":
+        check_name("group", group)
     check_flag("replay", cls.replay)
-    if cls.replay and cls.group:
+    if cls.replay and group:
         raise OptionError("replay cannot be combined with group: whose would the old messages be?", "replay")
     check_int("concurrency", cls.concurrency, 1)
     crash_on: Any = cls.crash_on
-    if not (
-        isinstance(crash_on, tuple) and all(isinstance(item, type) and issubclass(item, Exception) for item in crash_on)
+    if not isinstance(crash_on, tuple) or not all(
+        isinstance(item, type) and issubclass(item, Exception) for item in crash_on
     ):
         raise OptionError(f"crash_on must be a tuple of exception classes, not {crash_on!r}", "crash_on")
     return PodOptions(

@@ -8,12 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.message import Message
 from grav_actors.pod.callbacks import Callbacks, Job, consume_with, decode, origin_of
-from grav_actors.protocol import ACK_DELAY
+from grav_actors.protocol import ACK_DELAY, QUESTION_KINDS
 
 if TYPE_CHECKING:
     from grav_actors.actor.runtime import ActorRuntime
@@ -23,8 +23,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Dispatch(Protocol):
+    """Calls the plain handlers of an actor. Used on the actor's own thread."""
+
+    def __call__(self, inbound: Inbound) -> None:
+        """Handle the messages of a run, or have them handled."""
+        ...
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until no handler runs; return whether that is so."""
+        ...
+
+    def close(self) -> None:
+        """End the threads; what they run goes on to its end."""
+        ...
+
+
 class Sequential:
-    """Plain handlers, one message at a time, on the pod's callback thread."""
+    """Plain handlers, one message at a time, on the actor's thread."""
 
     def __init__(self, runtime: ActorRuntime) -> None:
         self._runtime = runtime
@@ -32,81 +48,113 @@ class Sequential:
     def __call__(self, inbound: Inbound) -> None:
         """Handle the messages of a run."""
         runtime = self._runtime
-        consume_with(runtime.pod, inbound, runtime.handle, runtime.failed)
+        if not runtime.is_over:
+            consume_with(runtime.pod, inbound, runtime.handle, runtime.failed)
 
-    def drain(self) -> None:
+    def drain(self, timeout: float) -> bool:
         """There is nothing to wait for."""
+        return True
 
     def close(self) -> None:
         """There is nothing to end."""
 
 
 class Pooled:
-    """Plain handlers, up to `concurrency` messages at a time, in threads."""
+    """Plain handlers, up to `concurrency` messages at a time, in threads.
+
+    The threads are daemons: one whose handler hangs does not keep a process that has crashed from ending.
+    """
 
     def __init__(self, runtime: ActorRuntime, concurrency: int) -> None:
         self._runtime = runtime
         self._concurrency = concurrency
         self._slots = threading.Semaphore(concurrency)
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix=f"grav-{runtime.name}")
+        self._queue: SimpleQueue[tuple[Inbound, int, Message] | None] = SimpleQueue()
+        self._threads = 0
 
     def __call__(self, inbound: Inbound) -> None:
         """Hand the messages of a run to the threads; blocks while all are busy."""
-        pod = self._runtime.pod
+        runtime = self._runtime
+        pod = runtime.pod
         origin = origin_of(inbound)
-        for index, record in enumerate(decode(pod, inbound)):
+        records = decode(pod, inbound)
+        if inbound.kind in QUESTION_KINDS:
+            pod._begin(inbound, records, origin)
+        for index in range(inbound.skip, len(records)):
             self._slots.acquire()
-            if pod._gate is not None:
+            if runtime.is_over or pod._gate is not None:
                 self._slots.release()
                 return
-            message = Message._received(record, inbound.type, origin)
-            self._pool.submit(self._run, inbound, index, message)
+            if self._threads < self._concurrency:
+                self._threads += 1
+                threading.Thread(target=self._work, name=f"grav-pool-{runtime.name}", daemon=True).start()
+            self._queue.put((inbound, index, Message._received(records[index], inbound.type, origin)))
+
+    def _work(self) -> None:
+        while (task := self._queue.get()) is not None:
+            self._run(*task)
+            self._slots.release()
 
     def _run(self, inbound: Inbound, index: int, message: Message) -> None:
         runtime = self._runtime
         try:
-            if not runtime.pod._take_cancelled(inbound, index):
-                is_finished = runtime.handle(message, inbound, index)
-            else:
-                is_finished = True
+            is_finished = message.cancelled or runtime.handle(message, inbound, index)
         except Exception as exc:
             runtime.failed(inbound, index, message, exc)
         else:
             if is_finished:
                 runtime.finished(inbound, index)
-        finally:
-            self._slots.release()
 
-    def drain(self) -> None:
-        """Wait until no handler runs."""
-        for _ in range(self._concurrency):
-            self._slots.acquire()
-        self._slots.release(self._concurrency)
+    def drain(self, timeout: float) -> bool:
+        """Wait until no handler runs; return whether that is so."""
+        deadline = time.monotonic() + timeout
+        taken = 0
+        while taken < self._concurrency and self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            taken += 1
+        for _ in range(taken):
+            self._slots.release()
+        return taken == self._concurrency
 
     def close(self) -> None:
         """End the threads when their handlers have ended."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _ in range(self._threads):
+            self._queue.put(None)
 
 
-class LoopCallbacks(Callbacks):
-    """The callback thread of an actor with `async def` handlers or hooks: it runs an event loop.
+class ActorThread(Callbacks):
+    """The thread of an actor with plain handlers and hooks."""
+
+    def __init__(self, runtime: ActorRuntime) -> None:
+        super().__init__(runtime.pod)
+        self._runtime = runtime
+
+    def _work(self) -> None:
+        super()._work()
+        self._runtime.thread_ends()
+
+
+class ActorLoop(Callbacks):
+    """The thread of an actor with `async def` handlers or hooks: it runs an event loop.
 
     With concurrency 1 the handlers run in order; else up to that many at a time, as tasks.
     """
 
-    def __init__(self, pod: Pod, runtime: ActorRuntime, concurrency: int) -> None:
-        super().__init__(pod)
+    def __init__(self, runtime: ActorRuntime, concurrency: int) -> None:
+        super().__init__(runtime.pod)
         self._runtime = runtime
         self._concurrency = concurrency
         self._items: deque[Inbound | Job | None] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Event | None = None
         self._is_resting = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def put(self, item: Inbound | Job | None) -> None:
         """Have a run handled or a function, plain or a coroutine function, called."""
         self._items.append(item)
-        if self._thread is None and item is not None:
+        if self._thread is None:
+            if item is None:
+                return
             self._thread = threading.Thread(target=self._work, name=f"grav-loop-{self._pod.name}", daemon=True)
             self._thread.start()
         elif self._is_resting and self._loop is not None and self._ready is not None:
@@ -128,7 +176,6 @@ class LoopCallbacks(Callbacks):
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         slots = asyncio.Semaphore(self._concurrency)
-        tasks: set[asyncio.Task[None]] = set()
         while True:
             while not self._items:
                 self._ready.clear()
@@ -139,16 +186,13 @@ class LoopCallbacks(Callbacks):
             if item is None or self._pod._gate is not None:
                 break
             if callable(item):
-                if tasks:
-                    await asyncio.wait(tasks)
-                await self._call_job(item)
+                await self._call_async(item)
             else:
-                await self._take(item, slots, tasks)
+                await self._take(item, slots)
             self._flush(time.monotonic(), not self._items)
-        for task in tasks:
-            task.cancel()
+        await self._runtime.thread_ends_async()
 
-    async def _call_job(self, job: Callable[[], Any]) -> None:
+    async def _call_async(self, job: Callable[[], Any]) -> None:
         try:
             outcome = job()
             if asyncio.iscoroutine(outcome):
@@ -156,34 +200,35 @@ class LoopCallbacks(Callbacks):
         except Exception:
             logger.exception("a callback of actor %s raised", self._pod.label)
 
-    async def _take(self, inbound: Inbound, slots: asyncio.Semaphore, tasks: set[asyncio.Task[None]]) -> None:
+    async def drain(self, timeout: float) -> bool:
+        """Wait until no handler runs; return whether that is so."""
+        return not self._tasks or not (await asyncio.wait(self._tasks, timeout=timeout))[1]
+
+    async def _take(self, inbound: Inbound, slots: asyncio.Semaphore) -> None:
+        runtime = self._runtime
         pod = self._pod
         origin = origin_of(inbound)
         records = decode(pod, inbound)
-        pod._running = (inbound, records, origin)
-        for index, record in enumerate(records):
-            if index < inbound.skip:
-                continue
-            message = Message._received(record, inbound.type, origin)
+        if inbound.kind in QUESTION_KINDS:
+            pod._begin(inbound, records, origin)
+        for index in range(inbound.skip, len(records)):
+            if self._concurrency > 1:
+                await slots.acquire()
+            if runtime.is_over or pod._gate is not None:
+                return
+            message = Message._received(records[index], inbound.type, origin)
             if self._concurrency == 1:
                 await self._run(inbound, index, message)
             else:
-                await slots.acquire()
                 task = asyncio.create_task(self._run(inbound, index, message))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
                 task.add_done_callback(lambda _: slots.release())
-            if pod._gate is not None:
-                return
-        pod._running = None
 
     async def _run(self, inbound: Inbound, index: int, message: Message) -> None:
         runtime = self._runtime
         try:
-            if not self._pod._take_cancelled(inbound, index):
-                is_finished = await runtime.handle_async(message, inbound, index)
-            else:
-                is_finished = True
+            is_finished = message.cancelled or await runtime.handle_async(message, inbound, index)
         except Exception as exc:
             runtime.failed(inbound, index, message, exc)
         else:

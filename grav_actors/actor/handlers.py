@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from grav_actors.filters import FilterSet
 from grav_actors.pattern import check_pattern, is_pattern, matches
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+FOUND_LIMIT = 4096
+"""Types whose method is remembered; those that only patterns match could be without number."""
+
+HOOKS = {"on_start": (), "on_stop": ("reason",), "on_restart": ("cause",)}
+"""The hooks, with what each takes."""
 
 _MARK = "_grav_types"
 
@@ -53,28 +59,39 @@ class HandlerTable:
         self.is_async = False
 
     @classmethod
-    def of(cls, actor_class: type, hooks: tuple[str, ...]) -> HandlerTable:
-        """Build the table of a class: its bases' handlers, replaced by its own of the same type.
+    def of(cls, actor_class: type) -> HandlerTable:
+        """Build the table of a class: its bases' handlers, replaced by its own.
+
+        A method that is defined anew without a mark keeps the types of its base's; with one it has only its own.
 
         Raises:
             TypeError: Two methods of one class handle the same type, or one takes no message.
         """
         table = cls()
         for base in reversed(actor_class.__mro__):
-            own: dict[str, str] = {}
-            for name, function in vars(base).items():
-                for item in getattr(function, _MARK, ()):
-                    if item in own:
-                        raise TypeError(
-                            f"{base.__qualname__}: {own[item]} and {name} both handle {item!r}; one type has one handler"
-                        )
-                    _check_takes_message(base, name, function)
-                    own[item] = name
-            for item, name in own.items():
-                (table._patterns if is_pattern(item) else table._exact)[item] = name
-        names = {*table._exact.values(), *table._patterns.values(), *hooks}
+            table._add(base)
+        for name in {*table._exact.values(), *table._patterns.values()}:
+            _check_handler(actor_class, name)
+        for name, arguments in HOOKS.items():
+            _check_hook(actor_class, name, arguments)
+        names = {*table._exact.values(), *table._patterns.values(), *HOOKS}
         table.is_async = any(inspect.iscoroutinefunction(getattr(actor_class, name)) for name in names)
         return table
+
+    def _add(self, base: type) -> None:
+        """Enter the handlers that one class of the inheritance defines."""
+        own: dict[str, str] = {}
+        for name, item in _marked(base):
+            if item in own:
+                methods = own[item] if own[item] == name else f"{own[item]} and {name} both"
+                raise TypeError(f"{base.__qualname__}: {methods} handle {item!r} twice; one type has one handler")
+            own[item] = name
+        defined_anew = set(own.values())
+        for entries in (self._exact, self._patterns):
+            for item in [item for item, name in entries.items() if name in defined_anew and item not in own]:
+                del entries[item]
+        for item, name in own.items():
+            (self._patterns if is_pattern(item) else self._exact)[item] = name
 
     def find(self, message_type: str) -> str | None:
         """Return the name of the method for a type; None if there is none."""
@@ -85,7 +102,7 @@ class HandlerTable:
         name = self._exact.get(message_type)
         if name is None:
             name = next((name for item, name in self._patterns.items() if matches(item, message_type)), None)
-        if len(self._found) < 4096:
+        if len(self._found) < FOUND_LIMIT:
             self._found[message_type] = name
         return name
 
@@ -97,11 +114,42 @@ class HandlerTable:
         return filters
 
 
-def _check_takes_message(base: type, name: str, function: Any) -> None:
-    signature = inspect.signature(function)
-    try:
-        signature.bind(None, None)
-    except TypeError:
+def _marked(base: type) -> Iterator[tuple[str, str]]:
+    """Yield the methods that a class itself defines under `on_type`, with each of their types."""
+    for name, attribute in vars(base).items():
+        types = getattr(attribute, _MARK, ())
+        if not isinstance(types, tuple):
+            continue  # something that has every attribute
+        if types and isinstance(attribute, (staticmethod, classmethod)):
+            raise TypeError(f"{base.__qualname__}.{name} cannot be a handler: it must be a method of the object")
+        for item in types:
+            yield name, item
+
+
+def _check_handler(actor_class: type, name: str) -> None:
+    function = inspect.getattr_static(actor_class, name)
+    where = f"{actor_class.__qualname__}.{name}"
+    if not callable(function):
+        raise TypeError(f"{where} cannot be a handler: it is {function!r}, and replaces one of its base class")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{where} cannot be a handler: it holds a yield, so calling it would run none of it")
+    if not _takes(function, 1):
         raise TypeError(
-            f"{base.__qualname__}.{name}{signature} cannot be a handler: it is called with self and one message"
-        ) from None
+            f"{where}{inspect.signature(function)} cannot be a handler: it is called with self and one message"
+        )
+
+
+def _check_hook(actor_class: type, name: str, arguments: tuple[str, ...]) -> None:
+    function = inspect.getattr_static(actor_class, name)
+    if not callable(function) or not _takes(function, len(arguments)):
+        wanted = ", ".join(("self", *arguments))
+        raise TypeError(f"{actor_class.__qualname__}.{name} cannot be the hook: write `def {name}({wanted})`")
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Return whether a method can be called with that many arguments besides self."""
+    try:
+        inspect.signature(function).bind(*[None] * (count + 1))
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -3,41 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import threading
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.actor.actor import Actor, check_options
-from grav_actors.actor.dispatch import LoopCallbacks, Pooled, Sequential, flush_late
+from grav_actors.actor.call import Call, current, parent_of
+from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential, flush_late
 from grav_actors.actor.port import STOP_TYPE, PodPort
 from grav_actors.actor.timers import Timers
+from grav_actors.codec import pack_record
 from grav_actors.errors import ActorStartError, Crash, GravError, Reject
 from grav_actors.message import Message
 from grav_actors.pod.callbacks import report_failure
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
-from grav_actors.pod.pod import Pod
+from grav_actors.pod.pod import Pod, target_name
 from grav_actors.pod.waiter import Waiter
 from grav_actors.protocol import (
+    BYE_CRASHED,
+    BYE_STOPPING,
     ERROR_TYPE,
     KIND_ASK,
     KIND_ASK_ANY,
     KIND_PUBLISH,
     KIND_REPLY,
+    KIND_TELL,
     REPLY_TYPE,
     PodSettings,
 )
 from grav_actors.reference import ActorRef
 from grav_actors.timeouts import Timeout
 
-FLUSH_TIMEOUT = 5.0
-"""Seconds that an ending actor gives the bus to accept what it has sent."""
+if TYPE_CHECKING:
+    from grav_actors.supervisor.spec import Child
 
-Spawn = Callable[[type[Actor], tuple[Any, ...], dict[str, Any], str | None, str], ActorRef]
+END_TIMEOUT = 5.0
+"""Seconds that an ending actor gives its other handlers to return, and the bus to accept what it has sent."""
+
+
+class Spawn(Protocol):
+    """Starts a further actor on the node; as `Grav.spawn`."""
+
+    def __call__(
+        self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
+    ) -> ActorRef:
+        """Return a reference to the started actor."""
+        ...
 
 
 @dataclass(slots=True)
@@ -46,6 +61,7 @@ class ActorSpec:
 
     Attributes:
         service: Name shared by the instances of one child, or "".
+        group: What takes the place of the group of its class, or "".
         supervisor: Uuid of the pod of the node that restarts it.
         cause: Why the incarnation before ended; "" in the first.
     """
@@ -76,32 +92,24 @@ class Ending:
     traceback: str = ""
 
 
-@dataclass(slots=True)
-class Call:
-    """The handling of one message; `is_answered` also when the answer is deferred."""
-
-    message: Message
-    inbound: Inbound
-    index: int
-    is_answered: bool = False
-    is_deferred: bool = False
-
-
-_call: contextvars.ContextVar[Call | None] = contextvars.ContextVar("grav_call", default=None)
-
-
 class ActorRuntime:
     """Drives one incarnation.
 
+    Its object lives on the actor's own thread: constructor and hooks run there, and handlers too unless they are
+    plain and `concurrency` is above 1.
+
     Args:
-        on_end: Called once, on any thread, when the incarnation has ended.
+        on_end: Called once, on any thread, when an incarnation that had started has ended.
         spawn: Starts further actors on the node; None where that is not possible.
+
+    Attributes:
+        is_over: No handler is to be called any more, as one has crashed the actor.
     """
 
     def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
         cls = spec.actor_class
-        options = check_options(cls)
         group = spec.group or cls.group
+        options = check_options(cls, group)
         settings = PodSettings(
             actor=True,
             supervisor=spec.supervisor,
@@ -118,24 +126,37 @@ class ActorRuntime:
         self.spec = spec
         self.name = spec.name
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
+        self.is_over = False
         self._handlers = cls._grav_handlers
         self.pod = Pod(link, spec.name, settings, self._handlers.filters())
         self.pod._port = PodPort(self.pod)
         self.pod._on_end = self._pod_ended
+        self.pod._on_cancelled = self._cancelled
         self.ref = ActorRef(spec.name, self.pod._port)
-        self.timers = Timers(spec.name, lambda message: _discard(self.pod._tell(self.name, message)))
+        self.timers = Timers(
+            spec.name,
+            lambda message: pack_record(message, self.pod._core.max_message),
+            lambda message: self.pod._tell(self.name, message),
+        )
+        self._thread: ActorThread | ActorLoop
+        self._dispatch: Dispatch = Sequential(self)
         if self._handlers.is_async:
-            self.pod._callbacks = LoopCallbacks(self.pod, self, cls.concurrency)
-            self._dispatch: Sequential | Pooled = Sequential(self)
+            self._thread = ActorLoop(self, cls.concurrency)
         else:
-            self._dispatch = Sequential(self) if cls.concurrency == 1 else Pooled(self, cls.concurrency)
+            self._thread = ActorThread(self)
+            if cls.concurrency > 1:
+                self._dispatch = Pooled(self, cls.concurrency)
             self.pod._consume = self._dispatch
+        self.pod._callbacks = self._thread
         self._spawn = spawn
         self._on_end = on_end
-        self._ended = threading.Event()
         self._end_lock = threading.Lock()
-        self._is_stopping = False
+        self._ending: Ending | None = None
+        self._has_started = False
+        self._has_ended = False
+        self._ended = threading.Event()
         self._actor: Actor | None = None
+        self._crashes = (Crash, *cls.crash_on)
         self._methods: dict[str, Callable[[Message], Any]] = {}
         self._deferred: dict[bytes, tuple[Inbound, int]] = {}
         self._joined = threading.Event()
@@ -143,81 +164,85 @@ class ActorRuntime:
 
     # Start
 
-    def start(self, timeout: float) -> None:
+    def start(self, timeout: float | None) -> None:
         """Join the bus, make the object and run its hooks; return when `on_start` has returned.
 
         Raises:
             ActorStartError: The name is taken, the constructor or a hook raised, or it took too long.
         """
-        with self.pod._link.lock:
-            # First in the queue: no message is handled before it.
-            self.pod._callbacks.put(self._start_async if self._handlers.is_async else self._start)
+        self._put(self._start_async if self._handlers.is_async else self._start)  # first: ahead of all messages
         try:
             self.pod._join()
         except BaseException:
-            self._is_stopping = True
+            self._ending = Ending("stop")
             self._joined.set()
-            self.pod._callbacks.stop()
+            self._thread.stop()
             raise
         self._joined.set()
         if not self._started.wait(timeout):
             self._abandon()
-            raise ActorStartError(f"actor {self.name!r} did not finish on_start within {timeout} s")
+            raise ActorStartError(f"actor {self.name!r} did not finish on_start within {timeout:g} s")
         self._started.result()
 
+    def _put(self, job: Callable[[], Any]) -> None:
+        with self.pod._link.lock:
+            self._thread.put(job)
+
     def _make(self) -> Actor:
-        cls = self.spec.actor_class
-        actor = cls.__new__(cls)
+        if self._ending is not None:
+            raise ActorStartError("it was stopped before it began")
+        spec = self.spec
+        cls = spec.actor_class
+        actor = cls.__new__(cls, *spec.args, **spec.kwargs)
         actor._grav_runtime = self
-        actor.__init__(*self.spec.args, **self.spec.kwargs)  # type: ignore[misc]
+        actor.__init__(*spec.args, **spec.kwargs)  # type: ignore[misc]
         return actor
 
     def _start(self) -> None:
         self._joined.wait()
-        if self._is_stopping:
-            return
         try:
-            self._actor = self._make()
+            actor = self._make()
             if self.spec.cause:
-                self._actor.on_restart(self.spec.cause)
-            self._actor.on_start()
+                actor.on_restart(self.spec.cause)
+            actor.on_start()
         except BaseException as exc:
             self._fail_start(exc)
         else:
-            self._resolve_start()
+            self._ready(actor)
 
     async def _start_async(self) -> None:
-        await asyncio.to_thread(self._joined.wait)
-        if self._is_stopping:
-            return
+        self._joined.wait()  # nothing else is in the loop yet
         try:
-            self._actor = self._make()
+            actor = self._make()
             if self.spec.cause:
-                await _maybe(self._actor.on_restart(self.spec.cause))
-            await _maybe(self._actor.on_start())
+                await _maybe(actor.on_restart(self.spec.cause))
+            await _maybe(actor.on_start())
         except BaseException as exc:
             self._fail_start(exc)
         else:
-            self._resolve_start()
+            self._ready(actor)
 
-    def _resolve_start(self) -> None:
+    def _ready(self, actor: Actor) -> None:
+        self._actor = actor
+        self._has_started = True
         with self.pod._link.lock:
             self._started.resolve(None)
 
     def _fail_start(self, exc: BaseException) -> None:
         text = traceback.format_exc()
-        error = ActorStartError(
-            f"actor {self.name!r} did not start: {type(exc).__name__}: {exc}", remote_traceback=text
-        )
-        self._is_stopping = True
         self._abandon()
         with self.pod._link.lock:
-            self._started.fail(error)
+            self._started.fail(
+                ActorStartError(
+                    f"actor {self.name!r} did not start: {type(exc).__name__}: {exc}", remote_traceback=text
+                )
+            )
 
     def _abandon(self) -> None:
+        """Leave after a start that failed. A restarted name keeps its mailbox for the next attempt."""
         self.timers.close()
         self.pod._on_end = None
-        self.pod._leave("stopping" if not self.spec.incarnation else "crashed", FLUSH_TIMEOUT, join=False)
+        self.pod._leave(BYE_CRASHED if self.spec.incarnation else BYE_STOPPING, END_TIMEOUT, join=False)
 
     # Messages
 
@@ -227,11 +252,16 @@ class ActorRuntime:
         if method is None:
             return True
         call = Call(message, inbound, index)
-        token = _call.set(call)
+        token = current.set(call)
         try:
             result = method(message)
+        except Exception:
+            raise
+        except BaseException as exc:  # sys.exit(), say: it would end the thread without a word
+            raise Crash(f"{type(exc).__name__}: {exc}") from exc
         finally:
-            _call.reset(token)
+            call.is_over = True
+            current.reset(token)
         return self._handled(call, result)
 
     async def handle_async(self, message: Message, inbound: Inbound, index: int) -> bool:
@@ -240,37 +270,48 @@ class ActorRuntime:
         if method is None:
             return True
         call = Call(message, inbound, index)
-        token = _call.set(call)
+        token = current.set(call)
         try:
             result = method(message)
             if asyncio.iscoroutine(result):
                 result = await result
+        except Exception:
+            raise
+        except asyncio.CancelledError as exc:
+            if self.pod._gate is not None:
+                raise
+            raise RuntimeError("the handler was cancelled") from exc
+        except BaseException as exc:
+            raise Crash(f"{type(exc).__name__}: {exc}") from exc
         finally:
-            _call.reset(token)
+            call.is_over = True
+            current.reset(token)
         return self._handled(call, result)
 
     def _method(self, message: Message) -> Callable[[Message], Any] | None:
         message_type = message._type
-        method = self._methods.get(message_type)
-        if method is not None:
-            return method
-        name = self._handlers.find(message_type)
-        if name is not None:
-            method = self._methods[message_type] = getattr(self._actor, name)
-            return method
-        kind = message._origin.kind if message._origin is not None else KIND_PUBLISH
         if message_type == STOP_TYPE:
             self.stop("stop")
-        elif kind == KIND_ASK:
+            return None
+        name = self._handlers.find(message_type)
+        if name is not None:
+            try:
+                return self._methods[name]
+            except KeyError:
+                method: Callable[[Message], Any] = getattr(self._actor, name)
+                self._methods[name] = method
+                return method
+        kind = message._origin.kind if message._origin is not None else KIND_PUBLISH
+        if kind == KIND_ASK:
             data = {"code": "no_handler", "error": f"{self.name} does not handle {message_type}", "traceback": ""}
             self.pod._answer(message, Message._framework(ERROR_TYPE, data, reply_to=message.uuid))
-        elif kind not in (KIND_PUBLISH, KIND_REPLY, KIND_ASK_ANY):
+        elif kind == KIND_TELL:
             raise Reject(f"{self.name} has no handler for {message_type}")
         return None
 
     def _handled(self, call: Call, result: Any) -> bool:
         message = call.message
-        if self.timers.has_repeating:
+        if self.timers.is_waiting:
             self.timers.handled(message._record[0])
         if call.is_deferred:
             return False
@@ -278,184 +319,206 @@ class ActorRuntime:
             origin = message._origin
             kind = origin.kind if origin is not None else KIND_PUBLISH
             if kind == KIND_ASK or (result is not None and kind in (KIND_ASK_ANY, KIND_PUBLISH, KIND_REPLY)):
-                self._answer(message, result)
+                self._answer(message, result, message.uuid)
         return True
 
-    def _answer(self, message: Message, data: Any) -> None:
-        answer = Message._framework(REPLY_TYPE, data, parent_id=message.uuid, reply_to=message.uuid)
-        self.pod._answer(message, answer)
+    def _answer(self, message: Message, data: Any, parent_id: str) -> None:
+        self.pod._answer(message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid))
 
     def finished(self, inbound: Inbound, index: int) -> None:
         """Note that a message is finished, perhaps before earlier ones."""
         with self.pod._link.lock:
-            inbound.finish(index)
-            self.pod._core.finished_ahead(inbound)
-            if inbound.attempt == 1:
-                self.pod._core.succeeded()
+            self._finish(inbound, index)
             flush_late(self.pod)
+
+    def _finish(self, inbound: Inbound, index: int) -> None:
+        core = self.pod._core
+        inbound.finish(index)
+        core.finished_ahead(inbound)
+        if inbound.attempt == 1 and core.open_failures:
+            core.succeeded()
 
     def failed(self, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
         """Report what a handler raised; return whether the actor ends by it."""
-        if self.timers.has_repeating:
-            self.timers.handled(message._record[0])
-        if isinstance(exc, (Crash, *self.spec.actor_class.crash_on)):
+        message_id: bytes = message._record[0]
+        if self.timers.is_waiting:
+            self.timers.handled(message_id)
+        if self._deferred:
+            with self.pod._link.lock:
+                self._deferred.pop(message_id, None)
+        if isinstance(exc, self._crashes):
             self._crash(exc)
             return True
         if not isinstance(exc, Reject):
-            self.log.warning(
-                "%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc
-            )
-        if report_failure(self.pod, inbound, index, message, exc):
-            self._end(Ending("crash", "64 messages failed", ""))
-            return True
-        return False
+            self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
+        return report_failure(self.pod, inbound, index, message, exc)
+
+    def _cancelled(self, message_id: bytes) -> None:
+        """Note that nobody waits for a deferred answer any more. The caller holds the link's lock."""
+        deferred = self._deferred.pop(message_id, None)
+        if deferred is not None:
+            self._finish(*deferred)
+            self.pod._link.expect_flush(self.pod)
 
     # What the actor does
-
-    @staticmethod
-    def _parent(parent: Message | str | None) -> str:
-        if parent is None:
-            call = _call.get()
-            return call.message.uuid if call is not None else ""
-        return parent if isinstance(parent, str) else parent.uuid
 
     def publish(
         self, type: str, data: Any, parent: Message | str | None, reply_to: str, headers: Mapping[str, str] | None
     ) -> None:
         """See `Actor.publish`."""
-        self.pod.send(Message(type, data, parent_id=self._parent(parent), reply_to=reply_to, headers=headers))
+        self.pod.publish(type, data, parent_id=parent_of(parent), reply_to=reply_to, headers=headers)
 
     def tell(self, to: str | ActorRef, type: str, data: Any) -> None:
         """See `Actor.tell`."""
-        name = to.name if isinstance(to, ActorRef) else to
-        self.pod._tell(name, Message(type, data, parent_id=self._parent(None)))
+        self.pod._tell(target_name(to), Message(type, data, parent_id=parent_of(None)))
 
     def ask(self, to: str | ActorRef, type: str, data: Any, timeout: Timeout) -> Any:
         """See `Actor.ask`."""
-        return self.pod.ask(type, data, to=to, timeout=timeout)
+        return self.pod.ask(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))
 
     async def ask_async(self, to: str | ActorRef, type: str, data: Any, timeout: Timeout) -> Any:
         """See `Actor.ask_async`."""
-        return await self.pod.ask_async(type, data, to=to, timeout=timeout)
+        return await self.pod.ask_async(
+            type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None)
+        )
 
     def reply(self, message: Message, data: Any) -> None:
         """See `Actor.reply`."""
-        call = _call.get()
-        if call is not None and call.message._record[0] == message._record[0]:
+        call = current.get()
+        self._answer(message, data, parent_of(None) or message.uuid)
+        if call is not None and call.concerns(message):
             call.is_answered = True
-        self._answer(message, data)
-        with self.pod._link.lock:
-            deferred = self._deferred.pop(message._record[0], None)
-        if deferred is not None:
-            self.finished(*deferred)
+        if self._deferred:
+            with self.pod._link.lock:
+                deferred = self._deferred.pop(message._record[0], None)
+            if deferred is not None:
+                self.finished(*deferred)
 
     def defer_reply(self, message: Message) -> None:
         """See `Actor.defer_reply`."""
-        call = _call.get()
-        if call is None or call.message._record[0] != message._record[0]:
+        call = current.get()
+        if call is None or not call.concerns(message):
             raise ValueError("defer_reply is for the message being handled; a reply can be deferred only in its handler")
         if call.is_answered:
             raise ValueError("the message is answered already")
-        call.is_answered = call.is_deferred = True
         with self.pod._link.lock:
+            call.is_answered = call.is_deferred = True
             self._deferred[message._record[0]] = (call.inbound, call.index)
             self.pod._core.has_gaps = True
+            if message.cancelled:
+                self._cancelled(message._record[0])
 
     def spawn(
-        self, actor_class: type[Actor], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None, kind: str
+        self, actor_class: type[Actor] | Child, *args: Any, name: str | None, kind: str, **kwargs: Any
     ) -> ActorRef:
         """See `Actor.spawn`."""
         if self._spawn is None:
             raise GravError("this actor's node cannot start further actors")
-        return self._spawn(actor_class, args, kwargs, name, kind)
+        return self._spawn(actor_class, *args, name=name, kind=kind, **kwargs)
 
     # End
 
     def stop(self, reason: str) -> None:
         """End after what is in the queue; returns at once. Idempotent, from any thread."""
         with self._end_lock:
-            if self._is_stopping:
+            if self._ending is not None:
                 return
-            self._is_stopping = True
-        with self.pod._link.lock:
-            self.pod._callbacks.put(
-                (lambda: self._stop_async(reason)) if self._handlers.is_async else (lambda: self._stop(reason))
-            )
+            self._ending = Ending(reason)
+        self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
+
+    def _crash(self, exc: BaseException) -> None:
+        """End because of an actor failure; the message that was in the handler stays unhandled."""
+        with self._end_lock:
+            is_first, self.is_over = not self.is_over, True
+            if self._ending is not None:
+                if is_first:
+                    self.log.error("%s crashed while it was ending", self.name, exc_info=exc)
+                return
+            text = "".join(traceback.format_exception(exc))
+            self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text)
+        self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
+
+    def _pod_ended(self, error: Exception) -> None:
+        """The bus has ended the pod; its thread is ending, unless a handler holds it up."""
+        with self._end_lock:
+            if self._ending is None:
+                self._ending = Ending("crash", str(error))
+        if not self._thread.is_here() and not self._ended.wait(END_TIMEOUT):
+            self._end()
+
+    def thread_ends(self) -> None:
+        """Do the last things on the actor's thread, which ends also when its pod was taken from it."""
+        if not self._has_ended:
+            self._finish_plain()
+
+    async def thread_ends_async(self) -> None:
+        """As `thread_ends`, in the actor's loop."""
+        if not self._has_ended:
+            await self._finish_async()
+
+    def _finish_plain(self) -> None:
+        if not self._dispatch.drain(END_TIMEOUT):
+            self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
+        try:
+            if self._actor is not None:
+                self._actor.on_stop(self._reason())
+        except BaseException:
+            self.log.exception("%s: on_stop raised", self.name)
+        self._leave()
+
+    async def _finish_async(self) -> None:
+        assert isinstance(self._thread, ActorLoop)
+        if not await self._thread.drain(END_TIMEOUT):
+            self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
+        try:
+            if self._actor is not None:
+                await _maybe(self._actor.on_stop(self._reason()))
+        except BaseException:
+            self.log.exception("%s: on_stop raised", self.name)
+        self._leave()
+
+    def _reason(self) -> str:
+        with self._end_lock:
+            if self._ending is None:
+                self._ending = Ending("crash", str(self.pod._error()))
+            return self._ending.reason
+
+    def _leave(self) -> None:
+        is_crash = self._reason() == "crash"
+        self.pod._on_end = None
+        self.timers.close()
+        self._dispatch.close()
+        if self.pod._gate is None and not is_crash:
+            try:
+                self.pod.flush(END_TIMEOUT)
+            except GravError as exc:
+                self.log.warning("%s ended before the bus had accepted all that it sent: %s", self.name, exc)
+        self.pod._leave(BYE_CRASHED if is_crash else BYE_STOPPING, END_TIMEOUT, join=False)
+        self._end()
+
+    def _end(self) -> None:
+        with self._end_lock:
+            if self._has_ended:
+                return
+            self._has_ended = True
+            ending = self._ending
+        if self._has_started and ending is not None:
+            self._on_end(ending)
+        elif not self._started.is_done:
+            with self.pod._link.lock:
+                self._started.fail(ActorStartError(f"actor {self.name!r} did not start: {self.pod._error()}"))
+        self._ended.set()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the end; return whether it has come."""
         return self._ended.wait(timeout)
 
-    def _stop(self, reason: str) -> None:
-        self._dispatch.drain()
-        try:
-            if self._actor is not None:
-                self._actor.on_stop(reason)
-        except Exception:
-            self.log.exception("%s: on_stop raised", self.name)
-        self._leave(reason)
-
-    async def _stop_async(self, reason: str) -> None:
-        try:
-            if self._actor is not None:
-                await _maybe(self._actor.on_stop(reason))
-        except Exception:
-            self.log.exception("%s: on_stop raised", self.name)
-        await asyncio.to_thread(self._flush)
-        self._leave(reason)
-
-    def _flush(self) -> None:
-        try:
-            self.pod.flush(FLUSH_TIMEOUT)
-        except GravError as exc:
-            self.log.warning("%s ended before the bus had accepted all that it sent: %s", self.name, exc)
-
-    def _leave(self, reason: str) -> None:
-        self.timers.close()
-        self._dispatch.close()
-        self.pod._on_end = None
-        if self.pod._gate is None:
-            self._flush()
-        self.pod._leave("crashed" if reason == "crash" else "stopping", FLUSH_TIMEOUT, join=False)
-        self._end(Ending(reason))
-
-    def _crash(self, exc: BaseException) -> None:
-        """End because of an actor failure; the message that was in the handler stays unhandled."""
-        text = "".join(traceback.format_exception(exc))
-        self._is_stopping = True
-        ending = Ending("crash", f"{type(exc).__name__}: {exc}", text)
-        try:
-            if self._actor is not None:
-                outcome = self._actor.on_stop("crash")
-                if asyncio.iscoroutine(outcome):
-                    asyncio.get_running_loop().create_task(outcome)
-        except Exception:
-            self.log.exception("%s: on_stop raised", self.name)
-        self.timers.close()
-        self._dispatch.close()
-        self.pod._on_end = None
-        self.pod._leave("crashed", FLUSH_TIMEOUT, join=False)
-        self._end(ending)
-
-    def _pod_ended(self, error: Exception) -> None:
-        """The bus has ended the pod, or is gone for good."""
-        self._is_stopping = True
-        self.timers.close()
-        self._end(Ending("crash", str(error)))
-
-    def _end(self, ending: Ending) -> None:
-        with self._end_lock:
-            if self._ended.is_set():
-                return
-            self._ended.set()
-        self._on_end(ending)
+    def join(self, timeout: float) -> None:
+        """Wait for its threads to end, after `wait`."""
+        self._thread.join(timeout)
+        self.timers.join(timeout)
 
 
 async def _maybe(outcome: Any) -> None:
     if asyncio.iscoroutine(outcome):
         await outcome
-
-
-def _discard(_: object) -> None:
-    return
-

@@ -4,110 +4,190 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from grav_actors.errors import ConnectionClosedError
+from grav_actors.codec import pack_value, unpack_value
+from grav_actors.errors import BusBusyError, GravError
 from grav_actors.message import Message
 from grav_actors.options import check_seconds
+
+logger = logging.getLogger(__name__)
+
+BUSY_DELAY = 1.0
+"""Seconds after which a message that the bus did not take is sent again."""
+SPARE_CANCELLED = 64
+"""Cancelled timers that may stay in the schedule, however few others there are."""
 
 
 class Timer:
     """A handle of `after` or `every`."""
 
-    __slots__ = ("_timers", "data", "interval", "is_cancelled", "type")
+    __slots__ = ("_schedule", "data", "interval", "is_cancelled", "repeats", "type")
 
-    def __init__(self, timers: Timers, interval: float, type: str, data: Any) -> None:
-        self._timers = timers
+    def __init__(self, schedule: Schedule, interval: float, type: str, data: Any, *, repeats: bool) -> None:
+        self._schedule = schedule
         self.interval = interval
         self.type = type
         self.data = data
+        self.repeats = repeats
         self.is_cancelled = False
 
     def cancel(self) -> None:
         """Send nothing more; a message that is under way may still come. Idempotent."""
-        self.is_cancelled = True
+        if not self.is_cancelled:
+            self.is_cancelled = True
+            self._schedule.cancelled()
+
+
+class Schedule:
+    """Timers by the time at which they are due. Pure: the time comes in.
+
+    `cancelled` may be called from any thread; whoever calls the others sees to it that one does at a time.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._cancelled = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, timer: Timer, due: float) -> None:
+        """Enter a timer; of those due at one time the first entered is the first taken."""
+        if self._cancelled > SPARE_CANCELLED and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if not entry[2].is_cancelled]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+        heapq.heappush(self._heap, (due, next(self._order), timer))
+
+    def cancelled(self) -> None:
+        """Note that a timer was cancelled: many of them are struck, so that they do not pile up."""
+        self._cancelled += 1
+
+    def take(self, now: float) -> Timer | None:
+        """Remove and return the next timer that is due and not cancelled."""
+        while self._heap and (self._heap[0][0] <= now or self._heap[0][2].is_cancelled):
+            timer = heapq.heappop(self._heap)[2]
+            if not timer.is_cancelled:
+                return timer
+            self._cancelled -= 1
+        return None
+
+    def rest(self, now: float) -> float | None:
+        """Return the seconds until the next is due; None when there is none."""
+        return max(0.0, self._heap[0][0] - now) if self._heap else None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._heap.clear()
+        self._cancelled = 0
 
 
 class Timers:
-    """A heap and a thread that starts with the first timer.
+    """A schedule and a thread that starts with the first timer.
 
     Args:
-        send: Sends a message to the actor itself; it may raise ConnectionClosedError when all ends.
+        check: Raises for a message that could not be sent.
+        send: Sends a message to the actor itself.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, name: str, send: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        check: Callable[[Message], object],
+        send: Callable[[Message], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._name = name
+        self._check = check
         self._send = send
-        self._heap: list[tuple[float, int, Timer, bool]] = []
-        self._order = itertools.count()
+        self._clock = clock
+        self._schedule = Schedule()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._repeating: dict[bytes, Timer] = {}
+        self._under_way: dict[bytes, Timer] = {}
 
     def after(self, seconds: float, type: str, data: Any) -> Timer:
         """Schedule one message."""
-        return self._add(seconds, type, data, repeats=False)
+        check_seconds("seconds", seconds, zero=True)
+        return self._start(seconds, type, data, repeats=False)
 
     def every(self, seconds: float, type: str, data: Any) -> Timer:
         """Schedule a message, and each next one when the last was handled."""
         check_seconds("seconds", seconds)
-        return self._add(seconds, type, data, repeats=True)
+        return self._start(seconds, type, data, repeats=True)
 
-    def _add(self, seconds: float, type: str, data: Any, *, repeats: bool) -> Timer:
-        check_seconds("seconds", seconds, zero=True)
-        Message(type)  # a bad type raises here, not in the timer's thread
-        timer = Timer(self, seconds, type, data)
-        self._schedule(timer, repeats)
+    def _start(self, seconds: float, type: str, data: Any, *, repeats: bool) -> Timer:
+        # A mistake raises here, not in the timers' thread; and later changes of the data are not sent.
+        self._check(Message(type, data))
+        timer = Timer(self._schedule, seconds, type, unpack_value(pack_value(data)), repeats=repeats)
+        self._add(timer, seconds)
         return timer
 
-    def _schedule(self, timer: Timer, repeats: bool) -> None:
+    def _add(self, timer: Timer, seconds: float) -> None:
         with self._changed:
             if self._is_closed:
                 return
-            heapq.heappush(self._heap, (time.monotonic() + timer.interval, next(self._order), timer, repeats))
+            self._schedule.add(timer, self._clock() + seconds)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=f"grav-timers-{self._name}", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
     @property
-    def has_repeating(self) -> bool:
-        """Whether messages of `every` are under way."""
-        return bool(self._repeating)
+    def is_waiting(self) -> bool:
+        """Whether messages of `every` are under way, so that `handled` must be told."""
+        return bool(self._under_way)
 
     def handled(self, message_id: bytes) -> None:
         """Note that a message was handled: if it is of `every`, the next one is due in its interval."""
-        timer = self._repeating.pop(message_id, None)
+        timer = self._under_way.pop(message_id, None)
         if timer is not None and not timer.is_cancelled:
-            self._schedule(timer, True)
+            self._add(timer, timer.interval)
 
     def close(self) -> None:
-        """Cancel all and end the thread."""
+        """Send nothing more. The thread ends when what it is sending has left; see `join`."""
         with self._changed:
             self._is_closed = True
-            self._heap.clear()
+            self._schedule.clear()
             self._changed.notify()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the thread to end, after `close`."""
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(timeout)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._is_closed and (not self._heap or self._heap[0][0] > time.monotonic()):
-                    self._changed.wait(self._heap[0][0] - time.monotonic() if self._heap else None)
-                if self._is_closed:
-                    return
-                _, _, timer, repeats = heapq.heappop(self._heap)
-            if timer.is_cancelled:
-                continue
-            message = Message(timer.type, timer.data)
-            if repeats:
-                self._repeating[message._record[0]] = timer
-            try:
-                self._send(message)
-            except ConnectionClosedError:
-                return
+        while (timer := self._next()) is not None:
+            self._fire(timer)
+
+    def _next(self) -> Timer | None:
+        """Wait for a timer to be due and return it; None at the end."""
+        with self._changed:
+            while not self._is_closed:
+                timer = self._schedule.take(self._clock())
+                if timer is not None:
+                    return timer
+                self._changed.wait(self._schedule.rest(self._clock()))
+        return None
+
+    def _fire(self, timer: Timer) -> None:
+        message = Message(timer.type, timer.data)
+        message_id: bytes = message._record[0]
+        if timer.repeats:
+            self._under_way[message_id] = timer
+        try:
+            self._send(message)
+        except BusBusyError:
+            self._under_way.pop(message_id, None)
+            self._add(timer, BUSY_DELAY)
+        except GravError as exc:  # the pod has ended
+            logger.debug("%s: its timers end: %s", self._name, exc)
+            self.close()

@@ -6,7 +6,7 @@ The states of a pod on the bus, and the answer to every frame in each, are in `d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grav_actors.bus import roster
@@ -16,6 +16,7 @@ from grav_actors.bus.postman import Postman
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Body, Run
 from grav_actors.bus.sender import Sender
+from grav_actors.bus.shelf import REASONS
 from grav_actors.errors import ProtocolError
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_text
@@ -23,11 +24,17 @@ from grav_actors.protocol import (
     ACK_DELAY,
     BEAT_INTERVAL,
     BUS_NAME,
+    BYE_CRASHED,
+    BYE_STOPPING,
+    BYE_UNHEALTHY,
     CLOSE_OVERFLOW,
+    CLOSE_PROTOCOL,
     CLOSE_REPLACED,
     CLOSE_STOPPING,
     CLOSE_UNHEALTHY,
+    FAILED_LIMIT,
     KIND_ASK,
+    MAX_OVERHEAD,
     MAX_RUN_BYTES,
     REJOIN_GRACE,
     VERSION,
@@ -46,15 +53,18 @@ BAD_FRAMES_LIMIT = 8
 """Malformed frames after which a route is ignored."""
 MAX_ROUTES = 65_536
 """Routes that the bus remembers; past it a new one is ignored until one is gone."""
+MAX_PODS = 65_536
+"""Pods that the bus admits."""
+MAX_DEPARTED = 4096
+"""Lost pods whose numbers are remembered, so that one which comes back does not send anything twice."""
 NAME_TAKEN = "name_taken"
 
 
 @dataclass(slots=True)
 class Route:
-    """One link: the pods behind it by slot, when it was last sent something, and its malformed frames."""
+    """One link: the pods behind it by slot, and its malformed frames."""
 
     pods: dict[int, Receiver] = field(default_factory=dict)
-    sent_at: float = 0.0
     bad_frames: int = 0
 
 
@@ -75,10 +85,11 @@ class BusCore:
         self.journal: list[bytes] = []
         self.directory = Directory()
         self.postman = Postman(self.directory, replay_limit)
-        self.max_body = max(max_message + 16 * 1024, MAX_RUN_BYTES * 2)
+        self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
         self._routes: dict[bytes, Route] = {}
         self._away: dict[Receiver, float] = {}
+        self._departed: dict[bytes, Sender] = {}
         self._next_second = 0.0
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
             Verb.HANDLED: self._on_handled,
@@ -123,15 +134,20 @@ class BusCore:
         action = self._on.get(verb)
         if action is None:
             raise ProtocolError(f"{Verb(verb).name} is not for the bus")
+        if verb == Verb.BYE and (route is None or slot not in route.pods):
+            # Who is unknown is as good as gone, and must not be asked to join for that.
+            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], ""), b""))
+            return
         receiver = self._pod(route_id, route, slot)
         if receiver is not None:
             action(receiver, fields, now)
-        elif verb == Verb.BYE:
-            # Who is unknown is as good as gone.
-            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], ""), b""))
 
     def _pod(self, route_id: bytes, route: Route | None, slot: int) -> Receiver | None:
-        receiver = route.pods.get(slot) if route is not None else None
+        if route is None or not route.pods:
+            # The whole link is unknown; its other pods may have nothing to send and would never find out.
+            self.out.append((route_id, pack(Verb.REJOIN.value, 0), b""))
+            return None
+        receiver = route.pods.get(slot)
         if receiver is None:
             self.out.append((route_id, pack(Verb.REJOIN.value, slot), b""))
         return receiver
@@ -146,10 +162,12 @@ class BusCore:
         if route is None:
             if len(self._routes) >= MAX_ROUTES:
                 return
-            route = self._routes[route_id] = Route(sent_at=now)
+            route = self._routes[route_id] = Route()
         route.bad_frames += 1
         if route.bad_frames == BAD_FRAMES_LIMIT:
+            text = f"{BAD_FRAMES_LIMIT} malformed frames came from its link"
             for receiver in list(route.pods.values()):
+                self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_PROTOCOL, text))
                 self._lost(receiver, now)
 
     # Joining and leaving
@@ -159,33 +177,32 @@ class BusCore:
         if len(fields) < 4 or type(fields[2]) is not int or type(fields[3]) is not int:
             raise ProtocolError("HELLO: malformed")
         if fields[2] != VERSION:
-            text = f"the pod speaks version {fields[2]} of the protocol, this bus version {VERSION}: update one"
+            text = (
+                f"the pod speaks version {fields[2]} of the protocol, this bus version {VERSION}: update one"
+            )
             self._refuse(route_id, slot, fields[3], "version", text)
             return
         hello = read_hello(fields)
         if len(self._routes) >= MAX_ROUTES and route_id not in self._routes:
             self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_ROUTES} links already")
             return
-        known = self.directory.by_uuid.get(hello.uuid)
-        if known is None:
+        receiver = self.directory.by_uuid.get(hello.uuid)
+        is_resumed = receiver is not None and hello.epoch == self.epoch
+        if receiver is None:
             receiver = self._admit(route_id, slot, hello, now)
             if receiver is None:
                 return
-            is_resumed = False
-        else:
-            receiver = known
-            is_resumed = hello.epoch == self.epoch
         self._attach(receiver, route_id, slot, now)
-        if is_resumed:
-            receiver.check(hello.handled)
-            self.postman.handled(receiver, hello.handled, now)
-        else:
-            receiver.sender.received = max(receiver.sender.received, hello.floor)
-            receiver.sender.accepted = receiver.sender.received
+        sender = receiver.sender
+        if not is_resumed:
+            if hello.epoch != self.epoch:
+                sender.resent_until = hello.sent  # perhaps delivered by the bus before this one
+            if hello.floor > sender.received:
+                sender.received = sender.accepted = hello.floor
         limits = (self.max_message, WINDOW_MESSAGES, WINDOW_BYTES)
         welcome = pack(
-            Verb.WELCOME.value, slot, VERSION, hello.request, self.epoch, self.postman.own.uuid,
-            receiver.sender.received, is_resumed, limits,
+            Verb.WELCOME.value, slot, VERSION, hello.request, self.epoch, self.postman.own.uuid, sender.received,
+            is_resumed, limits,
         )  # fmt: skip
         self._reply(receiver, welcome)
         for header, body in receiver.frames_again(hello.received if is_resumed else 0):
@@ -195,31 +212,45 @@ class BusCore:
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
         self.postman.touch(receiver)
+        if receiver.settings.group:
+            self.postman.dirty_groups.add(receiver.settings.group)
+        # What it was told last may have been lost with the connection.
+        sender.urgent = True
+        self.postman.note(sender, now)
 
     def _admit(self, route_id: bytes, slot: int, hello: Hello, now: float) -> Receiver | None:
         settings = hello.settings
+        if len(self.directory) >= MAX_PODS:
+            self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_PODS} pods already")
+            return None
         owner = self.directory.by_name.get(hello.name) if settings.actor else None
         successor = False
         if owner is not None:
             successor = bool(settings.supervisor) and settings.supervisor == owner.settings.supervisor
-            if not (successor and settings.incarnation > owner.settings.incarnation) and owner not in self._away:
+            is_next = successor and settings.incarnation > owner.settings.incarnation
+            if not is_next and (owner not in self._away or self._is_awaited(owner)):
                 text = f"an actor named {hello.name!r} is on this bus already; choose another name"
                 self._refuse(route_id, slot, hello.request, NAME_TAKEN, text)
                 return None
-        filters = FilterSet.from_wire(hello.filters)
-        receiver = Receiver(hello.uuid, hello.name, settings, filters, Sender(hello.uuid, hello.floor))
+        sender = self._departed.pop(hello.uuid, None)
+        if sender is None:
+            sender = Sender(hello.uuid, hello.floor)
+            sender.resent_until = hello.sent
+        receiver = Receiver(hello.uuid, hello.name, settings, FilterSet.from_wire(hello.filters), sender)
         if owner is not None:
-            self._detach(owner)
             if owner.route:
-                self.out.append((owner.route, pack(Verb.CLOSE.value, owner.slot, CLOSE_REPLACED, ""), b""))
-            if successor:
+                self._reply(owner, pack(Verb.CLOSE.value, owner.slot, CLOSE_REPLACED, ""))
+            if not successor:
+                self._release(owner, "pod_lost", now)
+            else:
+                self._detach(owner)
+                owner.route = b""
+                self._away.pop(owner, None)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
                 self.postman.inherit(owner, receiver, now)
                 self.directory.remove(owner)
-                self.directory.by_name[receiver.name] = receiver
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
-            self._release(owner, "pod_lost", now)
         self.directory.add(receiver)
         return receiver
 
@@ -227,7 +258,7 @@ class BusCore:
         self._detach(receiver)
         route = self._routes.get(route_id)
         if route is None:
-            route = self._routes[route_id] = Route(sent_at=now)
+            route = self._routes[route_id] = Route()
         previous = route.pods.get(slot)
         if previous is not None and previous is not receiver:
             self._lost(previous, now)  # a slot that is used again: its pod left without BYE
@@ -247,12 +278,10 @@ class BusCore:
         self.out.append((route_id, pack(Verb.REFUSED.value, slot, request, code, text), b""))
 
     def _lost(self, receiver: Receiver, now: float) -> None:
-        """Note that a pod cannot be reached; it may come back within the grace."""
+        """Note that a pod cannot be reached; it may come back within the grace, and then has what it had."""
         self._detach(receiver)
         receiver.route = b""
-        receiver.away_since = now
         self._away[receiver] = now + REJOIN_GRACE
-        self.postman.return_to_group(receiver, now, died=True)
 
     def _release(self, receiver: Receiver, reason: str, now: float) -> None:
         """Strike a pod for good. With the reason "" what it held is counted and not buried."""
@@ -261,11 +290,19 @@ class BusCore:
         self._away.pop(receiver, None)
         ended_group = self.directory.remove(receiver)
         self.postman.give_up(receiver, reason, now)
+        if reason == "pod_lost":
+            self._departed[receiver.uuid] = receiver.sender
+            if len(self._departed) > MAX_DEPARTED:
+                del self._departed[next(iter(self._departed))]
         if ended_group is not None:
             self.postman.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
             self.postman.full.discard(ended_group.mailbox)
             self.postman.relieve(ended_group.mailbox, now)
         self.journal.append(roster.leave_record(receiver.uuid))
+
+    def _is_awaited(self, receiver: Receiver) -> bool:
+        """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
+        return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
 
     def release_name(self, name: str, reason: str, now: float) -> bool:
         """Strike a supervised actor that will not be started again; return whether it was known."""
@@ -273,8 +310,8 @@ class BusCore:
         if receiver is None:
             return False
         if receiver.route:
-            self.out.append((receiver.route, pack(Verb.CLOSE.value, receiver.slot, CLOSE_REPLACED, reason), b""))
-        self._release(receiver, reason or "stopping", now)
+            self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_REPLACED, reason))
+        self._release(receiver, reason if reason in REASONS else "stopping", now)
         return True
 
     def unreachable(self, route_id: bytes, now: float) -> None:
@@ -299,6 +336,8 @@ class BusCore:
                 postman.counts.duplicates += count
             else:
                 if seq > sender.received + 1:
+                    if seq > sender.resent_until + 1:
+                        postman.counts.missing += seq - 1 - max(sender.received, sender.resent_until)
                     sender.received = seq - 1  # what lies between was settled in an earlier epoch
                 part = body if single else body[offset : offset + size]
                 run = Run(sender, seq, kind, message_type, count, part, size, dest)
@@ -336,12 +375,20 @@ class BusCore:
     def _on_bye(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
         reason = fields[3]
-        if reason == CLOSE_UNHEALTHY:
+        if reason == BYE_UNHEALTHY:
             self._unhealthy(receiver, now)
-        elif reason == "crashed" and receiver.is_supervised:
-            self._lost(receiver, now)  # its next incarnation takes the mailbox
+        elif reason == BYE_CRASHED:
+            self._end(receiver, "pod_lost", now, died=True)
         else:
-            self._release(receiver, reason if reason in ("stopping", "pod_lost") else "", now)
+            self._release(receiver, reason if reason == BYE_STOPPING else "", now)
+
+    def _end(self, receiver: Receiver, reason: str, now: float, *, died: bool) -> None:
+        """Strike a pod that has ended; a supervised one keeps name and mailbox for its next incarnation."""
+        if receiver.is_supervised:
+            self._lost(receiver, now)
+            self.postman.take_back(receiver, now, died=died)
+        else:
+            self._release(receiver, reason, now)
 
     def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.sender.urgent = True
@@ -361,10 +408,7 @@ class BusCore:
         for failure in failures:
             attempts = failure.delivery.attempt - 1
             self.postman.bury(failure.delivery, "pod_unhealthy", receiver.label, now, attempts, failure.error)
-        if receiver.is_supervised:
-            self._lost(receiver, now)
-        else:
-            self._release(receiver, "", now)
+        self._end(receiver, "", now, died=False)
 
     def _reply(self, receiver: Receiver, header: bytes) -> None:
         self.out.append((receiver.route, header, b""))
@@ -383,34 +427,32 @@ class BusCore:
             for name in groups:
                 group = self.directory.groups.get(name)
                 if group is not None:
-                    postman.share(group)
+                    postman.share(group, now)
             dirty, postman.dirty = postman.dirty, []
             for receiver in dirty:
                 receiver.is_dirty = False
                 route_id = receiver.route
                 if not route_id:
                     continue
-                for header, body, garbled in receiver.frames(receiver.sender in postman.unacked):
+                first = receiver.number
+                for header, body, garbled in receiver.frames(postman.unacked):
                     for delivery in garbled:
-                        postman.counts.garbled += delivery.count
-                        if not delivery.priority:
-                            receiver.mailbox.discard(delivery)
-                        postman.settle(delivery.run, delivery.count)
+                        postman.drop_garbled(receiver, delivery)
                     if header:
-                        postman.unacked.pop(receiver.sender, None)
-                        postman.counts.deliveries += 1
                         out.append((route_id, header, body))
+                postman.counts.deliveries += receiver.number - first
         self._send_acks(now)
 
     def _disconnect(self, receiver: Receiver, now: float) -> None:
-        if receiver.uuid not in self.directory.by_uuid:
+        if self.directory.by_uuid.get(receiver.uuid) is not receiver:
             return
-        code = CLOSE_OVERFLOW if receiver.settings.overflow == "disconnect" else CLOSE_UNHEALTHY
-        if len(receiver.failed) >= 64:
-            code = CLOSE_UNHEALTHY
+        is_unhealthy = len(receiver.failed) >= FAILED_LIMIT
+        if not is_unhealthy and receiver.settings.overflow != "disconnect":
+            return  # it was noted twice, and has been dealt with
         if receiver.route:
+            code = CLOSE_UNHEALTHY if is_unhealthy else CLOSE_OVERFLOW
             self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, code, ""))
-        if code == CLOSE_UNHEALTHY:
+        if is_unhealthy:
             self._unhealthy(receiver, now)
         else:
             self._release(receiver, "overflow", now)
@@ -445,7 +487,11 @@ class BusCore:
 
     def _each_second(self, now: float) -> None:
         for receiver, deadline in list(self._away.items()):
-            if now >= deadline and not receiver.is_supervised:
+            if now < deadline:
+                continue
+            if self._is_awaited(receiver):
+                self.postman.take_back(receiver, now, died=True)
+            else:
                 self._release(receiver, "pod_lost", now)
         for route_id in self._routes:
             # Only a send can find out that a process is gone.
@@ -467,7 +513,6 @@ class BusCore:
             filters = FilterSet.from_wire(entry.filters)
             receiver = Receiver(entry.uuid, entry.name, entry.settings, filters, Sender(entry.uuid))
             receiver.replayed = filters.listening
-            receiver.away_since = now
             self.directory.add(receiver)
             self._away[receiver] = now + REJOIN_GRACE
 
@@ -479,7 +524,7 @@ class BusCore:
         """Return the counters of the bus."""
         postman = self.postman
         return {
-            **postman.counts.to_dict(),
+            **asdict(postman.counts),
             "dead_letters": dict(postman.shelf.counts),
             "pods": len(self.directory),
             "groups": len(self.directory.groups),

@@ -72,7 +72,9 @@ class Directory:
         if settings.group:
             group = self.groups.get(settings.group)
             if group is None:
-                mailbox = Mailbox(settings.group, settings.mailbox_limit, settings.overflow, settings.stuck_after)
+                mailbox = Mailbox(
+                    settings.group, settings.mailbox_limit, settings.overflow, settings.stuck_after
+                )
                 group = self.groups[settings.group] = Group(settings.group, mailbox)
             group.members.append(receiver)
         self.changed()
@@ -131,6 +133,12 @@ class Directory:
             receiver = instances.pop(0)
             instances.append(receiver)
         return receiver
+
+    def is_connected(self, name: str) -> bool:
+        """Return whether an actor or an instance of a service of that name can be reached."""
+        receiver = self.by_name.get(name)
+        instances = self._by_service.get(name, []) if receiver is None else [receiver]
+        return any(instance.route for instance in instances)
 
     def of_process(self, prefix: bytes) -> list[Receiver]:
         """Return the pods of the process whose ids begin with these 8 bytes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.codec import unpack_body
-from grav_actors.errors import MessageDecodeError
+from grav_actors.errors import MessageDecodeError, MessageTooLargeError
 from grav_actors.ids import id_text
 from grav_actors.message import Message
 from grav_actors.protocol import ERROR_TYPE, KIND_ANSWER, REPLY_TYPE
@@ -40,7 +40,12 @@ def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
         except ValueError as exc:
             reply_type, data = ERROR_TYPE, {"code": "failed", "error": str(exc), "traceback": ""}
         message = Message._framework(reply_type, data, reply_to=id_text(record[0]))
-        core.postman.send_own(message, KIND_ANSWER, run.sender.uuid, now)
+        try:
+            core.postman.send_own(message, KIND_ANSWER, run.sender.uuid, now)
+        except MessageTooLargeError as exc:
+            data = {"code": "failed", "error": str(exc), "traceback": ""}
+            message = Message._framework(ERROR_TYPE, data, reply_to=id_text(record[0]))
+            core.postman.send_own(message, KIND_ANSWER, run.sender.uuid, now)
 
 
 def _answer(core: BusCore, question: str, data: Any, now: float) -> Any:
@@ -52,8 +57,7 @@ def _answer(core: BusCore, question: str, data: Any, now: float) -> Any:
         plan = core.directory.plan(data)
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
-        receiver = core.directory.named(data)
-        return receiver is not None and bool(receiver.route)
+        return core.directory.is_connected(data)
     if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, str]:
         return core.release_name(data[0], data[1], now)
     known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE))

@@ -48,6 +48,11 @@ class Mailbox:
         return self.used >= self.limit or self.used_bytes >= MAILBOX_BYTES
 
     @property
+    def is_over(self) -> bool:
+        """Whether more is in it than fits."""
+        return self.used > self.limit or self.used_bytes > MAILBOX_BYTES
+
+    @property
     def is_half_empty(self) -> bool:
         """Whether at most half of it is used."""
         return self.used * 2 <= self.limit and self.used_bytes * 2 <= MAILBOX_BYTES
@@ -59,14 +64,13 @@ class Mailbox:
         self.used += delivery.count
         self.used_bytes += delivery.size
 
-    def add_first(self, deliveries: Iterable[Delivery], *, counted: bool = False) -> None:
-        """Put deliveries back in front, in their order; `counted` if `used` still counts them."""
+    def add_first(self, deliveries: Iterable[Delivery]) -> None:
+        """Put deliveries in front, in their order."""
         for delivery in reversed(list(deliveries)):
             self.waiting.appendleft(delivery)
             self.waiting_count += delivery.count
-            if not counted:
-                self.used += delivery.count
-                self.used_bytes += delivery.size
+            self.used += delivery.count
+            self.used_bytes += delivery.size
 
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""

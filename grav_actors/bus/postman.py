@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from grav_actors.bus.directory import Directory, Group
-from grav_actors.bus.mailbox import Mailbox
-from grav_actors.bus.receiver import RETRY_FIRST, RETRY_MAX, Failure, Receiver
+from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
+from grav_actors.bus.receiver import (
+    ANSWERS_BYTES,
+    ANSWERS_LIMIT,
+    RETRY_FIRST,
+    RETRY_MAX,
+    Failure,
+    Receiver,
+)
 from grav_actors.bus.replay import ReplayRing
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
@@ -21,6 +29,7 @@ from grav_actors.protocol import (
     ACK_DELAY,
     ERROR_TYPE,
     FAIL_REJECT,
+    FAILED_LIMIT,
     FLAG_GROUP,
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
@@ -40,19 +49,35 @@ MAX_DEATHS = 3
 OWN_MESSAGE_LIMIT = 16 * 1024 * 1024
 
 
+@dataclass(slots=True)
 class Counts:
-    """What happened on the bus since it started, in messages."""
+    """What happened on the bus since it started, in messages (but for `bad_frames` and `runs`).
 
-    __slots__ = ("bad_frames", "deliveries", "duplicates", "garbled", "given_up", "handled", "late_answers",
-                 "messages", "redeliveries", "runs")  # fmt: skip
+    Attributes:
+        bad_frames: Frames that were malformed, or came from a route that is ignored.
+        deliveries: Sent to pods, once for each; a repetition after a broken connection is not counted.
+        duplicates: Came again although the bus had them.
+        garbled: Could not be delivered, as the body was not what its header said.
+        given_up: Held by a pod that left, or the bus's own to a pod that takes nothing.
+        handled: Reported as handled, once for each receiver.
+        late_answers: Answers to a pod that is gone.
+        messages: Taken from pods.
+        missing: Jumped over by the numbers of a sender, which no pod of this package does.
+        redeliveries: Given again, after a failure or the death of a pod.
+        runs: Taken from pods.
+    """
 
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
-
-    def to_dict(self) -> dict[str, int]:
-        """Return the counters by name."""
-        return {name: getattr(self, name) for name in self.__slots__}
+    bad_frames: int = 0
+    deliveries: int = 0
+    duplicates: int = 0
+    garbled: int = 0
+    given_up: int = 0
+    handled: int = 0
+    late_answers: int = 0
+    messages: int = 0
+    missing: int = 0
+    redeliveries: int = 0
+    runs: int = 0
 
 
 class Postman:
@@ -62,7 +87,9 @@ class Postman:
         dirty: Receivers that may have something to be sent.
         dirty_groups: Groups whose members may have room.
         unacked: Senders whose watermarks have moved, with the time by which they must be told.
-        unhealthy: Receivers whose failures have reached the limit; the core disconnects them.
+        full: Mailboxes with the policy `block` that hold back their senders.
+        failing: Receivers with failures that wait.
+        overflowed: Receivers to disconnect: too many failures, or a full mailbox with that policy.
     """
 
     def __init__(self, directory: Directory, replay_limit: int) -> None:
@@ -137,9 +164,11 @@ class Postman:
         if not receivers:
             self.counts.late_answers += run.count
         for receiver in receivers:
-            if len(receiver.priority) + len(receiver.in_flight) >= receiver.settings.mailbox_limit:
+            if receiver.answers >= ANSWERS_LIMIT or receiver.answer_bytes >= ANSWERS_BYTES:
                 self.counts.given_up += run.count
                 continue
+            receiver.answers += run.count
+            receiver.answer_bytes += run.unit * run.count
             delivery = Delivery(run, 0, run.count, FLAG_RECEIPT)
             delivery.priority = True
             run.pending += run.count
@@ -196,39 +225,50 @@ class Postman:
     def _enqueue(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
         run = delivery.run
         run.pending += delivery.hi - delivery.lo
-        if mailbox.used + delivery.hi - delivery.lo < mailbox.limit and not mailbox.is_full:
+        if (
+            mailbox.used + delivery.hi - delivery.lo < mailbox.limit
+            and mailbox.used_bytes + delivery.size < MAILBOX_BYTES
+            and not mailbox.stuck
+        ):
             mailbox.add(delivery)
         else:
             self._overflow(mailbox, delivery, now)
 
     def _overflow(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
+        run = delivery.run
         if mailbox.overflow == "block":
-            if mailbox.stuck:
+            if run.sender is self.own and (mailbox.stuck or mailbox.is_full):
+                # Nobody holds the bus itself back, and nobody misses its events in a full mailbox.
+                self.counts.given_up += delivery.count
+                self.settle(run, delivery.count)
+            elif mailbox.stuck:
                 self.bury(delivery, "overflow", mailbox.name, now)
-                return
-            mailbox.add(delivery)
-            if mailbox.is_full and delivery.run.sender is not self.own:
-                if mailbox not in self.full:
-                    self.full.add(mailbox)
-                    mailbox.progress_at = now
-                mailbox.blocked.add(delivery.run.sender)
-                delivery.run.sender.blockers.add(mailbox)
+            else:
+                mailbox.add(delivery)
+                if mailbox.is_full and run.sender is not self.own:
+                    if mailbox not in self.full:
+                        self.full.add(mailbox)
+                        mailbox.progress_at = now
+                    mailbox.blocked.add(run.sender)
+                    run.sender.blockers.add(mailbox)
         elif mailbox.overflow == "drop_oldest":
+            # What is in flight cannot be dropped any more: the limit is for what waits.
             mailbox.add(delivery)
-            while mailbox.waiting and (mailbox.used > mailbox.limit or mailbox.is_full and mailbox.waiting_count > 1):
-                excess = max(1, mailbox.used - mailbox.limit)
-                oldest = mailbox.take(excess)
+            while mailbox.waiting_count > mailbox.limit or (
+                mailbox.waiting_count > 1 and mailbox.used_bytes > MAILBOX_BYTES
+            ):
+                oldest = mailbox.take(max(1, mailbox.waiting_count - mailbox.limit))
                 mailbox.discard(oldest)
                 self.bury(oldest, "overflow", mailbox.name, now)
         elif mailbox.overflow == "drop_newest":
-            room = max(0, mailbox.limit - mailbox.used) if mailbox.used_bytes < HELD_BYTES else 0
-            if room:
+            room = min(mailbox.limit - mailbox.used, (MAILBOX_BYTES - mailbox.used_bytes) // run.unit)
+            if room > 0:
                 mailbox.add(delivery.split(min(room, delivery.count)))
             if delivery.count:
                 self.bury(delivery, "overflow", mailbox.name, now)
         else:
             mailbox.add(delivery)
-            if mailbox.is_full:
+            if mailbox.is_over:
                 self.overflowed.extend(self._owners(mailbox))
 
     def _owners(self, mailbox: Mailbox) -> list[Receiver]:
@@ -266,7 +306,7 @@ class Postman:
             self.announce("grav.sys.pod.stuck", data, now)
         return stuck
 
-    def share(self, group: Group) -> None:
+    def share(self, group: Group, now: float) -> None:
         """Give a group's waiting messages to members with room, the least loaded first."""
         mailbox = group.mailbox
         while mailbox.waiting:
@@ -274,7 +314,7 @@ class Postman:
             member, is_possible = group.choose(head.run.type, head.run.sender.uuid)
             if member is None:
                 if is_possible:
-                    return
+                    break
                 self._finish_group_head(mailbox, head)
                 continue
             try:
@@ -288,6 +328,8 @@ class Postman:
             mailbox.discard(piece)
             member.mailbox.add(piece)
             self.touch(member)
+        if mailbox in self.full or mailbox.stuck:
+            self.relieve(mailbox, now)
 
     def _finish_group_head(self, mailbox: Mailbox, head: Delivery) -> None:
         # Garbled, or only its own sender is left in the group.
@@ -299,30 +341,35 @@ class Postman:
 
     def handled(self, receiver: Receiver, handled: Handled, now: float) -> None:
         """Apply a pod's watermark; the caller has checked it."""
-        failures: tuple[tuple[int, int, str], ...] = ()
-        highest = 0
+        highest = finished = 0
         if type(handled) is not int:
             floor, ranges, failures = handled  # type: ignore[misc]
             for number, how, error in failures:
-                self._fail(receiver, number, how, error, now)
+                finished += self._fail(receiver, number, how, error, now)
             for first, last in ranges:
-                for delivery, count in receiver.finish_range(first, last):
+                for delivery, count, number in receiver.finish_range(first, last):
                     self._finish(receiver, delivery, count)
-                    if not (delivery.flush or delivery.priority):
-                        highest = max(highest, min(last, delivery.number + delivery.count - 1))
+                    finished += count
+                    if number > highest and not (delivery.flush or delivery.priority):
+                        highest = number
         else:
             floor = handled
         for delivery, count, number in receiver.finish_floor(floor):
             self._finish(receiver, delivery, count)
+            finished += count
             if number > highest and not (delivery.flush or delivery.priority):
                 highest = number
+        if not finished:
+            return  # nothing that is new, and so no sign of progress
         mailbox = receiver.mailbox
         mailbox.progress_at = now
         if mailbox in self.full or mailbox.stuck:
             self.relieve(mailbox, now)
-        if receiver.failed and highest:
-            self._flush_failed(receiver, highest, now)
-        if len(receiver.failed) >= 64:
+        if highest:
+            receiver.retry_delay = RETRY_FIRST
+            if receiver.failed:
+                self._flush_failed(receiver, highest, now)
+        if len(receiver.failed) >= FAILED_LIMIT:
             self.overflowed.append(receiver)
         if receiver.settings.group:
             group = self.directory.groups.get(receiver.settings.group)
@@ -337,12 +384,26 @@ class Postman:
             self.counts.handled += count
             self.settle(delivery.run, count)
 
-    def _free_window(self, receiver: Receiver, delivery: Delivery, count: int) -> None:
-        if not delivery.priority:
-            size = delivery.run.unit * count
+    @staticmethod
+    def _free_window(receiver: Receiver, delivery: Delivery, count: int) -> None:
+        size = delivery.run.unit * count
+        if delivery.priority:
+            receiver.answers -= count
+            receiver.answer_bytes -= size
+        else:
             receiver.window_used -= count
             receiver.window_bytes -= size
             receiver.mailbox.finished(count, size)
+
+    def drop_garbled(self, receiver: Receiver, delivery: Delivery) -> None:
+        """End a delivery that was taken from its mailbox and cannot be cut out of its body."""
+        self.counts.garbled += delivery.count
+        if delivery.priority:
+            receiver.answers -= delivery.count
+            receiver.answer_bytes -= delivery.size
+        else:
+            receiver.mailbox.discard(delivery)
+        self.settle(delivery.run, delivery.count)
 
     def settle(self, run: Run, count: int) -> None:
         """Note that `count` deliveries of a run need nothing more."""
@@ -370,10 +431,11 @@ class Postman:
                 self.unacked.setdefault(sender, 0.0)
             self._starved.clear()
 
-    def _fail(self, receiver: Receiver, number: int, how: int, error: str, now: float) -> None:
+    def _fail(self, receiver: Receiver, number: int, how: int, error: str, now: float) -> int:
+        """Note that a handler raised; return how many messages that finishes."""
         delivery = receiver.find(number)
-        if delivery is None:
-            return
+        if delivery is None or delivery.priority:
+            return 0
         delivery.marks = delivery.marks if delivery.marks is not None else set()
         delivery.marks.add(number)
         self._free_window(receiver, delivery, 1)
@@ -382,7 +444,6 @@ class Postman:
         attempts = delivery.attempt
         failed.attempt = attempts + 1
         failed.flags |= FLAG_REDELIVERED
-        failed.flush = True
         failed.group = ""  # it stays with the member that failed it
         if how == FAIL_REJECT:
             self.bury(failed, "rejected", receiver.label, now, attempts, error)
@@ -392,16 +453,16 @@ class Postman:
             self.bury(failed, "max_deliver", receiver.label, now, attempts, error)
         else:
             if not receiver.failed:
-                receiver.retry_delay = RETRY_FIRST
-                receiver.retry_at = now + RETRY_FIRST
+                receiver.retry_at = now + receiver.retry_delay
             receiver.failed.append(Failure(failed, number, error))
             self.failing.add(receiver)
+        return 1
 
     def _flush_failed(self, receiver: Receiver, success: int, now: float) -> None:
         again = [failure.delivery for failure in receiver.failed if failure.after < success]
-        if not again:
-            return
         receiver.failed = [failure for failure in receiver.failed if failure.after >= success]
+        for delivery in again:
+            delivery.flush = True
         self._deliver_again(receiver, again, now)
 
     def _deliver_again(self, receiver: Receiver, again: list[Delivery], now: float) -> None:
@@ -413,11 +474,16 @@ class Postman:
         self.touch(receiver)
 
     def retry_failed(self, now: float) -> None:
-        """Give idle pods their oldest failed message again when its time has come."""
+        """Give idle pods their oldest failed message again when its time has come.
+
+        If that succeeds it counts as any success, and brings the others back.
+        """
         for receiver in list(self.failing):
-            if receiver.failed and now >= receiver.retry_at:
+            if now >= receiver.retry_at and not receiver.mailbox.used:
                 receiver.retry_delay = min(receiver.retry_delay * 2, RETRY_MAX)
-                self._deliver_again(receiver, [receiver.failed.pop(0).delivery], now)
+                delivery = receiver.failed.pop(0).delivery
+                delivery.flush = False
+                self._deliver_again(receiver, [delivery], now)
 
     # Ends
 
@@ -432,43 +498,55 @@ class Postman:
             self.answer_error(delivery, code, f"{target}: {reason}", now)
         elif run.kind == KIND_ANSWER:
             self.counts.late_answers += count
+        elif run.type.startswith("grav.sys."):
+            self.counts.given_up += count  # never a dead letter of a dead letter
         else:
-            self.shelf.add(DeadLetter(delivery.piece(delivery.lo, delivery.hi), reason, target, attempts, error))
-            if not run.type.startswith("grav.sys."):
-                data = {
-                    "reason": reason, "target": target, "attempts": attempts, "error": error, "type": run.type,
-                    "count": count,
-                }  # fmt: skip
-                self.announce("grav.sys.dead", data, now)
+            self.shelf.add(
+                DeadLetter(delivery.piece(delivery.lo, delivery.hi), reason, target, attempts, error)
+            )
+            data = {
+                "reason": reason, "target": target, "attempts": attempts, "error": error, "type": run.type,
+                "count": count,
+            }  # fmt: skip
+            self.announce("grav.sys.dead", data, now)
         self.settle(run, count)
 
     def give_up(self, receiver: Receiver, reason: str, now: float) -> None:
         """Empty a receiver that is gone for good; with the reason "" what it held is only counted."""
-        self.return_to_group(receiver, now, died=reason == "pod_lost")
+        self.take_back(receiver, now, died=reason == "pod_lost")
         self.full.discard(receiver.mailbox)
         self._unblock(receiver.mailbox, now)
-        for mailbox in receiver.sender.blockers:
-            if mailbox is not self:
-                mailbox.blocked.discard(receiver.sender)
-        self._starved.discard(receiver.sender)
+        self._forget_sender(receiver.sender)
         self.failing.discard(receiver)
-        self.unacked.pop(receiver.sender, None)
-        left = receiver.pop_in_flight() + receiver.mailbox.pop_waiting()
+        self.abandon(receiver.mailbox.pop_waiting(), reason, receiver.label, now)
         failures, receiver.failed = receiver.failed, []
-        self.abandon(left, reason, receiver.label, now)
         for failure in failures:
             attempts = failure.delivery.attempt - 1
             self.bury(failure.delivery, reason or "pod_lost", receiver.label, now, attempts, failure.error)
+        self._drop_answers(receiver)
+
+    def _forget_sender(self, sender: Sender) -> None:
+        """Hold nothing back for a sender that is gone; what it sent goes on."""
+        for mailbox in sender.blockers:
+            if mailbox is not self:
+                mailbox.blocked.discard(sender)
+        sender.blockers.clear()
+        sender.accepted = sender.received
+        self._starved.discard(sender)
+        self.unacked.pop(sender, None)
+
+    def _drop_answers(self, receiver: Receiver) -> None:
+        """End the answers that wait for a pod which is gone."""
         for delivery in receiver.priority:
+            self.counts.late_answers += delivery.count
             self.settle(delivery.run, delivery.count)
         receiver.priority.clear()
+        receiver.answers = receiver.answer_bytes = 0
 
     def abandon(self, deliveries: Iterable[Delivery], reason: str, target: str, now: float) -> None:
         """End deliveries that nobody will handle."""
         for delivery in deliveries:
-            if delivery.priority:
-                self.settle(delivery.run, delivery.count)
-            elif reason or delivery.run.kind in QUESTION_KINDS:
+            if reason or delivery.run.kind in QUESTION_KINDS:
                 self.bury(delivery, reason or "stopping", target, now, delivery.attempt - 1)
             else:
                 self.counts.given_up += delivery.count
@@ -505,35 +583,55 @@ class Postman:
         yield from (receiver.mailbox for receiver in self.directory)
         yield from (group.mailbox for group in self.directory.groups.values())
 
-    def return_to_group(self, receiver: Receiver, now: float, *, died: bool) -> None:
-        """Put what a lost member was given in front of its group's mailbox."""
+    def take_back(self, receiver: Receiver, now: float, *, died: bool) -> None:
+        """Put what is in flight to a pod that is gone in front of its mailbox, or of that of its group.
+
+        It may have been delivered. If the pod has died, its oldest message is charged with that, as it was
+        perhaps in the handler, and questions end with an error: they are never given twice.
+        """
         group = self.directory.groups.get(receiver.settings.group)
-        if group is None:
-            return
-        sent = self._take_back(receiver, now, died=died)
         own: list[Delivery] = []
         back: list[Delivery] = []
-        for delivery in sent:
-            (back if delivery.group else own).append(delivery)
-            if delivery.group:
-                receiver.mailbox.discard(delivery)
-        for delivery in receiver.mailbox.pop_waiting():
-            (back if delivery.group else own).append(delivery)
-            if not delivery.group:
-                receiver.mailbox.used += delivery.count
-                receiver.mailbox.used_bytes += delivery.size
-        receiver.mailbox.add_first((d for d in own if not d.priority), counted=True)
-        for delivery in own:
-            if delivery.priority:
-                self.settle(delivery.run, delivery.count)
-        group.mailbox.add_first(back)
-        self.dirty_groups.add(group.name)
+        is_charged = not died
+        for piece in receiver.pop_in_flight():
+            if piece.priority:
+                self._free_window(receiver, piece, piece.count)
+                self.counts.late_answers += piece.count
+                self.settle(piece.run, piece.count)
+                continue
+            receiver.mailbox.discard(piece)
+            piece.flags |= FLAG_REDELIVERED
+            target = back if group is not None and piece.group else own
+            if died and piece.run.kind in QUESTION_KINDS:
+                is_charged = True
+                self.bury(piece, "crashed", receiver.label, now)
+                continue
+            self.counts.redeliveries += piece.count
+            if not is_charged:
+                is_charged = True
+                oldest = piece.split(1)
+                if not self._charge_death(receiver, oldest, now):
+                    target.append(oldest)
+            if piece.count:
+                target.append(piece)
+        if group is not None:
+            for delivery in receiver.mailbox.pop_waiting():
+                (back if delivery.group else own).append(delivery)
+            group.mailbox.add_first(back)
+            self.dirty_groups.add(group.name)
+        receiver.mailbox.add_first(own)
 
     def inherit(self, old: Receiver, new: Receiver, now: float) -> None:
-        """Hand the mailbox of a dead incarnation to the next; its oldest open delivery is charged."""
-        self.return_to_group(old, now, died=True)
-        new.mailbox = old.mailbox
-        new.failed = old.failed
+        """Hand the mailbox of a dead incarnation to the next."""
+        self.take_back(old, now, died=True)
+        self._drop_answers(old)
+        self._forget_sender(old.sender)
+        new.mailbox = mailbox = old.mailbox
+        mailbox.name = new.label
+        mailbox.limit = new.settings.mailbox_limit
+        mailbox.overflow = new.settings.overflow
+        mailbox.stuck_after = new.settings.stuck_after
+        new.failed, old.failed = old.failed, []
         for failure in new.failed:
             failure.after = 0
         new.retry_at, new.retry_delay = old.retry_at, old.retry_delay
@@ -541,35 +639,15 @@ class Postman:
         if new.failed:
             self.failing.discard(old)
             self.failing.add(new)
-        pieces = self._take_back(old, now, died=True)
-        self.abandon((piece for piece in pieces if piece.priority), "", old.label, now)
-        own = [piece for piece in pieces if not piece.priority]
-        self.counts.redeliveries += sum(piece.count for piece in own)
-        new.mailbox.add_first(own, counted=True)
-        new.mailbox.name = new.label
+        self.relieve(mailbox, now)
         self.touch(new)
-
-    def _take_back(self, receiver: Receiver, now: float, *, died: bool) -> list[Delivery]:
-        """Return what was in flight, as perhaps delivered; after a death its oldest message is charged."""
-        pieces: list[Delivery] = []
-        for piece in receiver.pop_in_flight():
-            piece.flags |= FLAG_REDELIVERED
-            if died and not piece.priority:
-                died = False
-                oldest = piece.split(1)
-                if not self._charge_death(receiver, oldest, now):
-                    pieces.append(oldest)
-            if piece.count:
-                pieces.append(piece)
-        return pieces
 
     def _charge_death(self, receiver: Receiver, delivery: Delivery, now: float) -> bool:
         """Charge a delivery with the death of its process; return whether it ends here."""
         delivery.deaths += 1
         delivery.attempt += 1
-        if delivery.run.kind not in QUESTION_KINDS and delivery.deaths < MAX_DEATHS:
+        if delivery.deaths < MAX_DEATHS:
             return False
-        receiver.mailbox.discard(delivery)
         self.bury(delivery, "crashed", receiver.label, now, delivery.attempt - 1, "its process died")
         return True
 

@@ -79,8 +79,8 @@ COMPACT_AFTER = 10_000
 """Records after which the journal is written anew."""
 
 
-def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -> None:
-    """Run a bus in this process until it is told to end.
+def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -> int:
+    """Run a bus in this process until it is told to end; return the number of the signal that did, or 0.
 
     A bus run by hand ends well at SIGTERM and SIGINT: its pods are told. One with an owner ends well when its
     lifeline is written to or breaks; a signal ends it as any accident would, for the owner to start it again.
@@ -118,9 +118,16 @@ def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -
         # A handler that only sets a flag does not wake a poll: the descriptor does.
         waker_read, waker_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(waker_write, warn_on_full_buffer=False)
+        ended_by = 0
+
+        def on_signal(number: int, frame: object) -> None:
+            nonlocal ended_by
+            ended_by = number
+            server.stop(is_final=lifeline is None)
+
         if lifeline is None:
-            signal.signal(signal.SIGINT, lambda *_: server.stop())
-        signal.signal(signal.SIGTERM, lambda *_: server.stop(is_final=lifeline is None))
+            signal.signal(signal.SIGINT, on_signal)
+        signal.signal(signal.SIGTERM, on_signal)
         watched = {waker_read: lambda: os.read(waker_read, 64) and None}
         if lifeline is not None:
             watched[lifeline] = server.stop
@@ -134,6 +141,7 @@ def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -
             if server.is_final:
                 for name in (ROSTER, BUS_SOCKET):
                     (folder / name).unlink(missing_ok=True)
+    return ended_by
 
 
 def _monotonic() -> float:
@@ -254,6 +262,12 @@ class BusProcess:
         if process is not None and not self.wait(timeout):
             process.kill()
             process.wait()
+
+    def kill(self) -> None:
+        """Kill it; what it leaves in its folder stays. Does nothing when it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def _cut_lifeline(self) -> None:
         if self._lifeline >= 0:

@@ -26,6 +26,9 @@ from grav_actors.protocol import (
 RETRY_FIRST = 5.0
 """Seconds after which an idle pod's oldest failed message is tried again."""
 RETRY_MAX = 30.0
+ANSWERS_LIMIT = 65_536
+"""Answers that wait for a pod or are in flight to it; they are outside its mailbox and window."""
+ANSWERS_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -46,21 +49,24 @@ class Receiver:
 
     Attributes:
         route: Routing id of its link, or b"" while it is away.
-        away_since: When it was found to be away.
         number: Number that its next delivery gets.
         in_flight: Deliveries sent and not finished, in the order of their numbers.
         window_used: Messages in flight that count against `prefetch`.
+        priority: Answers that wait to be sent, past the mailbox.
+        answers, answer_bytes: What waits there or is in flight from there.
         failed: Failures that wait for a success, oldest first.
-        retry_at, retry_delay: When the oldest failure is tried without one; 0 when nothing failed.
+        retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
     """
 
     __slots__ = (
-        "away_since", "failed", "filters", "in_flight", "is_dirty", "mailbox", "name", "number",
+        "answer_bytes", "answers", "failed", "filters", "in_flight", "is_dirty", "mailbox", "name", "number",
         "priority", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "uuid",
         "window_bytes", "window_used",
     )  # fmt: skip
 
-    def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
+    def __init__(
+        self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender
+    ) -> None:
         self.uuid = uuid
         self.name = name
         self.settings = settings
@@ -68,9 +74,10 @@ class Receiver:
         self.sender = sender
         self.route = b""
         self.slot = 0
-        self.away_since = 0.0
         self.mailbox = Mailbox(self.label, settings.mailbox_limit, settings.overflow, settings.stuck_after)
         self.priority: deque[Delivery] = deque()
+        self.answers = 0
+        self.answer_bytes = 0
         self.in_flight: deque[Delivery] = deque()
         self.number = 1
         self.window_used = 0
@@ -95,12 +102,21 @@ class Receiver:
         """Return how many more messages its window takes."""
         if self.window_bytes >= WINDOW_BYTES:
             return 0
-        return self.settings.prefetch - self.window_used
+        return self.window - self.window_used
 
-    def frames(self, take_ack: bool) -> Iterator[tuple[bytes, Body, list[Delivery]]]:
+    @property
+    def window(self) -> int:
+        """Messages that may be in flight: a mailbox that drops its oldest has to keep them here."""
+        return min(self.settings.prefetch, self.settings.mailbox_limit)
+
+    def frames(self, unacked: dict[Sender, float]) -> Iterator[tuple[bytes, Body, list[Delivery]]]:
         """Yield DELIVER frames for what waits and fits the window: header, body, and what could not be cut.
 
-        A run goes out whole even if it overfills a wide window; a narrow one (groups) is kept exactly.
+        A run goes out whole even if it overfills a wide window; a narrow one (groups) is kept exactly. Answers go
+        first, and the acknowledgement not before the last of them: it may say that a question has been settled.
+
+        Args:
+            unacked: Senders that wait for an acknowledgement; this pod is struck if a frame carries its own.
         """
         entries: list[bytes] = []
         bodies: list[Body] = []
@@ -108,7 +124,7 @@ class Receiver:
         count = size = 0
         first = self.number
         waiting = self.mailbox.waiting
-        exact = self.settings.prefetch < MAX_RUN_MESSAGES
+        exact = self.window < MAX_RUN_MESSAGES
         while True:
             if self.priority:
                 delivery = self.priority.popleft()
@@ -133,13 +149,17 @@ class Receiver:
             count += messages
             size += len(body)
             if count >= MAX_RUN_MESSAGES or size >= MAX_RUN_BYTES:
-                yield self._frame(first, entries, self.sender.ack() if take_ack else None), _join(bodies), garbled
+                yield self._frame(first, entries, self._ack(unacked)), _join(bodies), garbled
                 entries, bodies, garbled = [], [], []
                 count = size = 0
                 first = self.number
         if entries or garbled:
-            header = self._frame(first, entries, self.sender.ack() if take_ack else None) if entries else b""
-            yield header, _join(bodies), garbled
+            yield self._frame(first, entries, self._ack(unacked)) if entries else b"", _join(bodies), garbled
+
+    def _ack(self, unacked: dict[Sender, float]) -> Ack | None:
+        if self.priority or unacked.pop(self.sender, None) is None:
+            return None
+        return self.sender.ack()
 
     def _frame(self, number: int, entries: list[bytes], ack: Ack | None) -> bytes:
         # The array of five is put together by hand, as the entries are packed already.
@@ -163,8 +183,6 @@ class Receiver:
         else:
             floor, ranges, failures = handled  # type: ignore[misc]
             highest = max((floor, *(last for _, last in ranges), *(number for number, _, _ in failures)))
-            if any(last - first > newest for first, last in ranges):
-                raise ProtocolError("handled range that is too long")
         if highest > newest:
             raise ProtocolError(f"handled {highest}, but {newest} is the newest delivery")
 
@@ -178,8 +196,8 @@ class Receiver:
                 return None if done or (delivery.marks and number in delivery.marks) else delivery
         return None
 
-    def finish_range(self, first: int, last: int) -> Iterator[tuple[Delivery, int]]:
-        """Mark numbers above the floor as finished; yield each delivery with how many of its messages."""
+    def finish_range(self, first: int, last: int) -> Iterator[tuple[Delivery, int, int]]:
+        """Mark numbers above the floor as finished; yield delivery, how many, and the highest of them."""
         for delivery in self.in_flight:
             if delivery.number > last:
                 return
@@ -192,7 +210,7 @@ class Receiver:
             if new:
                 marks.update(new)
                 delivery.marks = marks
-                yield delivery, len(new)
+                yield delivery, len(new), new[-1]
 
     def finish_floor(self, floor: int) -> Iterator[tuple[Delivery, int, int]]:
         """Finish all numbers up to the floor; yield delivery, how many, and the highest that was not marked."""

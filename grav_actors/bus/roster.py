@@ -57,7 +57,11 @@ def read_roster(raw: bytes) -> list[RosterEntry]:
     """
     entries: dict[bytes, RosterEntry] = {}
     unpacker = msgpack.Unpacker(
-        raw=False, use_list=False, max_buffer_size=max(len(raw), 1), max_str_len=MAX_HEADER, max_bin_len=MAX_HEADER
+        raw=False,
+        use_list=False,
+        max_buffer_size=max(len(raw), 1),
+        max_str_len=MAX_HEADER,
+        max_bin_len=MAX_HEADER,
     )
     unpacker.feed(raw)
     try:
@@ -71,7 +75,9 @@ def read_roster(raw: bytes) -> list[RosterEntry]:
 def _apply(entries: dict[bytes, RosterEntry], record: Any) -> None:
     if record[0] == JOIN:
         _, uuid, name, settings, filters = record
-        entries[uuid] = RosterEntry(uuid, str(name), PodSettings.from_wire(settings), read_filters(filters))
+        if type(uuid) is not bytes or len(uuid) != 16 or type(name) is not str:
+            raise ProtocolError("a roster record without uuid and name")
+        entries[uuid] = RosterEntry(uuid, name, PodSettings.from_wire(settings), read_filters(filters))
     elif record[0] == FILTER:
         known = entries[record[1]]
         entries[record[1]] = RosterEntry(known.uuid, known.name, known.settings, read_filters(record[2]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.codec import record_offsets, slice_body
-from grav_actors.protocol import pack
+from grav_actors.protocol import FLAG_RESENT, pack
 
 if TYPE_CHECKING:
     from grav_actors.bus.sender import Sender
@@ -20,13 +20,22 @@ class Run:
     Attributes:
         pending: Deliveries of its messages that are not finished; at 0 the run is settled.
         unit: Bytes that each of its messages counts for in mailboxes and windows.
+        flags: FLAG_RESENT if its sender had sent it to an earlier bus, else 0.
     """
 
-    __slots__ = ("_offsets", "_packed", "body", "count", "dest", "kind", "pending", "sender", "seq", "size", "type",
-                 "unit")  # fmt: skip
+    __slots__ = ("_offsets", "_packed", "body", "count", "dest", "flags", "kind", "pending", "sender", "seq", "size",
+                 "type", "unit")  # fmt: skip
 
     def __init__(
-        self, sender: Sender, seq: int, kind: int, message_type: str, count: int, body: Body, size: int, dest: Any
+        self,
+        sender: Sender,
+        seq: int,
+        kind: int,
+        message_type: str,
+        count: int,
+        body: Body,
+        size: int,
+        dest: Any,
     ) -> None:
         self.sender = sender
         self.seq = seq
@@ -37,19 +46,28 @@ class Run:
         self.size = size
         self.unit = size // count
         self.dest = dest
+        self.flags = FLAG_RESENT if seq <= sender.resent_until else 0
         self.pending = 0
         self._packed: bytes | None = None
         self._offsets: list[int] | None = None
 
     def packed(self) -> bytes:
-        """Return its entry in a DELIVER header when whole and delivered for the first time.
+        """Return its entry in a DELIVER header when whole, without flags and delivered for the first time.
 
         It is the same for every receiver, and so made once.
         """
         packed = self._packed
         if packed is None:
             packed = self._packed = pack(
-                self.sender.uuid, self.seq, self.sender.settled(), self.kind, self.type, self.count, self.size, 0, 1
+                self.sender.uuid,
+                self.seq,
+                self.sender.settled(),
+                self.kind,
+                self.type,
+                self.count,
+                self.size,
+                0,
+                1,
             )
         return packed
 
@@ -73,13 +91,14 @@ class Delivery:
         deaths: Processes that died while it was the oldest they had not handled.
     """
 
-    __slots__ = ("attempt", "deaths", "flags", "flush", "group", "hi", "lo", "marks", "number", "priority", "run", "settled")
+    __slots__ = ("attempt", "deaths", "flags", "flush", "group", "hi", "lo", "marks", "number", "priority", "run",
+                 "settled")  # fmt: skip
 
     def __init__(self, run: Run, lo: int, hi: int, flags: int = 0, attempt: int = 1) -> None:
         self.run = run
         self.lo = lo
         self.hi = hi
-        self.flags = flags
+        self.flags = flags | run.flags
         self.attempt = attempt
         self.number = 0
         self.settled = 0

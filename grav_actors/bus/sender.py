@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.protocol import MAX_OPEN_RANGES, WINDOW_BYTES, WINDOW_MESSAGES, Ack
@@ -22,18 +23,21 @@ class Sender:
         open: Runs that are not settled, by their first seq, in order.
         blockers: Full mailboxes that hold back `accepted`.
         urgent: The next acknowledgement does not wait for company.
+        resent_until: What it sends up to this seq it had sent to an earlier bus.
     """
 
     __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "open", "received",
-                 "urgent", "uuid")  # fmt: skip
+                 "resent_until", "urgent", "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
         self.received = received
         self.accepted = received
-        self.open: dict[int, Run] = {}
+        # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
+        self.open: OrderedDict[int, Run] = OrderedDict()
         self.blockers: set[Any] = set()
         self.urgent = False
+        self.resent_until = 0
         self._sent_accepted = received
         self._sent_settled = received
         self._unacked_bytes = 0

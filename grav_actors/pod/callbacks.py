@@ -134,10 +134,11 @@ def consume(pod: Pod, inbound: Inbound) -> None:
     if pod._handler is None or (inbound.kind in PUBLISHED_KINDS and not filters.allows_type(inbound.type)):
         inbound.finish_all()  # the filter has changed since the bus sent it
         return
+    uuids = filters.uuids
 
     def handle(message: Message, inbound: Inbound, index: int) -> bool:
         handler = pod._handler
-        if handler is not None and not (filters.uuids and not filters.allows_uuid(message._record[0])):
+        if handler is not None and not (uuids and not filters.allows_uuid(message._record[0])):
             handler(message)
         return True
 
@@ -158,14 +159,12 @@ def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None
     is_fresh = inbound.attempt == 1
     core = pod._core
     received = Message._received
-    pod._running = (inbound, records, origin)
+    if is_question:
+        pod._begin(inbound, records, origin)
     for index in range(inbound.skip, len(records)):
         message = received(records[index], message_type, origin)
         try:
-            if is_question and pod._take_cancelled(inbound, index):
-                is_finished = True
-            else:
-                is_finished = handle(message, inbound, index)
+            is_finished = (is_question and message.cancelled) or handle(message, inbound, index)
         except Exception as exc:
             if fail(inbound, index, message, exc):
                 return
@@ -180,7 +179,6 @@ def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None
                     core.succeeded()
         if pod._gate is not None:
             break
-    pod._running = None
     if core.has_gaps:
         with pod._link.lock:
             core.finished_ahead(inbound)

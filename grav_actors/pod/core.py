@@ -6,20 +6,26 @@ The states, and the answer to every frame in each, are in `docs/protocol.md`.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from grav_actors.codec import record_offsets, slice_body
+from grav_actors.errors import MessageDecodeError
 from grav_actors.filters import FilterSet
-from grav_actors.pod.inbound import Inbound
+from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
+from grav_actors.pod.ranges import Memories, Ranges
 from grav_actors.protocol import (
-    ACK_DELAY,
     CLOSE_UNHEALTHY,
+    FAIL_ERROR,
     FAILED_LIMIT,
     FLAG_GROUP,
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
+    FLAG_RESENT,
     MAX_ERROR_TEXT,
+    MAX_FAILURES,
     MAX_OPEN_RANGES,
     Ack,
     Handled,
@@ -34,10 +40,10 @@ from grav_actors.protocol import (
 
 HELLO_INTERVAL = 1.0
 """Seconds after which a HELLO that nobody answered is said again."""
-SEEN_SENDERS = 8192
-"""Senders whose highest delivery is remembered; past it the older half is forgotten."""
-REMEMBERED_FAILURES = 256
-"""Failures told again when a connection broke; those the bus knows already it ignores."""
+TOLD_FAILURES = 8192
+"""Failures told again when a connection broke: more cannot be under way, as a window holds fewer messages."""
+KEPT_FAILURES = 1024
+"""Failures kept for a next bus, after which those that are settled are looked for and forgotten."""
 
 Frame = tuple[bytes, Any]
 """Header and body."""
@@ -65,6 +71,7 @@ class PodCore:
         acks: Watermarks that came in.
         cancelled: `(sender uuid, seqs)` of questions whose askers no longer wait.
         closed_by: Why the bus has closed this pod: `(code, text)`.
+        open_failures: Failures since the last success, which the bus keeps.
         has_gaps: Messages may be finished while earlier ones are not: runs must be told by `finished_ahead`.
     """
 
@@ -92,16 +99,18 @@ class PodCore:
         self._floor = 0
         self._reported: Handled = 0
         self._open: deque[Inbound] = deque()
-        self._ahead: list[Inbound] = []
+        self._ahead: dict[Inbound, None] = {}
+        self._done_ahead = Ranges()
         self._failures: list[tuple[int, int, str]] = []
-        self._told_failures: deque[tuple[int, int, str]] = deque(maxlen=REMEMBERED_FAILURES)
-        self._failed_held: set[tuple[bytes, int]] = set()
-        self._seen: dict[bytes, int] = {}
+        self._told_failures: deque[tuple[int, int, str]] = deque(maxlen=TOLD_FAILURES)
+        self._failed_held: dict[tuple[bytes, int], tuple[int, str]] = {}
+        self._memories = Memories()
         self._old: list[Inbound] = []
         self._request = 0
         self._hello_request = 0
         self._hello_at = float("-inf")
         self._requests: dict[int, bytes] = {}
+        self._bye_request = 0
 
     # Joining
 
@@ -111,21 +120,11 @@ class PodCore:
         self._request += 1
         self._hello_request = self._request
         self._hello_at = now
-        handled = self._handled()
-        failures = tuple(self._told_failures) + (handled[2] if type(handled) is tuple else ())
-        floor, ranges = (handled, ()) if type(handled) is int else (handled[0], handled[1])  # type: ignore[index]
-        self.out.append(
-            (
-                pack_hello(
-                    self.slot,
-                    Hello(
-                        self._hello_request, self.uuid, self.name, self.settings, self.filters.to_wire(), self.epoch,
-                        self._received, (floor, ranges, failures), self.outbox.floor(),  # type: ignore[arg-type]
-                    ),
-                ),
-                b"",
-            )
+        hello = Hello(
+            self._hello_request, self.uuid, self.name, self.settings, self.filters.to_wire(), self.epoch,
+            self._received, self.outbox.floor(), self.outbox.sent,
         )  # fmt: skip
+        self.out.append((pack_hello(self.slot, hello), b""))
 
     def tick(self, now: float) -> None:
         """Say HELLO again when nobody has answered."""
@@ -151,6 +150,7 @@ class PodCore:
     def request_bye(self, reason: str) -> int:
         """Leave; return the request whose confirmation to wait for."""
         self._request += 1
+        self._bye_request = self._request
         header = pack(Verb.BYE.value, self.slot, self._request, reason)
         self.flush(0.0, force=True)
         if self.state is State.JOINED:
@@ -190,11 +190,15 @@ class PodCore:
                 self._send_frame(frame, handled if index == last else None)
             if handled is not None:
                 self.ack_sent_at = now
+            if self._failures:
+                self._send_handled(now)
         elif force:
-            handled = self._news()
-            if handled is not None:
-                self.out.append((pack(Verb.HANDLED.value, self.slot, handled), b""))
-                self.ack_sent_at = now
+            self._send_handled(now)
+
+    def _send_handled(self, now: float) -> None:
+        while (handled := self._news()) is not None:
+            self.out.append((pack(Verb.HANDLED.value, self.slot, handled), b""))
+            self.ack_sent_at = now
 
     def _send_frame(self, frame: list[OutRun], handled: Handled | None) -> None:
         runs = [(run.kind, run.type, run.count, len(run.body), run.dest) for run in frame]
@@ -215,11 +219,33 @@ class PodCore:
 
     def failed(self, inbound: Inbound, index: int, how: int, error: str) -> bool:
         """Note a failure; return whether it was the one too many, after which no handler may be called."""
-        if inbound.number:
-            self._failures.append((inbound.number + index, how, error[:MAX_ERROR_TEXT]))
-        self._failed_held.add((inbound.sender, inbound.seq + index))
+        text = error[:MAX_ERROR_TEXT]
+        number = self._number(inbound, index)
+        if number:
+            self._failures.append((number, how, text))
+        self._failed_held[inbound.sender, inbound.seq + index] = (how, text)
+        if len(self._failed_held) >= KEPT_FAILURES:
+            self._forget_failures()
+        if how != FAIL_ERROR or inbound.attempt >= self.settings.max_deliver:
+            return False  # it goes to the dead letters and is not kept
         self.open_failures += 1
         return self.open_failures >= FAILED_LIMIT
+
+    def _number(self, inbound: Inbound, index: int) -> int:
+        """Return the number of a message in the present epoch; 0 if the bus has not delivered it in this one."""
+        if inbound.number:
+            return inbound.number + index
+        seq = inbound.seq + index
+        for held in self._open:
+            if isinstance(held, Held) and held.original is inbound and held.seq <= seq <= held.last:
+                return held.number + seq - held.seq
+        return 0
+
+    def _forget_failures(self) -> None:
+        held = self._failed_held
+        self._failed_held = {key: value for key, value in held.items() if not self._memories.is_settled(*key)}
+        while len(self._failed_held) >= KEPT_FAILURES:
+            del self._failed_held[next(iter(self._failed_held))]
 
     def succeeded(self) -> None:
         """Note that a message which had not failed before was handled: the failed ones will come again."""
@@ -228,8 +254,10 @@ class PodCore:
     def finished_ahead(self, inbound: Inbound) -> None:
         """Note that messages of a run were finished while earlier ones are not."""
         self.has_gaps = True
-        if inbound not in self._ahead:
-            self._ahead.append(inbound)
+        if inbound.number:
+            self._ahead[inbound] = None
+        else:
+            self._ahead.update((h, None) for h in self._open if isinstance(h, Held) and h.original is inbound)
 
     def has_news(self) -> bool:
         """Whether something was handled that the bus does not know of."""
@@ -245,30 +273,60 @@ class PodCore:
         opened = self._open
         while opened and opened[0].done == opened[0].count:
             opened.popleft()
-        self._floor = opened[0].number + opened[0].done - 1 if opened else self._received
+        if opened:
+            self._floor = opened[0].number + opened[0].done - 1
+        else:
+            self._floor = self._received
+            self.has_gaps = False
 
     def _handled(self) -> Handled:
         self._advance()
         floor = self._floor
-        ranges: list[tuple[int, int]] = []
-        if self._ahead:
-            self._ahead = [inbound for inbound in self._ahead if inbound.number + inbound.count - 1 > floor]
-            for inbound in sorted(self._ahead, key=_number):
-                ranges.extend(inbound.ranges(floor))
-            del ranges[MAX_OPEN_RANGES:]
-        if not ranges and not self._failures:
-            return floor
-        return (floor, tuple(ranges), tuple(self._failures))
+        ranges = self._ranges_above(floor) if self._ahead or len(self._done_ahead) else ()
+        failures = tuple(self._failures)
+        if len(failures) > MAX_FAILURES:
+            # Neither floor nor ranges may pass a failure that is told later: it would count as a success.
+            self._failures.sort()
+            failures = tuple(self._failures[:MAX_FAILURES])
+            untold = self._failures[MAX_FAILURES][0]
+            floor = min(floor, untold - 1)
+            ranges = tuple((first, min(last, untold - 1)) for first, last in ranges if first < untold)
+        return (floor, ranges, failures) if ranges or failures else floor
+
+    def _ranges_above(self, floor: int) -> tuple[tuple[int, int], ...]:
+        """Return what is finished above the floor, the lowest first, as many ranges as a frame may list."""
+        done = self._done_ahead
+        done.raise_floor(floor)
+        partly: list[tuple[int, int]] = []
+        for inbound in list(self._ahead):
+            last = inbound.number + inbound.count - 1
+            if last <= floor:
+                del self._ahead[inbound]
+            elif inbound.is_finished:
+                del self._ahead[inbound]
+                done.add(inbound.number, last)
+            else:
+                partly += inbound.ranges(floor)
+        if not partly:
+            return tuple(done)[:MAX_OPEN_RANGES]
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted([*done, *partly]):
+            if merged and merged[-1][1] == first - 1:
+                merged[-1] = (merged[-1][0], last)
+            else:
+                merged.append((first, last))
+        return tuple(merged[:MAX_OPEN_RANGES])
 
     def _news(self) -> Handled | None:
         handled = self._handled()
         if handled == self._reported:
             return None
-        self._told_failures.extend(self._failures)
-        self._failures.clear()
-        self._reported = handled if type(handled) is int else (handled[0], handled[1], ())  # type: ignore[index]
-        if type(self._reported) is tuple and not self._reported[1]:
-            self._reported = self._reported[0]
+        if type(handled) is tuple:
+            self._told_failures.extend(handled[2])
+            del self._failures[: len(handled[2])]
+            self._reported = (handled[0], handled[1], ()) if handled[1] else handled[0]
+        else:
+            self._reported = handled
         return handled
 
     # Frames from the bus
@@ -287,8 +345,7 @@ class PodCore:
         elif verb == Verb.WELCOME:
             self._on_welcome(fields, now)
         elif verb == Verb.OK:
-            if self._requests.pop(fields[2], None) is not None:
-                self.confirmed.append(fields[2])
+            self._confirm(fields[2])
         elif verb == Verb.REJOIN:
             # One of several to frames that were under way is answered by the HELLO that was said already.
             if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
@@ -319,36 +376,54 @@ class PodCore:
         leaving = self.state is State.LEAVING
         self.state = State.JOINED
         self.max_message = limits[0]
-        if not is_resumed:
-            self._forget_numbers()
         self.epoch = epoch
-        self._told_failures.clear()
-        self._failures.clear()
-        self._reported = -1  # so that the next acknowledgement is sent, whatever it says
+        if is_resumed:
+            # What was told last may have been lost with the connection.
+            self._failures[:0] = self._told_failures
+            self._told_failures.clear()
+            self._reported = -1
+        else:
+            self._forget_numbers()
         for frame in self.outbox.resend_frames(received):
             self._send_frame(frame, None)
-        self.flush(now)
-        # HELLO carried the filters: those requests are confirmed; BYE has yet to be said.
+        self.flush(now, force=True)
+        # HELLO carried the filters of the requests before it: those are confirmed. BYE has yet to be said.
         for number, header in list(self._requests.items()):
-            if leaving:
+            if number == self._bye_request or number > request:
                 self.out.append((header, b""))
             else:
-                del self._requests[number]
-                self.confirmed.append(number)
+                self._confirm(number)
         self.confirmed.append(request)
+        self._note_replay()
         if leaving:
             self.state = State.LEAVING
             self._hello_request = 0
 
+    def _confirm(self, request: int) -> None:
+        if self._requests.pop(request, None) is not None:
+            self.confirmed.append(request)
+            self._note_replay()
+
+    def _note_replay(self) -> None:
+        # The bus has given the replay ring when it confirmed that the pod listens; no later bus shall do it again.
+        if self.settings.replay and self.filters.listening:
+            self.settings = replace(self.settings, replay=False)
+
     def _forget_numbers(self) -> None:
         """Begin a new epoch: what is held is finished under numbers that the new bus will give it."""
-        self._old = [inbound for inbound in (*self._old, *self._open) if not inbound.is_finished]
+        held = [inbound for inbound in self._open if not isinstance(inbound, Held)]
+        self._old = [inbound for inbound in (*self._old, *held) if not inbound.is_finished]
         for inbound in self._old:
             inbound.number = 0
         self._open.clear()
         self._ahead.clear()
+        self._done_ahead = Ranges()
+        self._failures.clear()
+        self._told_failures.clear()
+        self.open_failures = 0  # they come again, as their senders send again what is not settled
         self._received = 0
         self._floor = 0
+        self._reported = 0
 
     def _on_ack(self, ack: Ack) -> None:
         self.outbox.apply(ack)
@@ -369,59 +444,88 @@ class PodCore:
             self._on_ack(ack)
 
     def _take(self, inbound: Inbound) -> None:
-        self._open.append(inbound)
         flags = inbound.flags
         if flags & FLAG_RECEIPT:
             self.replies.append(inbound)
+            self._open.append(inbound)
             inbound.finish_all()
             if len(self._open) > 1:
-                self._ahead.append(inbound)
+                # Quick beside a handler that waits for just this: the floor stands still meanwhile.
+                self._done_ahead.add(inbound.number, inbound.number + inbound.count - 1)
             return
-        if flags & FLAG_REDELIVERED:
+        memory = self._memories.of(inbound.sender)
+        memory.raise_floor(inbound.floor)
+        if flags & FLAG_RESENT and not flags & FLAG_REDELIVERED:
+            self._take_resent(inbound, memory)
+        else:
             if inbound.attempt > 1:
-                for seq in range(inbound.seq, inbound.seq + inbound.count):
-                    self._failed_held.discard((inbound.sender, seq))
-        elif not flags & FLAG_GROUP and not self._is_first(inbound):
-            return
-        self.inbox.append(inbound)
+                for seq in range(inbound.seq, inbound.last + 1):
+                    self._failed_held.pop((inbound.sender, seq), None)
+            self._open.append(inbound)
+            self.inbox.append(inbound)
+        memory.add(inbound.seq, inbound.last)
 
-    def _is_first(self, inbound: Inbound) -> bool:
-        """Return whether the run is to be handled; within one life of the bus it always is."""
-        last = inbound.seq + inbound.count - 1
-        seen = self._seen.get(inbound.sender, 0)
-        if inbound.seq > seen:
-            if not seen and len(self._seen) >= SEEN_SENDERS:
-                for sender in list(self._seen)[: SEEN_SENDERS // 2]:
-                    del self._seen[sender]
-            self._seen[inbound.sender] = last
-            return True
-        # It was sent again to a new bus. Cases: 1. this pod still holds it; 2. it failed, and the bus that
-        # kept it is gone; 3. it was handled; 4. its front was handled and the rest is new.
-        for old in self._old:
-            if old.sender == inbound.sender and old.seq == inbound.seq and old.count == inbound.count:
-                self._old.remove(old)
-                self._open[-1] = old
-                old.number = inbound.number
-                return False
-        if any((inbound.sender, seq) in self._failed_held for seq in range(inbound.seq, last + 1)):
-            inbound.flags |= FLAG_REDELIVERED
-            inbound.attempt = 2
-            for seq in range(inbound.seq, last + 1):
-                key = (inbound.sender, seq)
-                if key not in self._failed_held and seq <= seen:
-                    inbound.finish(seq - inbound.seq)
-                self._failed_held.discard(key)
-            return True
-        if last <= seen:
-            inbound.finish_all()
-            return False
-        inbound.skip = inbound.done = seen - inbound.seq + 1
-        self._seen[inbound.sender] = last
-        return True
+    def _take_resent(self, inbound: Inbound, memory: Ranges) -> None:
+        """Take what its sender had sent to an earlier bus, from which this pod may have had it."""
+        fates = self._fates(inbound, memory)
+        offsets: list[int] = []
+        low = 0
+        while low < inbound.count:
+            fate = fates[low]
+            high = low + 1
+            while high < inbound.count and fates[high] is fate:
+                high += 1
+            if isinstance(fate, Inbound):
+                lo = inbound.seq + low - fate.seq
+                self._open.append(Held(inbound.number + low, fate, lo, lo + high - low))
+            elif fate in _FINISHED:
+                part = inbound.part(low, high, b"")
+                part.finish_all()
+                self._open.append(part)
+            else:
+                try:
+                    offsets = offsets or record_offsets(inbound.body, inbound.count)
+                    body = (
+                        inbound.body
+                        if high - low == inbound.count
+                        else slice_body(inbound.body, offsets, low, high)
+                    )
+                except MessageDecodeError:
+                    body = b""  # found garbled, and counted, where it is decoded
+                part = inbound.part(low, high, body)
+                if fate == _FAILED:
+                    part.flags |= FLAG_REDELIVERED
+                    part.attempt = 2
+                elif inbound.flags & FLAG_GROUP or self.settings.incarnation:
+                    part.flags |= (
+                        FLAG_REDELIVERED  # another member, or the incarnation before, may have had it
+                    )
+                self._open.append(part)
+                self.inbox.append(part)
+            low = high
 
-    def ack_due(self, now: float) -> float:
-        """Return when an acknowledgement must leave: 10 ms after the last one."""
-        return max(now, self.ack_sent_at + ACK_DELAY)
+    def _fates(self, inbound: Inbound, memory: Ranges) -> list[Inbound | str]:
+        """Return for each message: the run in which it is still held, or whether it failed, is done, or new."""
+        self._old = [old for old in self._old if not old.is_finished]
+        olds = [old for old in self._old if old.sender == inbound.sender]
+        fates: list[Inbound | str] = []
+        for seq in range(inbound.seq, inbound.last + 1):
+            failure = self._failed_held.pop((inbound.sender, seq), None)
+            fate: Inbound | str
+            if failure is not None and failure[0] == FAIL_ERROR:
+                fate = _FAILED
+            elif failure is not None:
+                self._failures.append((inbound.number + seq - inbound.seq, *failure))
+                fate = _REJECTED
+            elif seq in memory:
+                fate = _DONE
+                for old in olds:
+                    if old.seq <= seq <= old.last and not old.is_done(seq - old.seq):
+                        fate = old
+            else:
+                fate = _NEW
+            fates.append(fate)
+        return fates
 
     @property
     def has_open(self) -> bool:
@@ -436,5 +540,5 @@ class PodCore:
         )
 
 
-def _number(inbound: Inbound) -> int:
-    return inbound.number
+_NEW, _DONE, _REJECTED, _FAILED = "new", "done", "rejected", "failed"
+_FINISHED = (_DONE, _REJECTED)

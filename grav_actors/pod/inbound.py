@@ -10,29 +10,47 @@ class Inbound:
 
     Attributes:
         number: Number of its first message among the deliveries of the present epoch; 0 when that is over.
+        floor: The sender's seq up to which everything was settled when the bus sent this.
         done: Messages finished from the front without a break. Written by whoever handles them, one at a
             time; read by whoever acknowledges, at any moment.
         ahead: Indexes that were finished out of order, above `done`.
-        skip: Messages at the front that were handled before, in an earlier life of the bus.
+        skip: Messages at the front that are not to be handled.
     """
 
-    __slots__ = ("ahead", "attempt", "body", "count", "done", "flags", "kind", "number", "sender", "seq", "skip",
-                 "type")  # fmt: skip
+    __slots__ = (
+        "ahead", "attempt", "body", "count", "done", "flags", "floor", "kind", "number", "sender", "seq", "skip",
+        "type",
+    )  # fmt: skip
+
+    sender: bytes
+    seq: int
+    floor: int
+    kind: int
+    type: str
+    count: int
+    flags: int
+    attempt: int
 
     def __init__(self, number: int, run: tuple[Any, ...], body: Any) -> None:
-        self.sender, self.seq, _, self.kind, self.type, self.count, _, self.flags, self.attempt = run
+        self.sender, self.seq, self.floor, self.kind, self.type, self.count, _, self.flags, self.attempt = run
         self.number = number
         self.body = body
         self.done = 0
         self.skip = 0
         self.ahead: set[int] | None = None
 
+    @property
+    def last(self) -> int:
+        """Its highest seq."""
+        return self.seq + self.count - 1
+
     def finish(self, index: int) -> None:
         """Note that the message at this index is finished, in whatever order; one thread at a time."""
         if index != self.done:
-            if self.ahead is None:
-                self.ahead = set()
-            self.ahead.add(index)
+            if index > self.done:
+                if self.ahead is None:
+                    self.ahead = set()
+                self.ahead.add(index)
             return
         done = index + 1
         if self.ahead:
@@ -51,16 +69,68 @@ class Inbound:
         """Whether every message is finished."""
         return self.done == self.count
 
+    def is_done(self, index: int) -> bool:
+        """Whether the message at this index is finished."""
+        ahead = self.ahead
+        return index < self.done or (ahead is not None and index in ahead)
+
+    def part(self, lo: int, hi: int, body: Any) -> Inbound:
+        """Return messages `lo` to `hi` as a run of its own, not finished, with a body of its own."""
+        run = (
+            self.sender, self.seq + lo, self.floor, self.kind, self.type, hi - lo, len(body), self.flags, self.attempt,
+        )  # fmt: skip
+        return Inbound(self.number + lo, run, body)
+
     def ranges(self, floor: int) -> list[tuple[int, int]]:
         """Return the finished numbers above the floor, as ranges."""
         ranges: list[tuple[int, int]] = []
         done = self.done
         if done and self.number + done - 1 > floor:
-            ranges.append((self.number, self.number + done - 1))
-        for index in sorted(self.ahead or ()):
+            ranges.append((max(self.number, floor + 1), self.number + done - 1))
+        for index in sorted(tuple(self.ahead or ())):
             number = self.number + index
+            if number <= floor:
+                continue
             if ranges and ranges[-1][1] == number - 1:
                 ranges[-1] = (ranges[-1][0], number)
             else:
                 ranges.append((number, number))
         return ranges
+
+
+class Held(Inbound):
+    """Messages that a new bus has delivered once more and that the pod still has from an earlier one.
+
+    Nothing is done with it: it is as far as the original is, so that the new bus learns of that.
+    """
+
+    __slots__ = ("_offset", "original")
+
+    def __init__(self, number: int, original: Inbound, lo: int, hi: int) -> None:
+        run = (
+            original.sender, original.seq + lo, original.floor, original.kind, original.type, hi - lo, 0,
+            original.flags, original.attempt,
+        )  # fmt: skip
+        self.original = original
+        self._offset = lo
+        super().__init__(number, run, b"")
+
+    @property
+    def done(self) -> int:
+        """Messages finished from the front."""
+        return min(max(self.original.done - self._offset, 0), self.count)
+
+    @done.setter
+    def done(self, value: int) -> None:
+        """Do nothing: the original is what is handled."""
+
+    @property
+    def ahead(self) -> set[int] | None:
+        """Indexes that were finished out of order."""
+        done = self.done
+        ahead = tuple(self.original.ahead or ())
+        return {index - self._offset for index in ahead if done <= index - self._offset < self.count} or None
+
+    @ahead.setter
+    def ahead(self, value: set[int] | None) -> None:
+        """Do nothing: the original is what is handled."""

@@ -38,6 +38,8 @@ HIGH_WATER_MARK = 100_000
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 200
 LINGER_MS = 1000
+SHORTEST_REST = 0.001
+"""Seconds that the I/O thread rests while there is traffic: what threads queue leaves then at the latest."""
 LONGEST_REST = 0.1
 """Seconds between looks at a pod whose handler makes no progress."""
 
@@ -85,7 +87,9 @@ class Link:
         self._sent_at = 0.0
         self._is_closing = False
         self._is_waking = False
-        self._rest = ACK_DELAY
+        self._has_input = True
+        self._next_rest = SHORTEST_REST
+        self._resting = 0.0
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
@@ -162,72 +166,88 @@ class Link:
 
     def _check_input(self) -> None:
         # Sending may have eaten the edge that announced input.
-        if not self._is_waking and self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        if not self._has_input and self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            self._has_input = True
             self.wake()
 
     def wake(self) -> None:
         """Make the I/O thread look for work; cheap when it is about to."""
         if not self._is_waking:
             self._is_waking = True
-            os.eventfd_write(self._waker, 1)
+            if self._resting:
+                os.eventfd_write(self._waker, 1)
 
     def expect_flush(self, pod: Pod) -> None:
-        """Have the I/O thread send what a pod has queued, when it comes to it."""
+        """Have the I/O thread send what a pod has queued: at once, or under traffic within a millisecond."""
         self._active[pod] = None
-        self.wake()
+        if self._resting > SHORTEST_REST:
+            self.wake()
 
     # The I/O thread
 
     def _serve(self) -> None:
         poll = select.poll()
-        poll.register(self._socket.getsockopt(zmq.FD), select.POLLIN)
+        descriptor = self._socket.getsockopt(zmq.FD)
+        poll.register(descriptor, select.POLLIN)
         poll.register(self._waker, select.POLLIN)
         try:
             while not self._is_closing:
                 with self.lock:
-                    due = self._turn()
-                if due > 0:
-                    poll.poll(due * 1000)
+                    rest = self._turn()
+                if rest > 0:
+                    for ready, _ in poll.poll(rest * 1000):
+                        if ready == descriptor:
+                            self._has_input = True
         except zmq.ZMQError as exc:
             if exc.errno not in (zmq.ETERM, zmq.ENOTSOCK, errno.EBADF):
                 raise
 
     def _turn(self) -> float:
         """Receive, dispatch, send; return for how many seconds there is nothing to do, 0 for more at once."""
+        now = time.monotonic()
         if self._is_waking:
             self._is_waking = False
-            try:
-                os.eventfd_read(self._waker)
-            except BlockingIOError:
-                pass
-        now = time.monotonic()
-        touched, is_drained = self._drain(now)
-        for pod in touched:
-            pod._collect()
-            self._active[pod] = None
-        if touched:
-            self._rest = ACK_DELAY
-        self._look_after(now)
+            if self._resting:
+                try:
+                    os.eventfd_read(self._waker)
+                except BlockingIOError:
+                    pass
+        self._resting = 0.0
+        if self._has_input:
+            self._has_input = False
+            touched, is_drained = self._drain(now)
+            self._has_input = self._has_input or not is_drained
+            for pod in touched:
+                pod._collect()
+                self._active[pod] = None
+            if touched:
+                self._next_rest = SHORTEST_REST
+        if self._active:
+            self._look_after(now)
         while self._backlog and self._send(*self._backlog[0]):
             self._backlog.popleft()
         if now - self._sent_at >= BEAT_INTERVAL:
             self._send(pack(Verb.BEAT.value, 0), b"")
             self._sent_at = now
-        if not is_drained or self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            self._check_input()
+        if self._has_input:
             return 0
-        if self._backlog:
-            return 0.001
         rest = self._sent_at + BEAT_INTERVAL - now
-        if self._active:
-            rest = min(rest, self._rest)
-            self._rest = min(self._rest * 2, LONGEST_REST)
-        return max(rest, 0.001)
+        if self._backlog:
+            rest = SHORTEST_REST
+        elif self._active:
+            rest = min(rest, self._next_rest)
+            self._next_rest = min(self._next_rest * 2, LONGEST_REST)
+        self._resting = max(rest, SHORTEST_REST)
+        return self._resting
 
     def _look_after(self, now: float) -> None:
         """Flush and acknowledge for pods that have something open."""
         for pod in list(self._active):
             core = pod._core
             core.tick(now)
+            if core.outbox.queued:
+                self._next_rest = SHORTEST_REST
             core.flush(now, force=now - core.ack_sent_at >= ACK_DELAY)
             if core.out:
                 self.send_out(pod)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
 from grav_actors.codec import join_body
 from grav_actors.protocol import (
+    MAX_NUMBER,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
     RETAIN_BYTES,
@@ -56,34 +58,45 @@ class Outbox:
     Attributes:
         next_seq: What the next message gets.
         accepted, settled: The watermarks as last heard.
+        sent: Highest seq that was ever put into a frame.
         queued: Messages that wait for the next frame.
+        room, room_bytes: What fits for certain; `has_room` counts anew when that is used up.
     """
 
     __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "accepted", "next_seq", "queued", "queued_bytes",
-                 "retained_bytes", "retained_messages", "settled", "unaccepted_bytes")  # fmt: skip
+                 "retained_bytes", "retained_messages", "room", "room_bytes", "sent", "settled",
+                 "unaccepted_bytes")  # fmt: skip
 
     def __init__(self) -> None:
         self.next_seq = 1
         self.accepted = 0
         self.settled = 0
+        self.sent = 0
         self.queued = 0
         self.queued_bytes = 0
         self.retained_messages = 0
         self.retained_bytes = 0
         self.unaccepted_bytes = 0
+        self.room = 0
+        self.room_bytes = 0
         self._queue: list[OutRun] = []
         self._last: OutRun | None = None
-        self._retained: dict[int, OutRun] = {}
+        # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
+        self._retained: OrderedDict[int, OutRun] = OrderedDict()
         self._accept_marks: deque[tuple[int, int]] = deque()
 
     def has_room(self) -> bool:
         """Whether the window takes one more message."""
-        return (
-            self.next_seq - self.accepted <= WINDOW_MESSAGES
-            and self.retained_messages + self.queued < RETAIN_MESSAGES
-            and self.unaccepted_bytes < WINDOW_BYTES
-            and self.retained_bytes < RETAIN_BYTES
+        if self.room > 0 and self.room_bytes > 0:
+            return True
+        self.room = min(
+            WINDOW_MESSAGES - (self.next_seq - 1 - self.accepted),
+            RETAIN_MESSAGES - self.retained_messages - self.queued,
         )
+        self.room_bytes = min(
+            WINDOW_BYTES - self.unaccepted_bytes, RETAIN_BYTES - self.retained_bytes - self.queued_bytes
+        )
+        return self.room > 0 and self.room_bytes > 0
 
     def add(self, kind: int, message_type: str, dest: Any, record: bytes) -> int:
         """Append a message and return its seq; the caller has looked at `has_room`."""
@@ -108,6 +121,8 @@ class Outbox:
         self.queued += 1
         self.queued_bytes += size
         self.unaccepted_bytes += size
+        self.room -= 1
+        self.room_bytes -= size
         return seq
 
     def take_frames(self) -> Iterator[list[OutRun]]:
@@ -116,6 +131,7 @@ class Outbox:
         self._last = None
         self.queued = 0
         if queue:
+            self.sent = queue[-1].last
             self._accept_marks.append((queue[-1].last, self.queued_bytes))
             self.retained_bytes += self.queued_bytes
         self.queued_bytes = 0
@@ -132,43 +148,42 @@ class Outbox:
     def apply(self, ack: Ack) -> bool:
         """Take in a watermark; return whether it moved anything."""
         accepted, floor = ack[0], ack[1]
-        if accepted >= self.next_seq or floor >= self.next_seq:
+        if accepted > self.sent or floor > self.sent:
             return False  # forged: nothing of that was ever sent
-        moved = False
-        if accepted > self.accepted:
-            self.accepted = accepted
-            marks = self._accept_marks
-            while marks and marks[0][0] <= accepted:
-                self.unaccepted_bytes -= marks.popleft()[1]
-            moved = True
-        if floor > self.settled:
-            self.settled = floor
-            moved = True
         retained = self._retained
+        before = (self.accepted, self.settled, len(retained))
+        if len(ack) == 4:
+            self._drop_closed(ack[2], ack[3])
         while retained:
             seq = next(iter(retained))
             if retained[seq].last > floor:
                 break
             self._drop(seq)
-        if len(ack) == 4:
-            newest, ranges = ack[2], ack[3]
-            for seq in [seq for seq, run in retained.items() if run.last <= newest and not _within(run, ranges)]:
-                self._drop(seq)
-                moved = True
-        return moved
+        self.settled = max(self.settled, floor)
+        # What is settled is accepted too: a bus that was restarted never hears of it.
+        accepted = max(accepted, next(iter(retained)) - 1 if retained else self.sent)
+        if accepted > self.accepted:
+            self.accepted = accepted
+            marks = self._accept_marks
+            while marks and marks[0][0] <= accepted:
+                self.unaccepted_bytes -= marks.popleft()[1]
+        return (self.accepted, self.settled, len(retained)) != before
+
+    def _drop_closed(self, newest: int, ranges: tuple[tuple[int, int], ...]) -> None:
+        """Drop what is not among the open ranges, of which there are none up to `newest` but these."""
+        settled: list[int] = []
+        for seq, run in self._retained.items():
+            if run.last > newest:
+                break
+            if not _overlaps(run, ranges):
+                settled.append(seq)
+        for seq in settled:
+            self._drop(seq)
 
     def _drop(self, seq: int) -> None:
         run = self._retained.pop(seq)
         self.retained_messages -= run.count
         self.retained_bytes -= run.size
-
-    def is_settled(self, seq: int, ack: Ack | None = None) -> bool:
-        """Whether a message that was sent is settled, as far as is known."""
-        if seq <= self.settled:
-            return True
-        if ack is None or len(ack) != 4:
-            return False
-        return seq <= ack[2] and not any(first <= seq <= last for first, last in ack[3])
 
     @property
     def is_all_settled(self) -> bool:
@@ -181,21 +196,15 @@ class Outbox:
             return seq - 1
         return self._queue[0].seq - 1 if self._queue else self.next_seq - 1
 
-    def give_up(self) -> int:
-        """Drop everything; return how many messages were not settled."""
-        lost = self.retained_messages + self.queued
-        self._queue.clear()
-        self._retained.clear()
-        self._last = None
-        self.retained_messages = self.retained_bytes = self.queued = self.queued_bytes = 0
-        return lost
 
-
-def _within(run: OutRun, ranges: tuple[tuple[int, int], ...]) -> bool:
-    return any(first <= run.last and run.seq <= last for first, last in ranges)
+def _overlaps(run: OutRun, ranges: tuple[tuple[int, int], ...]) -> bool:
+    """Return whether a run has messages in any of the ranges, which are in order."""
+    index = bisect_right(ranges, (run.last, MAX_NUMBER))
+    return index > 0 and ranges[index - 1][1] >= run.seq
 
 
 def _frames(runs: list[OutRun]) -> Iterator[list[OutRun]]:
+    """Yield the runs of each frame: consecutive, as only the first seq of a frame is told, and within the limits."""
     frame: list[OutRun] = []
     count = size = header = 0
     for run in runs:
@@ -204,6 +213,7 @@ def _frames(runs: list[OutRun]) -> Iterator[list[OutRun]]:
             count + run.count > MAX_RUN_MESSAGES
             or size + run.size > MAX_RUN_BYTES
             or header + entry > MAX_FRAME_HEADER
+            or frame[-1].last + 1 != run.seq
         ):
             yield frame
             frame = []

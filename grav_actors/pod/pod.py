@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
+from time import monotonic, time_ns
 from typing import Any, Self, TypeVar
 
-from grav_actors.codec import pack_record
+from grav_actors.codec import pack_fields, pack_record
 from grav_actors.errors import (
     ActorStartError,
     ActorStoppedError,
@@ -28,7 +28,7 @@ from grav_actors.errors import (
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_bytes, id_text, new_id
 from grav_actors.message import Message, Origin
-from grav_actors.pattern import check_pattern
+from grav_actors.pattern import VALID_TYPES, check_pattern
 from grav_actors.pod import callbacks
 from grav_actors.pod.callbacks import Callbacks
 from grav_actors.pod.core import PodCore, State
@@ -63,8 +63,10 @@ MsgFunc = Callable[[Message], Any]
 
 CONFIRM_TIMEOUT = 10.0
 """Seconds that a change waits for the bus to confirm it."""
-QUIET = 0.0003
+QUIET = 0.0005
 """Seconds without a frame after which a message leaves at once; sooner it waits for company."""
+MAX_CANCELLED = 4096
+"""Questions taken back that are remembered until they come up; the oldest are forgotten, and answered in vain."""
 LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
 
@@ -96,17 +98,18 @@ class Pod:
         self._room_waiters = 0
         self._confirmations: dict[int, Waiter] = {}
         self._waiters: set[Waiter] = set()
-        self._cancelled: set[tuple[bytes, int]] = set()
-        self._running: tuple[Inbound, list[list[Any]], Origin] | None = None
+        self._cancelled: dict[tuple[bytes, int], None] = {}
+        self._asked: list[tuple[Inbound, list[list[Any]], Origin]] = []
         self._flushed_at = 0.0
         self._port: RefPort | None = None
         self._on_end: Callable[[Exception], None] | None = None
+        self._on_cancelled: Callable[[bytes], None] | None = None
 
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
         """Say HELLO and wait until the bus knows the pod."""
         with self._link.lock:
             self._link.add(self)
-            self._core.hello(time.monotonic())
+            self._core.hello(monotonic())
             waiter = self._confirmation(self._core._hello_request)
             self._link.send_out(self)
         if not waiter.wait(timeout):
@@ -180,7 +183,16 @@ class Pod:
         headers: Mapping[str, str] | None = None,
     ) -> Receipt:
         """Make a message and send it; see `send`."""
-        return self.send(Message(type, data, parent_id=parent_id, reply_to=reply_to, headers=headers))
+        if type.__class__ is not str or type not in VALID_TYPES or parent_id or reply_to or headers is not None:
+            return self.send(Message(type, data, parent_id=parent_id, reply_to=reply_to, headers=headers))
+        # As `send` of a Message, which is not made as nobody would see it: this is the hottest path there is.
+        if self._gate is not None:
+            return self._refuse()
+        message_id = new_id()
+        packed = pack_fields([message_id, b"", b"", time_ns(), data, None], self._core.max_message)
+        with self._link.lock:
+            self._append(KIND_PUBLISH, type, None, packed)
+        return Receipt(self, message_id)
 
     def reply_to(self, in_reply_to: Message | Receipt | str, message: Message) -> Receipt:
         """Send a message as the reply to another.
@@ -226,20 +238,23 @@ class Pod:
     def _append(self, kind: int, message_type: str, dest: Any, record: bytes) -> int:
         """Queue a message, and send what is queued if it is time. The caller holds the lock."""
         outbox = self._core.outbox
-        if not outbox.has_room():
+        if (outbox.room <= 0 or outbox.room_bytes <= 0) and not outbox.has_room():
             self._wait_for_room()
         seq = outbox.add(kind, message_type, dest, record)
-        if outbox.queued >= MAX_RUN_MESSAGES or outbox.queued_bytes >= MAX_RUN_BYTES:
-            self._flush_now(time.monotonic())
-        elif not (self._callbacks.is_busy and self._callbacks.is_here()):
+        queued = outbox.queued
+        if queued >= MAX_RUN_MESSAGES or outbox.queued_bytes >= MAX_RUN_BYTES:
+            self._flush_now(monotonic())
+        elif self._callbacks.is_busy and self._callbacks.is_here():
+            # It leaves when the handler has ended; the link looks after it if that takes long.
+            if queued == 1:
+                self._link.expect_flush(self)
+        else:
             # Sends at once when idle; what comes right after another message leaves together with the next.
-            now = time.monotonic()
+            now = monotonic()
             if now - self._flushed_at > QUIET:
                 self._flush_now(now)
-            else:
+            elif queued == 1:
                 self._link.expect_flush(self)
-        elif outbox.queued == 1:
-            self._link.expect_flush(self)
         return seq
 
     def _flush_now(self, now: float) -> None:
@@ -250,7 +265,7 @@ class Pod:
 
     def _wait_for_room(self) -> None:
         outbox = self._core.outbox
-        self._flush_now(time.monotonic())
+        self._flush_now(monotonic())
         self._room_waiters += 1
         try:
             while not outbox.has_room():
@@ -313,7 +328,7 @@ class Pod:
         with self._link.lock:
             self._core.filters = filters
             waiter = self._confirmation(self._core.request_filter())
-            self._flush_now(time.monotonic())
+            self._flush_now(monotonic())
             self._link.send_out(self)
         if not self._callbacks.is_here():
             self._confirm(waiter, "the filter")
@@ -395,7 +410,15 @@ class Pod:
 
     # Asking
 
-    def ask(self, type: str, data: Any = None, *, to: str | ActorRef | None = None, timeout: Timeout = 5.0) -> Any:
+    def ask(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        to: str | ActorRef | None = None,
+        timeout: Timeout = 5.0,
+        parent_id: str = "",
+    ) -> Any:
         """Ask one actor, or publish a question, and return the data of the answer.
 
         Raises:
@@ -406,7 +429,7 @@ class Pod:
             ConnectionClosedError: The node or the bus ended.
         """
         limit = seconds(timeout)
-        question = self._ask(type, data, to)
+        question = self._ask(type, data, to, parent_id)
         try:
             is_answered = question.waiter.wait(limit)
         except BaseException:
@@ -418,11 +441,17 @@ class Pod:
         return question.waiter.result()
 
     async def ask_async(
-        self, type: str, data: Any = None, *, to: str | ActorRef | None = None, timeout: Timeout = 5.0
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        to: str | ActorRef | None = None,
+        timeout: Timeout = 5.0,
+        parent_id: str = "",
     ) -> Any:
         """Ask in asyncio; see `ask`."""
         limit = seconds(timeout)
-        question = self._ask(type, data, to)
+        question = self._ask(type, data, to, parent_id)
         try:
             is_answered = await question.waiter.wait_async(limit)
         except BaseException:
@@ -433,8 +462,8 @@ class Pod:
             raise AskTimeoutError(_no_answer(type, to, limit))
         return question.waiter.result()
 
-    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str = "") -> Question:
-        name = to.name if isinstance(to, ActorRef) else to
+    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str) -> Question:
+        name = None if to is None else target_name(to)
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer for ever; call the method")
         # The framework's own questions go to its own names.
@@ -454,7 +483,7 @@ class Pod:
                 question.seq = self._core.outbox.next_seq
             self._replies.ask(question)
             self._core.outbox.add(kind, message._type, name, packed)
-            self._flush_now(time.monotonic())
+            self._flush_now(monotonic())
         return question
 
     def _withdraw(self, question: Question) -> None:
@@ -475,7 +504,7 @@ class Pod:
                 raise self._error()
             else:
                 self._waiters.add(waiter)
-                self._flush_now(time.monotonic())
+                self._flush_now(monotonic())
 
     def _forget(self, message_id: bytes, waiter: Waiter) -> bool:
         """Stop waiting for a reply; return whether it came at the last moment."""
@@ -495,7 +524,7 @@ class Pod:
             elif self._gate is not None:
                 raise self._error()
             else:
-                self._flush_now(time.monotonic())
+                self._flush_now(monotonic())
 
     # Waiting for what was sent
 
@@ -512,13 +541,13 @@ class Pod:
             ConnectionClosedError: The node or the bus ended first.
         """
         limit = seconds(timeout)
-        deadline = None if limit is None else time.monotonic() + limit
+        deadline = None if limit is None else monotonic() + limit
         with self._link.lock:
             if self._gate is not None:
                 raise self._error()
             outbox = self._core.outbox
             last = outbox.next_seq - 1
-            self._flush_now(time.monotonic())
+            self._flush_now(monotonic())
             self._core.sync()
             self._link.send_out(self)
             self._room_waiters += 1
@@ -526,7 +555,7 @@ class Pod:
                 while (outbox.floor() < last) if settled else (outbox.accepted < last):
                     if self._gate is not None:
                         raise self._error()
-                    now = time.monotonic()
+                    now = monotonic()
                     if deadline is not None and now >= deadline:
                         done = outbox.floor() if settled else outbox.accepted
                         state = "settled" if settled else "accepted"
@@ -565,7 +594,7 @@ class Pod:
         logger.error("pod %s has 64 failed messages and is disconnected", self.label)
         with self._link.lock:
             if self._gate is None:
-                self._core.flush(time.monotonic(), force=True)
+                self._core.flush(monotonic(), force=True)
                 self._core.request_bye(CLOSE_UNHEALTHY)
                 self._link.send_out(self)
                 self._end(Disconnected())
@@ -633,22 +662,31 @@ class Pod:
 
     def _note_cancelled(self, sender: bytes, seqs: tuple[int, ...]) -> None:
         for seq in seqs:
-            running = self._running
-            if running is not None:
-                inbound, records, origin = running
+            for inbound, records, origin in self._asked:
                 index = seq - inbound.seq
                 if inbound.sender == sender and 0 <= index < len(records):
-                    origin.cancelled = (origin.cancelled or set()) | {records[index][0]}
-            if len(self._cancelled) < MAX_RUN_MESSAGES * 8:
-                self._cancelled.add((sender, seq))
+                    message_id: bytes = records[index][0]
+                    origin.cancelled = (origin.cancelled or set()) | {message_id}
+                    if self._on_cancelled is not None:
+                        self._on_cancelled(message_id)
+                    break
+            else:
+                # It waits behind others; or its answer is on its way already, and nobody will look here.
+                self._cancelled[sender, seq] = None
+                if len(self._cancelled) > MAX_CANCELLED:
+                    del self._cancelled[next(iter(self._cancelled))]
 
-    def _take_cancelled(self, inbound: Inbound, index: int) -> bool:
-        """Return whether nobody waits any more for the answer to this question."""
-        key = (inbound.sender, inbound.seq + index)
-        if key in self._cancelled:
-            self._cancelled.discard(key)
-            return True
-        return False
+    def _begin(self, inbound: Inbound, records: list[list[Any]], origin: Origin) -> None:
+        """Note questions that handlers are called with from now on; those in `origin.cancelled` need not be."""
+        with self._link.lock:
+            self._asked = [entry for entry in self._asked if not entry[0].is_finished]
+            self._asked.append((inbound, records, origin))
+            if self._cancelled:
+                seqs = range(inbound.seq, inbound.seq + len(records))
+                taken = [key for key in self._cancelled if key[0] == inbound.sender and key[1] in seqs]
+                for key in taken:
+                    del self._cancelled[key]
+                origin.cancelled = {records[seq - inbound.seq][0] for _, seq in taken} or None
 
     def _end(self, error: Exception) -> None:
         """End every wait of this pod. The caller holds the lock."""
@@ -667,6 +705,11 @@ class Pod:
 
     def _make_ref(self, name: str) -> ActorRef:
         return ActorRef(name, self._port)
+
+
+def target_name(to: str | ActorRef) -> str:
+    """Return the name of whom a message is for; ValueError if nobody can be called so."""
+    return to.name if isinstance(to, ActorRef) else ActorRef(to).name
 
 
 def _closed(closed_by: tuple[str, str] | None) -> GravError:
@@ -696,6 +739,8 @@ def _outcome(question: Question) -> GravError:
     error, code = str(data.get("error", "")), data.get("code")
     if code == "stopped":
         return ActorStoppedError(f"the asked actor ended before it answered: {error}")
+    if code == "no_handler":
+        return NoRespondersError(error)
     if code == "overflow":
         return BusBusyError(f"the asked actor takes nothing: {error}")
     return HandlerError("the asked handler failed", error=error, remote_traceback=str(data.get("traceback", "")))

@@ -11,6 +11,8 @@ from grav_actors.protocol import ERROR_TYPE, Ack
 
 KEPT_REPLIES = 4096
 """Replies that nobody waits for yet; the oldest go first."""
+ENDED_QUESTIONS = 4096
+"""Questions whose later answers are dropped as late; older ones are taken for replies to a receipt."""
 
 Taker = Callable[[Message], None]
 
@@ -33,14 +35,20 @@ class Question:
 
 
 class ReplyTable:
-    """Matches replies with receipts and questions, by the uuid that they answer."""
+    """Matches replies with receipts and questions, by the uuid that they answer.
 
-    __slots__ = ("_kept", "_questions", "_takers", "late")
+    Attributes:
+        late: Replies that were dropped: to a question that has its outcome, after the first one to a message,
+            or kept too long.
+    """
+
+    __slots__ = ("_ended", "_kept", "_questions", "_takers", "late")
 
     def __init__(self) -> None:
         self._kept: dict[bytes, Message] = {}
         self._takers: dict[bytes, list[Taker]] = {}
         self._questions: dict[bytes, Question] = {}
+        self._ended: dict[bytes, None] = {}
         self.late = 0
 
     def expect(self, uuid: bytes, taker: Taker) -> Message | None:
@@ -64,7 +72,15 @@ class ReplyTable:
 
     def withdraw(self, uuid: bytes) -> Question | None:
         """Take a question back; None when it has an outcome already."""
-        return self._questions.pop(uuid, None)
+        question = self._questions.pop(uuid, None)
+        if question is not None:
+            self._end(question)
+        return question
+
+    def _end(self, question: Question) -> None:
+        self._ended[question.uuid] = None
+        if len(self._ended) > ENDED_QUESTIONS:
+            del self._ended[next(iter(self._ended))]
 
     def offer(self, message: Message) -> tuple[Question | None, Message]:
         """Take in a reply; return the question that it ends, if it does."""
@@ -75,11 +91,17 @@ class ReplyTable:
                 question.error = question.error or message
                 return None, message
             del self._questions[uuid]
+            self._end(question)
             return question, message
+        if uuid in self._ended:
+            self.late += 1
+            return None, message
         takers = self._takers.pop(uuid, None)
         if takers is not None:
             for taker in takers:
                 taker(message)
+        elif uuid in self._kept:
+            self.late += 1  # the first one counts
         else:
             self._kept[uuid] = message
             if len(self._kept) > KEPT_REPLIES:
@@ -101,6 +123,7 @@ class ReplyTable:
         ]
         for question in ended:
             del self._questions[question.uuid]
+            self._end(question)
         return ended
 
     def close(self) -> list[Question]:

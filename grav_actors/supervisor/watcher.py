@@ -78,8 +78,10 @@ class Watcher:
             elif self.is_current_thread():
                 self._pump(order, time.monotonic() + timeout)
             elif not order.answered.wait(timeout):
-                self._submit(self._kill_server)
+                # In this order: a server that is killed first fails its orders as lost, to be given again.
                 order.fail(f"the fork server has not answered within {timeout:g} s")
+                if order.child is None:
+                    self._submit(self._kill_server)
         except BaseException:  # Ctrl-C, say: nobody will know of the child
             order.abandon()
             raise

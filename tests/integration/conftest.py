@@ -1,4 +1,6 @@
-"""For the tests of examples: programs as a user starts them."""
+"""For tests of the node and its pods: a node and pods on it. For the tests of examples: programs as a user
+starts them.
+"""
 
 import os
 import pathlib
@@ -8,13 +10,45 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+
+from grav_actors import Grav, Pod
 
 GRAV_ACTORS = (sys.executable, "-m", "grav_actors")
 START_LIMIT = 20.0
 COMMAND_LIMIT = 20.0
 STOP_LIMIT = 20.0
+
+
+@pytest.fixture(scope="module")
+def grav() -> Iterator[Grav]:
+    """A node for all tests of a file that do not disturb each other."""
+    with Grav() as node:
+        yield node
+
+
+@pytest.fixture
+def connect(grav: Grav) -> Iterator[Callable[..., Pod]]:
+    """Return `connect(name=None, **options)`, as of the node; these pods leave after the test."""
+    pods: list[Pod] = []
+
+    def connect(name: str | None = None, **options: Any) -> Pod:
+        pods.append(grav.connect(name, **options))
+        return pods[-1]
+
+    yield connect
+    for pod in pods:
+        pod.disconnect()
+
+
+@pytest.fixture
+def gate(connect: Callable[..., Pod]) -> Iterator[threading.Event]:
+    """An event on which handlers wait; it is set before pods leave, whatever a test does."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 class Program:

@@ -1,0 +1,46 @@
+"""The call of a handler: which message is being handled, and what became of its answer."""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from grav_actors.message import Message
+
+if TYPE_CHECKING:
+    from grav_actors.pod.inbound import Inbound
+
+
+@dataclass(slots=True)
+class Call:
+    """The handling of one message.
+
+    Attributes:
+        is_answered: Its handler has answered, or has promised to.
+        is_deferred: Its answer comes later; until then the message is not finished.
+        is_over: The handler has returned.
+    """
+
+    message: Message
+    inbound: Inbound
+    index: int
+    is_answered: bool = False
+    is_deferred: bool = False
+    is_over: bool = False
+
+    def concerns(self, message: Message) -> bool:
+        """Whether this is the handling of that message."""
+        return not self.is_over and bool(self.message._record[0] == message._record[0])
+
+
+current: contextvars.ContextVar[Call | None] = contextvars.ContextVar("grav_call", default=None)
+"""The call that runs in this thread or task; None outside of handlers."""
+
+
+def parent_of(parent: Message | str | None) -> str:
+    """Return the uuid of a message's cause: that of the message being handled when None is given."""
+    if parent is None:
+        call = current.get()
+        return call.message.uuid if call is not None else ""
+    return parent if isinstance(parent, str) else parent.uuid

@@ -1,0 +1,94 @@
+"""`grav-actors`: the click group that all commands are in."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from grav_actors import __version__
+from grav_actors.cli.failure import Failure, as_failure
+from grav_actors.errors import GravError
+from grav_actors.options import did_you_mean
+
+INTERRUPTED = 130
+
+COMMANDS = {
+    "up": "Start the actors of this project; runs until Ctrl-C.",
+    "down": "End what `up` started for this directory.",
+    "check": "Check configuration and classes; starts nothing.",
+    "run": "Run one actor on the bus that runs here.",
+    "bus": "Run a bus alone; other programs bring the actors.",
+    "ps": "List the actors.",
+    "send": "Publish a message, or send it to one actor.",
+    "ask": "Ask a question and print the answer.",
+    "sub": "Print the messages that are published.",
+}
+"""Every command with its line in `--help`: that must not load their files."""
+
+
+class Commands(click.Group):
+    """Loads the file of a command when it is needed, and turns errors into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"grav_actors.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that the arguments name; name the nearest when there is none."""
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"no such command: {args[0]!r}{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without loading any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run the command."""
+        try:
+            super().invoke(ctx)
+            return
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except Failure as exc:
+            failure = exc
+        except BrokenPipeError:
+            # Whoever read the output has had enough; the interpreter must not complain when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except GravError as exc:
+            failure = as_failure(exc)
+        failure.show()
+        ctx.exit(failure.code)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 running but degraded, 4 no bus, "
+    "5 timed out or nobody answers, 6 refused by what runs already, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="grav-actors")
+def commands() -> None:
+    """Actors on a supervised message bus.
+
+    Commands find the bus of the directory they are run in, or of one above it.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    commands.main(prog_name="grav-actors")

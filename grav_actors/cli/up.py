@@ -1,0 +1,101 @@
+"""`up`: the node of this directory, in the foreground."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from grav_actors.cli.failure import FAILED, Failure
+from grav_actors.errors import BusNotFoundError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from grav_actors.cli.foreground import Foreground
+    from grav_actors.cli.output import Output
+    from grav_actors.config import NodeConfig
+    from grav_actors.node import Grav
+    from grav_actors.supervisor.spec import Child
+
+
+@click.command("up")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.pass_context
+def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
+    """Start the actors of this project, and run until Ctrl-C, SIGTERM or `down`.
+
+    What is started stands in grav.toml, or in [tool.grav-actors] of pyproject.toml, in this directory or the
+    nearest above it; a TARGET, module:Class, is started besides, as a process.
+
+    Ctrl-C lets the actors finish what they are doing; a second one ends everything at once.
+    """
+    from grav_actors.cli.foreground import Foreground
+    from grav_actors.cli.lock import project_lock
+    from grav_actors.cli.output import Output, log_among
+    from grav_actors.cli.plan import children_of, read_plan
+    from grav_actors.project import clean_folder
+
+    plan = read_plan(targets)
+    with project_lock(plan.folder) as lock:
+        folder = lock.path.parent
+        children = children_of(plan)
+        clean_folder(folder, held=(lock,))
+        output = Output(name for child in children for name in _names(child))
+        log_among(output)
+        _print_at_once()
+        foreground = Foreground(output.say, lambda: clean_folder(folder, held=(lock,)))
+        code = foreground.run(
+            lambda: _make(plan.config, folder, output, foreground), lambda node: _fill(node, children, output)
+        )
+    ctx.exit(code)
+
+
+def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foreground) -> Grav:
+    from grav_actors.bus.process import BusSpec
+    from grav_actors.node import Grav
+
+    try:
+        return Grav._in_folder(  # noqa: SLF001  (made for this command)
+            BusSpec(str(folder), "", config.bus.replay_limit, config.bus.max_message),
+            name=config.node.name,
+            belongs_to=config.node.belongs_to,
+            interests=config.node.interests,
+            options=config.bus,
+            limits=config.supervisor.limits,
+            on_line=output.write,
+            on_end=foreground.end,
+        )
+    except BusNotFoundError as exc:
+        raise Failure(str(exc), FAILED) from exc  # it is this command that should have started it
+
+
+def _fill(node: Grav, children: list[Child], output: Output) -> None:
+    shown: set[str] = set()
+    for child in children:
+        node.spawn(child)
+        for row in node._actors():  # noqa: SLF001
+            if row["name"] not in shown:
+                shown.add(row["name"])
+                output.say(f"{row['name']}: {describe(row)}")
+    output.say(f"ready: {len(shown)} {'actor' if len(shown) == 1 else 'actors'}, bus {node.bus_endpoint}")
+
+
+def describe(row: dict[str, Any]) -> str:
+    """Return where an actor runs: `process 4711`, or `thread`."""
+    return f"process {row['pid']}" if row["kind"] == "process" else str(row["kind"])
+
+
+def _names(child: Child) -> list[str]:
+    name = child.name if child.name is not None else child.actor_class.__name__.lower()
+    return (
+        [name] if child.instances == 1 else [f"{name}-{number}" for number in range(1, child.instances + 1)]
+    )
+
+
+def _print_at_once() -> None:
+    """Have what thread actors print shown when they print it, also when the output is a pipe."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(line_buffering=True)
