@@ -7,10 +7,12 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from grav_actors.actor.call import parent_of
 from grav_actors.actor.handlers import HandlerTable
 from grav_actors.errors import ConnectionClosedError
 from grav_actors.message import Message
 from grav_actors.options import OptionError, PodOptions, check_flag, check_int, check_name
+from grav_actors.pod.pod import target_name
 from grav_actors.reference import ActorRef
 from grav_actors.timeouts import Timeout
 
@@ -138,27 +140,28 @@ class Actor:
         Args:
             parent: The message, or its uuid, that caused this one; None is the one being handled, "" none.
         """
-        self._runtime.publish(type, data, parent, reply_to, headers)
+        self._runtime.pod.publish(type, data, parent_id=parent_of(parent), reply_to=reply_to, headers=headers)
 
     def tell(self, to: str | ActorRef, type: str, data: Any = None) -> None:
         """Send to one actor, also to itself; if nobody has the name it becomes a dead letter."""
-        self._runtime.tell(to, type, data)
+        self._runtime.pod._tell(target_name(to), Message(type, data, parent_id=parent_of(None)))
 
     def ask(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
         """Ask one actor and return its answer; see `Pod.ask` for errors. ValueError if it is itself."""
-        return self._runtime.ask(to, type, data, timeout)
+        return self._runtime.pod.ask(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))
 
     async def ask_async(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
         """Ask in an `async def` handler; see `ask`."""
-        return await self._runtime.ask_async(to, type, data, timeout)
+        pod = self._runtime.pod
+        return await pod.ask_async(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))
 
     def reply(self, msg: Message, data: Any = None) -> None:
         """Answer a message now; what its handler returns is then no answer."""
-        self._runtime.reply(msg, data)
+        self._runtime.answers.reply(msg, data)
 
     def defer_reply(self, msg: Message) -> None:
         """Promise to `reply` to the message being handled later: it stays open until then."""
-        self._runtime.defer_reply(msg)
+        self._runtime.answers.defer(msg)
 
     def spawn(
         self, actor_class: type[Actor] | Child, *args: Any, name: str | None = None, kind: str = "process", **kwargs: Any

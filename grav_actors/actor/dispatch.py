@@ -103,7 +103,7 @@ class Pooled:
             runtime.failed(inbound, index, message, exc)
         else:
             if is_finished:
-                runtime.finished(inbound, index)
+                runtime.answers.finished(inbound, index)
 
     def drain(self, timeout: float) -> bool:
         """Wait until no handler runs; return whether that is so."""
@@ -211,21 +211,26 @@ class ActorLoop(Callbacks):
         records = decode(pod, inbound)
         if inbound.kind in QUESTION_KINDS:
             pod._begin(inbound, records, origin)
+        is_in_order = self._concurrency == 1
         for index in range(inbound.skip, len(records)):
-            if self._concurrency > 1:
+            if not is_in_order:
                 await slots.acquire()
             if runtime.is_over or pod._gate is not None:
                 return
             message = Message._received(records[index], inbound.type, origin)
-            if self._concurrency == 1:
-                await self._run(inbound, index, message)
+            if is_in_order:
+                await self._run(inbound, index, message, runtime.answers.finished_in_order)
             else:
-                task = asyncio.create_task(self._run(inbound, index, message))
+                task = asyncio.create_task(self._run(inbound, index, message, runtime.answers.finished))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
                 task.add_done_callback(lambda _: slots.release())
+        if is_in_order:
+            runtime.answers.run_finished(inbound)
 
-    async def _run(self, inbound: Inbound, index: int, message: Message) -> None:
+    async def _run(
+        self, inbound: Inbound, index: int, message: Message, finished: Callable[[Inbound, int], None]
+    ) -> None:
         runtime = self._runtime
         try:
             is_finished = message.cancelled or await runtime.handle_async(message, inbound, index)
@@ -233,7 +238,7 @@ class ActorLoop(Callbacks):
             runtime.failed(inbound, index, message, exc)
         else:
             if is_finished:
-                runtime.finished(inbound, index)
+                finished(inbound, index)
 
 
 def flush_late(pod: Pod) -> None:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor, check_options
-from grav_actors.actor.call import Call, current, parent_of
-from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential, flush_late
+from grav_actors.actor.answers import Answers, kind_of
+from grav_actors.actor.call import Call, current
+from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.port import STOP_TYPE, PodPort
+from grav_actors.actor.spec import ActorSpec, Ending, Spawn
 from grav_actors.actor.timers import Timers
 from grav_actors.codec import pack_record
 from grav_actors.errors import ActorStartError, Crash, GravError, Reject
@@ -21,75 +22,16 @@ from grav_actors.message import Message
 from grav_actors.pod.callbacks import report_failure
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
-from grav_actors.pod.pod import Pod, target_name
+from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import (
-    BYE_CRASHED,
-    BYE_STOPPING,
-    ERROR_TYPE,
-    KIND_ASK,
-    KIND_ASK_ANY,
-    KIND_PUBLISH,
-    KIND_REPLY,
-    KIND_TELL,
-    REPLY_TYPE,
-    PodSettings,
-)
+from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, KIND_ASK, KIND_TELL, PodSettings
 from grav_actors.reference import ActorRef
-from grav_actors.timeouts import Timeout
 
 if TYPE_CHECKING:
     from grav_actors.supervisor.spec import Child
 
 END_TIMEOUT = 5.0
 """Seconds that an ending actor gives its other handlers to return, and the bus to accept what it has sent."""
-
-
-class Spawn(Protocol):
-    """Starts a further actor on the node; as `Grav.spawn`."""
-
-    def __call__(
-        self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
-    ) -> ActorRef:
-        """Return a reference to the started actor."""
-        ...
-
-
-@dataclass(slots=True)
-class ActorSpec:
-    """What one incarnation is made of.
-
-    Attributes:
-        service: Name shared by the instances of one child, or "".
-        group: What takes the place of the group of its class, or "".
-        supervisor: Uuid of the pod of the node that restarts it.
-        cause: Why the incarnation before ended; "" in the first.
-    """
-
-    actor_class: type[Actor]
-    name: str
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    service: str = ""
-    group: str = ""
-    supervisor: bytes = b""
-    incarnation: int = 0
-    cause: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an incarnation ended.
-
-    Attributes:
-        reason: `stop`, `shutdown` or `crash`.
-        error: In one line what it crashed with, or "".
-        traceback: The same in full, or "".
-    """
-
-    reason: str
-    error: str = ""
-    traceback: str = ""
 
 
 class ActorRuntime:
@@ -131,7 +73,7 @@ class ActorRuntime:
         self.pod = Pod(link, spec.name, settings, self._handlers.filters())
         self.pod._port = PodPort(self.pod)
         self.pod._on_end = self._pod_ended
-        self.pod._on_cancelled = self._cancelled
+        self.answers = Answers(self.pod)
         self.ref = ActorRef(spec.name, self.pod._port)
         self.timers = Timers(
             spec.name,
@@ -158,7 +100,6 @@ class ActorRuntime:
         self._actor: Actor | None = None
         self._crashes = (Crash, *cls.crash_on)
         self._methods: dict[str, Callable[[Message], Any]] = {}
-        self._deferred: dict[bytes, tuple[Inbound, int]] = {}
         self._joined = threading.Event()
         self._started = Waiter()
 
@@ -240,9 +181,12 @@ class ActorRuntime:
 
     def _abandon(self) -> None:
         """Leave after a start that failed. A restarted name keeps its mailbox for the next attempt."""
+        with self._end_lock:
+            self._has_ended = True
         self.timers.close()
         self.pod._on_end = None
         self.pod._leave(BYE_CRASHED if self.spec.incarnation else BYE_STOPPING, END_TIMEOUT, join=False)
+        self._ended.set()
 
     # Messages
 
@@ -301,51 +245,23 @@ class ActorRuntime:
                 method: Callable[[Message], Any] = getattr(self._actor, name)
                 self._methods[name] = method
                 return method
-        kind = message._origin.kind if message._origin is not None else KIND_PUBLISH
+        kind = kind_of(message)
         if kind == KIND_ASK:
-            data = {"code": "no_handler", "error": f"{self.name} does not handle {message_type}", "traceback": ""}
-            self.pod._answer(message, Message._framework(ERROR_TYPE, data, reply_to=message.uuid))
+            self.answers.refuse(message, f"{self.name} does not handle {message_type}")
         elif kind == KIND_TELL:
             raise Reject(f"{self.name} has no handler for {message_type}")
         return None
 
     def _handled(self, call: Call, result: Any) -> bool:
-        message = call.message
         if self.timers.is_waiting:
-            self.timers.handled(message._record[0])
-        if call.is_deferred:
-            return False
-        if not call.is_answered:
-            origin = message._origin
-            kind = origin.kind if origin is not None else KIND_PUBLISH
-            if kind == KIND_ASK or (result is not None and kind in (KIND_ASK_ANY, KIND_PUBLISH, KIND_REPLY)):
-                self._answer(message, result, message.uuid)
-        return True
-
-    def _answer(self, message: Message, data: Any, parent_id: str) -> None:
-        self.pod._answer(message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid))
-
-    def finished(self, inbound: Inbound, index: int) -> None:
-        """Note that a message is finished, perhaps before earlier ones."""
-        with self.pod._link.lock:
-            self._finish(inbound, index)
-            flush_late(self.pod)
-
-    def _finish(self, inbound: Inbound, index: int) -> None:
-        core = self.pod._core
-        inbound.finish(index)
-        core.finished_ahead(inbound)
-        if inbound.attempt == 1 and core.open_failures:
-            core.succeeded()
+            self.timers.handled(call.message._record[0])
+        return self.answers.returned(call, result)
 
     def failed(self, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
         """Report what a handler raised; return whether the actor ends by it."""
-        message_id: bytes = message._record[0]
         if self.timers.is_waiting:
-            self.timers.handled(message_id)
-        if self._deferred:
-            with self.pod._link.lock:
-                self._deferred.pop(message_id, None)
+            self.timers.handled(message._record[0])
+        self.answers.failed(message)
         if isinstance(exc, self._crashes):
             self._crash(exc)
             return True
@@ -353,63 +269,10 @@ class ActorRuntime:
             self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
         return report_failure(self.pod, inbound, index, message, exc)
 
-    def _cancelled(self, message_id: bytes) -> None:
-        """Note that nobody waits for a deferred answer any more. The caller holds the link's lock."""
-        deferred = self._deferred.pop(message_id, None)
-        if deferred is not None:
-            self._finish(*deferred)
-            self.pod._link.expect_flush(self.pod)
-
     # What the actor does
 
-    def publish(
-        self, type: str, data: Any, parent: Message | str | None, reply_to: str, headers: Mapping[str, str] | None
-    ) -> None:
-        """See `Actor.publish`."""
-        self.pod.publish(type, data, parent_id=parent_of(parent), reply_to=reply_to, headers=headers)
-
-    def tell(self, to: str | ActorRef, type: str, data: Any) -> None:
-        """See `Actor.tell`."""
-        self.pod._tell(target_name(to), Message(type, data, parent_id=parent_of(None)))
-
-    def ask(self, to: str | ActorRef, type: str, data: Any, timeout: Timeout) -> Any:
-        """See `Actor.ask`."""
-        return self.pod.ask(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))
-
-    async def ask_async(self, to: str | ActorRef, type: str, data: Any, timeout: Timeout) -> Any:
-        """See `Actor.ask_async`."""
-        return await self.pod.ask_async(
-            type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None)
-        )
-
-    def reply(self, message: Message, data: Any) -> None:
-        """See `Actor.reply`."""
-        call = current.get()
-        self._answer(message, data, parent_of(None) or message.uuid)
-        if call is not None and call.concerns(message):
-            call.is_answered = True
-        if self._deferred:
-            with self.pod._link.lock:
-                deferred = self._deferred.pop(message._record[0], None)
-            if deferred is not None:
-                self.finished(*deferred)
-
-    def defer_reply(self, message: Message) -> None:
-        """See `Actor.defer_reply`."""
-        call = current.get()
-        if call is None or not call.concerns(message):
-            raise ValueError("defer_reply is for the message being handled; a reply can be deferred only in its handler")
-        if call.is_answered:
-            raise ValueError("the message is answered already")
-        with self.pod._link.lock:
-            call.is_answered = call.is_deferred = True
-            self._deferred[message._record[0]] = (call.inbound, call.index)
-            self.pod._core.has_gaps = True
-            if message.cancelled:
-                self._cancelled(message._record[0])
-
     def spawn(
-        self, actor_class: type[Actor] | Child, *args: Any, name: str | None, kind: str, **kwargs: Any
+        self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
     ) -> ActorRef:
         """See `Actor.spawn`."""
         if self._spawn is None:
@@ -443,7 +306,11 @@ class ActorRuntime:
         with self._end_lock:
             if self._ending is None:
                 self._ending = Ending("crash", str(error))
-        if not self._thread.is_here() and not self._ended.wait(END_TIMEOUT):
+        threading.Thread(target=self._end_late, name=f"grav-end-{self.name}", daemon=True).start()
+
+    def _end_late(self) -> None:
+        if not self._ended.wait(END_TIMEOUT):
+            self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
             self._end()
 
     def thread_ends(self) -> None:
@@ -504,7 +371,7 @@ class ActorRuntime:
             ending = self._ending
         if self._has_started and ending is not None:
             self._on_end(ending)
-        elif not self._started.is_done:
+        else:  # its pod was taken from it before it began
             with self.pod._link.lock:
                 self._started.fail(ActorStartError(f"actor {self.name!r} did not start: {self.pod._error()}"))
         self._ended.set()

@@ -375,7 +375,7 @@ def test_both_filters_must_allow(connect: Connect) -> None:
     assert [message.uuid for message in collected.messages] == [right.uuid]
 
 
-@pytest.mark.parametrize("bad", ["", "a..b", ".a", "a.", "a b", "a.>.b", "x" * 256, "a*", 7, None])
+@pytest.mark.parametrize("bad", ["", "a..b", ".a", "a.", "a b", "a.>.b", "x" * 256, 7, None])
 def test_bad_type_or_pattern_raises_and_changes_nothing(connect: Connect, bad: Any) -> None:
     pod, sender = connect(), connect()
     collected = Collector()
@@ -473,7 +473,7 @@ def test_framework_types_come_only_by_patterns_that_name_them(connect: Connect) 
     assert {kind for collected in unaware.values() for kind in collected.types} <= {"poison"}
 
 
-@pytest.mark.parametrize("message_type", ["grav.sys.dead", "grav.reply", "grav.x", "grav"])
+@pytest.mark.parametrize("message_type", ["grav.sys.dead", "grav.reply", "grav.x"])
 def test_nobody_may_send_framework_types(connect: Connect, message_type: str) -> None:
     with pytest.raises(MessageEncodeError, match="grav"):
         connect().publish(message_type)
@@ -661,7 +661,7 @@ def test_sixty_four_failures_disconnect_and_the_rest_goes_on(connect: Connect, g
     assert not pod.is_connected
     assert healthy.is_connected
     assert grav.stats()["dead_letters"]["pod_unhealthy"] == before + 64
-    assert not pod.publish("too late")
+    assert not pod.publish("late")
 
 
 def test_sixty_three_failures_do_not_disconnect(connect: Connect) -> None:
@@ -772,7 +772,7 @@ def test_what_was_sent_before_disconnect_arrives(grav: Grav, connect: Connect) -
         before = len(collected.messages)
         with grav.connect() as pod:
             for number in range(1000):
-                pod.publish("last words", number)
+                pod.publish("last", number)
         collected.wait(before + 1000)
     assert collected.data == list(range(1000)) * 20
 

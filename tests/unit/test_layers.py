@@ -87,6 +87,7 @@ LAYERS = {
             "grav_actors.bus.inquiry",
             "grav_actors.pod.core",
             "grav_actors.pod.outbox",
+            "grav_actors.pod.ranges",
             "grav_actors.pod.inbound",
             "grav_actors.pod.replies",
             "grav_actors.supervisor.policy",

@@ -1,0 +1,114 @@
+"""How the messages of an actor are answered and finished: now, or later when the answer is deferred."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grav_actors.actor.call import Call, current, parent_of
+from grav_actors.actor.dispatch import flush_late
+from grav_actors.message import Message
+from grav_actors.pod.inbound import Inbound
+from grav_actors.pod.pod import Pod
+from grav_actors.protocol import ERROR_TYPE, KIND_ASK, KIND_PUBLISH, KIND_TELL, REPLY_TYPE
+
+
+class Answers:
+    """Answers and finishes what comes to one pod; any thread may use it."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+        self._deferred: dict[bytes, tuple[Inbound, int]] = {}
+        pod._on_cancelled = self._cancelled
+
+    def returned(self, call: Call, result: Any) -> bool:
+        """Answer with what a handler returned, if that is an answer; return whether the message is finished."""
+        if call.is_deferred:
+            return False
+        if not call.is_answered:
+            kind = kind_of(call.message)
+            if kind == KIND_ASK or (result is not None and kind != KIND_TELL):
+                self._answer(call.message, result, call.message.uuid)
+        return True
+
+    def refuse(self, question: Message, error: str) -> None:
+        """Tell an asker that nobody here handles the type."""
+        data = {"code": "no_handler", "error": error, "traceback": ""}
+        self._pod._answer(question, Message._framework(ERROR_TYPE, data, reply_to=question.uuid))
+
+    def reply(self, message: Message, data: Any) -> None:
+        """Answer now; a deferred message is finished by it."""
+        self._answer(message, data, parent_of(None) or message.uuid)
+        call = current.get()
+        if call is not None and call.concerns(message):
+            call.is_answered = True
+        deferred = self._pop(message._record[0])
+        if deferred is not None:
+            self.finished(*deferred)
+
+    def _answer(self, message: Message, data: Any, parent_id: str) -> None:
+        self._pod._answer(message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid))
+
+    def defer(self, message: Message) -> None:
+        """Let the message being handled stay open until `reply`, or until nobody waits for its answer."""
+        call = current.get()
+        if call is None or not call.concerns(message):
+            raise ValueError("defer_reply is for the message being handled; a reply can be deferred only in its handler")
+        if call.is_answered:
+            raise ValueError("the message is answered already")
+        message_id: bytes = message._record[0]
+        with self._pod._link.lock:
+            call.is_answered = call.is_deferred = True
+            self._deferred[message_id] = (call.inbound, call.index)
+            self._pod._core.has_gaps = True
+            if message.cancelled:
+                self._cancelled(message_id)
+
+    def failed(self, message: Message) -> None:
+        """Forget that an answer was deferred: the handler raised, and that is the outcome."""
+        self._pop(message._record[0])
+
+    def _pop(self, message_id: bytes) -> tuple[Inbound, int] | None:
+        if not self._deferred:
+            return None
+        with self._pod._link.lock:
+            return self._deferred.pop(message_id, None)
+
+    def _cancelled(self, message_id: bytes) -> None:
+        """Finish a deferred message whose asker no longer waits. The caller holds the link's lock."""
+        deferred = self._deferred.pop(message_id, None)
+        if deferred is not None:
+            self._finish(*deferred)
+            self._pod._link.expect_flush(self._pod)
+
+    def finished(self, inbound: Inbound, index: int) -> None:
+        """Note that a message is finished, perhaps before earlier ones."""
+        with self._pod._link.lock:
+            self._finish(inbound, index)
+            flush_late(self._pod)
+
+    def finished_in_order(self, inbound: Inbound, index: int) -> None:
+        """Note that a message is finished, when handlers run one after another; see `run_finished`."""
+        if inbound.done == index and not self._pod._core.open_failures:
+            inbound.done = index + 1
+        else:
+            with self._pod._link.lock:
+                self._finish(inbound, index)
+
+    def run_finished(self, inbound: Inbound) -> None:
+        """Note that the handlers of a run have all been called, one after another."""
+        if self._pod._core.has_gaps:
+            with self._pod._link.lock:
+                self._pod._core.finished_ahead(inbound)
+
+    def _finish(self, inbound: Inbound, index: int) -> None:
+        core = self._pod._core
+        inbound.finish(index)
+        core.finished_ahead(inbound)
+        if inbound.attempt == 1 and core.open_failures:
+            core.succeeded()
+
+
+def kind_of(message: Message) -> int:
+    """Return as what a message came."""
+    origin = message._origin
+    return origin.kind if origin is not None else KIND_PUBLISH

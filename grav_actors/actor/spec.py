@@ -1,0 +1,59 @@
+"""What an incarnation of an actor is made of, how one ends, and how further ones are started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from grav_actors.reference import ActorRef
+
+if TYPE_CHECKING:
+    from grav_actors.actor.actor import Actor
+    from grav_actors.supervisor.spec import Child
+
+
+@dataclass(slots=True)
+class ActorSpec:
+    """What one incarnation is made of.
+
+    Attributes:
+        service: Name shared by the instances of one child, or "".
+        group: What takes the place of the group of its class, or "".
+        supervisor: Uuid of the pod of the node that restarts it.
+        cause: Why the incarnation before ended; "" in the first.
+    """
+
+    actor_class: type[Actor]
+    name: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    service: str = ""
+    group: str = ""
+    supervisor: bytes = b""
+    incarnation: int = 0
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an incarnation ended.
+
+    Attributes:
+        reason: `stop`, `shutdown` or `crash`.
+        error: In one line what it crashed with, or "".
+        traceback: The same in full, or "".
+    """
+
+    reason: str
+    error: str = ""
+    traceback: str = ""
+
+
+class Spawn(Protocol):
+    """Starts a further actor on the node; as `Grav.spawn`."""
+
+    def __call__(
+        self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
+    ) -> ActorRef:
+        """Return a reference to the started actor."""
+        ...
