@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import traceback
@@ -101,6 +102,7 @@ class Pod:
         self._cancelled: dict[tuple[bytes, int], None] = {}
         self._asked: list[tuple[Inbound, list[list[Any]], Origin]] = []
         self._flushed_at = 0.0
+        self._flush_loop: asyncio.AbstractEventLoop | None = None
         self._port: RefPort | None = None
         self._on_end: Callable[[Exception], None] | None = None
         self._on_cancelled: Callable[[bytes], None] | None = None
@@ -451,7 +453,8 @@ class Pod:
     ) -> Any:
         """Ask in asyncio; see `ask`."""
         limit = seconds(timeout)
-        question = self._ask(type, data, to, parent_id)
+        question = self._ask(type, data, to, parent_id, flush=False)
+        self._flush_soon(asyncio.get_running_loop())
         try:
             is_answered = await question.waiter.wait_async(limit)
         except BaseException:
@@ -462,7 +465,20 @@ class Pod:
             raise AskTimeoutError(_no_answer(type, to, limit))
         return question.waiter.result()
 
-    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str) -> Question:
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send when the loop's other tasks have run: what they ask leaves together."""
+        if self._flush_loop is not loop:
+            self._flush_loop = loop
+            loop.call_soon(self._flush_called)
+
+    def _flush_called(self) -> None:
+        self._flush_loop = None
+        with self._link.lock:
+            self._flush_now(monotonic())
+
+    def _ask(
+        self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, *, flush: bool = True
+    ) -> Question:
         name = None if to is None else target_name(to)
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer for ever; call the method")
@@ -483,7 +499,8 @@ class Pod:
                 question.seq = self._core.outbox.next_seq
             self._replies.ask(question)
             self._core.outbox.add(kind, message._type, name, packed)
-            self._flush_now(monotonic())
+            if flush or self._core.outbox.queued >= MAX_RUN_MESSAGES:
+                self._flush_now(monotonic())
         return question
 
     def _withdraw(self, question: Question) -> None:

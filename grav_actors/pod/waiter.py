@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -62,19 +64,58 @@ class Waiter:
     async def wait_async(self, timeout: float | None) -> bool:
         """Wait in asyncio; return whether there is an outcome within `timeout` seconds."""
         loop = asyncio.get_running_loop()
-        event = asyncio.Event()
+        future = loop.create_future()
+        waker = _waker_of(loop)
+        self._on_done = lambda: waker.wake(future)
+        if self.is_done:
+            return True
+        # A timer of the loop: asyncio.wait_for makes a task for every question.
+        timer = None if timeout is None else loop.call_later(timeout, _set, future)
+        try:
+            await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return self.is_done
 
-        def on_done() -> None:
+
+class _Waker:
+    """Wakes the futures of one event loop from other threads: many outcomes, one wake-up."""
+
+    __slots__ = ("_futures", "_is_called", "_loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)  # the table of wakers must not keep loops alive
+        self._futures: deque[asyncio.Future[None]] = deque()
+        self._is_called = False
+
+    def wake(self, future: asyncio.Future[None]) -> None:
+        """Have a future done soon."""
+        self._futures.append(future)
+        loop = self._loop()
+        if not self._is_called and loop is not None:
+            self._is_called = True
             try:
-                loop.call_soon_threadsafe(event.set)
+                loop.call_soon_threadsafe(self._drain)
             except RuntimeError:  # the loop is closed: nobody waits any more
                 return
 
-        self._on_done = on_done
-        if self.is_done:
-            return True
-        try:
-            await asyncio.wait_for(event.wait(), timeout)
-        except TimeoutError:
-            pass
-        return self.is_done
+    def _drain(self) -> None:
+        self._is_called = False  # first: what comes from now on calls again
+        while self._futures:
+            _set(self._futures.popleft())
+
+
+_wakers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waker] = weakref.WeakKeyDictionary()
+
+
+def _waker_of(loop: asyncio.AbstractEventLoop) -> _Waker:
+    waker = _wakers.get(loop)
+    if waker is None:
+        waker = _wakers[loop] = _Waker(loop)
+    return waker
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

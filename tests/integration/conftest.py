@@ -57,7 +57,8 @@ class Program:
     def __init__(self, folder: pathlib.Path, *arguments: str) -> None:
         self.folder = folder
         self.lines: list[str] = []
-        self._is_ready = threading.Event()
+        self._has_ended = False
+        self._changed = threading.Condition()
         self._process = subprocess.Popen(
             [*GRAV_ACTORS, *arguments],
             cwd=folder,
@@ -73,18 +74,34 @@ class Program:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.lines.append(line)
-            if re.search(r"\bready\b", line):
-                self._is_ready.set()
-        self._is_ready.set()  # the output has ended: let whoever waits look at the lines
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
 
     @property
     def output(self) -> str:
         return "".join(self.lines)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_ready(self) -> None:
-        assert self._is_ready.wait(START_LIMIT), f"not ready in {START_LIMIT} s:\n{self.output}"
-        assert re.search(r"\bready\b", self.output), self.output
+        self.wait_line(r"\bready\b")
+
+    def wait_line(self, pattern: str) -> str:
+        """Wait for a line of output, also an earlier one, and return it."""
+
+        def found() -> list[str]:
+            return [line for line in self.lines if re.search(pattern, line)]
+
+        with self._changed:
+            in_time = self._changed.wait_for(lambda: found() or self._has_ended, START_LIMIT)
+            assert found(), f"{'ended without' if in_time else 'no'} line {pattern!r}:\n{self.output}"
+            return found()[0]
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run another command of the user in the same folder."""
@@ -98,9 +115,12 @@ class Program:
             check=False,
         )
 
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
     def interrupt(self) -> int:
         """Press Ctrl-C and return the exit code."""
-        self._process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
         return self.wait()
 
     def wait(self) -> int:

@@ -107,6 +107,7 @@ class TestPod:
         self.unanswered: set[bytes] = set()
         self.paused = False
         self.is_alive = True
+        self.confirmed: set[int] = set()
         wire.pods[self.slot] = self
 
     @property
@@ -168,6 +169,8 @@ class TestPod:
     def take(self) -> None:
         """Take what the core has made of the frames that came in."""
         core = self.core
+        self.confirmed.update(core.confirmed)
+        core.confirmed.clear()
         inbox, core.inbox = core.inbox, []
         self.waiting.extend(inbox)
         replies, core.replies = core.replies, []
@@ -359,7 +362,8 @@ class Net:
                 pod.core.receive(fields, body, self.now)
         for pod in list(wire.pods.values()):
             pod.take()
-            if pod.core.state is State.CLOSED or (pod.core.state is State.LEAVING and pod.core.confirmed):
+            if pod.core.state is State.CLOSED or pod.core._bye_request in pod.confirmed:
+                pod.core.close()
                 del wire.pods[pod.slot]
         return moved
 
