@@ -121,6 +121,30 @@ def pack_fields(record: list[Any], max_message: int) -> bytes:
     return packed
 
 
+def is_fixed(data: Any, max_message: int) -> bool:
+    """Return whether data can be encoded later than it was sent, with the same outcome and without an error.
+
+    True only for what neither changes nor can be refused: None, bools, floats, and bytes and ASCII text within
+    `max_message`. All else is encoded where it is sent.
+    """
+    kind = data.__class__
+    if kind is bytes:
+        return len(data) <= max_message
+    if kind is str:
+        return len(data) <= max_message and data.isascii()
+    return data is None or kind is float or kind is bool
+
+
+def pack_records(records: list[Any]) -> bytes:
+    """Return the body of these records: each is packed already, or a list whose data `is_fixed`.
+
+    One call for many lists costs a third of a call for each.
+    """
+    if all(record.__class__ is list for record in records):
+        return _pack(records, records)
+    return join_body([record if record.__class__ is bytes else _pack(record, record) for record in records])
+
+
 def pack_value(value: Any) -> bytes:
     """Return plain data as MessagePack, under the rules for the data of a message.
 

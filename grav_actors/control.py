@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.handlers import on_type
-from grav_actors.actor.remote import SPAWN
-from grav_actors.errors import ActorStartError
+from grav_actors.actor.remote import SPAWN, read_request
 from grav_actors.message import Message
-from grav_actors.reference import ActorRef
-from grav_actors.supervisor.spec import Child
-from grav_actors.target import load_target
 
 if TYPE_CHECKING:
     from grav_actors.node import Grav
@@ -44,18 +40,16 @@ class NodeControl(Actor):
         return True
 
     @on_type(SPAWN)
-    def start(self, msg: Message) -> ActorRef:
-        """Start an actor for an actor in another process."""
-        request = msg.data
+    def spawn_for(self, msg: Message) -> None:
+        """Start an actor for an actor in another process; answered when it has started."""
+        # On a thread of its own: what starts may have further ones started, which must not wait for it here.
+        self.defer_reply(msg)
+        threading.Thread(target=self._spawn, args=(msg,), name="grav-spawn", daemon=True).start()
+
+    def _spawn(self, msg: Message) -> None:
         try:
-            actor_class = load_target(request["class"], base=Actor)
-            child = Child(
-                actor_class,
-                name=request["name"],
-                args=tuple(request["args"]),
-                kwargs=request["kwargs"],
-                kind=request["kind"],
-            )
-        except (KeyError, TypeError) as exc:
-            raise ActorStartError(f"a malformed request to start an actor: {exc}") from exc
-        return self._node.spawn(child)
+            reference = self._node.spawn(read_request(msg.data))
+        except Exception as exc:
+            self._runtime.answers.fail(msg, exc)
+        else:
+            self.reply(msg, reference)

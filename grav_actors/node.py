@@ -16,7 +16,9 @@ from typing import Any, Self
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.port import PodPort
-from grav_actors.actor.runtime import ActorRuntime, ActorSpec
+from grav_actors.actor.origin import refuse_while_loading
+from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.spec import ActorSpec
 from grav_actors.bus.inquiry import PODS, RELEASE, STATS
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
@@ -41,7 +43,8 @@ from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
 from grav_actors.supervisor.policy import GiveUp, RestartPolicy
 from grav_actors.supervisor.runner import OnLine, RootRunner, RunnerContext
-from grav_actors.supervisor.spec import Child
+from grav_actors.supervisor.spec import Child, as_child
+from grav_actors.tables import NodeTable
 from grav_actors.timeouts import Timeout
 from grav_actors.transports import load as load_transport
 
@@ -107,12 +110,15 @@ class Grav:
         backoff: Backoff | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
+        refuse_while_loading()
         options = BusOptions(replay_limit, max_message, send_timeout)
         limits = RestartLimits(max_restarts, within, backoff if backoff is not None else Backoff())
         if name is not None:
             check_name("name", name)
+        capabilities = tuple(interests) if isinstance(interests, Iterable) and not isinstance(interests, str) else interests
+        NodeTable(belongs_to=belongs_to, interests=capabilities)  # type: ignore[arg-type]  # it refuses what is no tuple
         _check_mesh(transport, bridge, discovery, endpoint, keys, insecure)
-        self._setup(name, belongs_to, interests, options, limits, logger)
+        self._setup(name, belongs_to, capabilities, options, limits, logger)  # type: ignore[arg-type]
         if bus is None:
             self._folder: Path | None = private_folder()
             try:
@@ -189,7 +195,7 @@ class Grav:
             self._pod._port = self._port
             self._runner = RootRunner(
                 RunnerContext(
-                    self._link, self._pod._id, self._limits, self._release, self._fail, self._spawn_for_actor,
+                    self._link, self._pod._id, self._limits, self._release, self._fail, self.spawn,
                     self._on_line,
                 )  # fmt: skip
             )
@@ -274,6 +280,7 @@ class Grav:
     def spawn(
         self,
         actor_class: type[Actor] | Child,
+        /,
         *args: Any,
         name: str | None = None,
         kind: str = "process",
@@ -290,17 +297,8 @@ class Grav:
             ActorStartError: It did not start; with the remote traceback if there is one.
         """
         self._check_open()
-        if isinstance(actor_class, Child):
-            child = actor_class
-        else:
-            child = Child(actor_class, name=name, args=args, kwargs=kwargs, kind=kind)
-        names = self._runner.spawn(child)
+        names = self._runner.spawn(as_child(actor_class, args, kwargs, name, kind))
         return ActorRef(names[0] if len(names) == 1 else names[0].rpartition("-")[0], self._port)
-
-    def _spawn_for_actor(
-        self, actor_class: type[Actor], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None, kind: str
-    ) -> ActorRef:
-        return self.spawn(Child(actor_class, name=name, args=args, kwargs=kwargs, kind=kind))
 
     def actor(self, name: str) -> ActorRef:
         """Return a reference by name; whether there is such an actor shows when it is used."""
@@ -402,7 +400,10 @@ class Grav:
             decision = self._bus_policy.failed(time.monotonic(), random.random)
             if isinstance(decision, GiveUp):
                 self._log.error("%s; %d restarts within %g s: giving up", text, decision.restarts, decision.within)
-                self._fail(f"{text} once more after {decision.restarts} restarts within {decision.within:g} s")
+                text = f"{text} once more after {decision.restarts} restarts within {decision.within:g} s"
+                assert self._link is not None
+                self._link.fail(ConnectionClosedError(f"the node has given up: {text}"))
+                self._fail(text)
                 return
             self._log.error("%s; starting it again", text)
             if decision.delay and self._bus_ended(decision.delay):
@@ -476,12 +477,17 @@ class Grav:
         """
         if self._pid != os.getpid():
             return
-        with self._stop_lock:
+        # Whoever stops the node waits for the thread that guards the bus: that one must not wait in turn.
+        if not self._stop_lock.acquire(blocking=threading.current_thread() is not self._bus_thread):
+            return
+        try:
             if self._is_stopped:
                 return
             self._is_stopping = True
             self._close(timeout)
             self._is_stopped = True
+        finally:
+            self._stop_lock.release()
         _nodes.discard(self)
 
     def _close(self, timeout: float = STOP_TIMEOUT) -> None:
@@ -491,14 +497,19 @@ class Grav:
             self._runner.stop(timeout)
         link = self._link
         if link is not None:
-            for pod in link.pods():
-                if pod._core.settings.actor:
-                    continue
+            pods = [pod for pod in link.pods() if not pod._core.settings.actor]
+            # First all, then all: a pod that left would give up what the next one has yet to settle.
+            for pod in pods:
                 try:
                     pod.flush(max(0.0, deadline - time.monotonic()), settled=True)
                 except GravError as exc:
                     self._log.debug("what pod %s sent was not settled: %s", pod.label, exc)
-                pod._leave("", timeout=1.0)
+            stopped = ConnectionClosedError("this node is stopped; make a new Grav")
+            with link.lock:
+                leaving = [(pod, pod._say_bye("", stopped)) for pod in pods]
+            for pod, waiter in leaving:
+                if waiter is not None:
+                    pod._finish_leaving(waiter, 1.0)
             if self._control is not None:
                 self._control.stop("shutdown")
                 self._control.wait(1.0)
@@ -521,7 +532,7 @@ class Grav:
 
 def _find_bus(bus: str) -> str:
     if bus != "auto":
-        if not bus.startswith(("ipc://", "tcp://")):
+        if not isinstance(bus, str) or not bus.startswith(("ipc://", "tcp://")):
             raise ConfigError(f'bus must be None, "auto", "ipc://..." or "tcp://...", not {bus!r}')
         return bus
     running = find_running(Path.cwd())

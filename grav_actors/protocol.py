@@ -42,6 +42,8 @@ MAX_OPEN_RANGES: Final = 64
 """Ranges that a watermark lists; what does not fit counts as open."""
 MAX_FAILURES: Final = 16
 """Failures that one frame reports; more follow in the next."""
+MAX_CLAIMS: Final = 2048
+"""Ranges of seqs, of all senders together, that the member of a group lists in HELLO."""
 MAX_CANCELS: Final = 512
 """Questions that one CANCEL takes back."""
 MAX_ERROR_TEXT: Final = 2000
@@ -150,6 +152,10 @@ Handled = int | tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int, st
 """The floor, or `(floor, ranges handled above it, (number, FAIL_*, error) of what failed)`."""
 
 
+Claims = tuple[tuple[bytes, tuple[tuple[int, int], ...]], ...]
+"""`((sender uuid, ((first, last), ...)), ...)`: seqs that the member of a group holds or has handled."""
+
+
 @dataclass(frozen=True, slots=True)
 class PodSettings:
     """What a pod says of itself in HELLO.
@@ -216,7 +222,8 @@ class Hello:
 
     `epoch` and `received` say where the pod stands with the bus it last knew (`epoch` is b"" for none):
     `received` is the highest number that was delivered to it. `floor` is the seq up to which all that it sent
-    is settled, `sent` the highest that it has ever sent. What it has handled is not among them: that follows
+    is settled, `sent` the highest that it has ever sent. `claims` are for a new bus: what is sent again to its
+    group and listed there goes to this member, which knows it. What the pod has handled is not among them: that follows
     what is sent again, as it must not overtake it.
     """
 
@@ -229,6 +236,7 @@ class Hello:
     received: int
     floor: int
     sent: int
+    claims: Claims = ()
 
 
 # Shapes: a type, a tuple of types (any of them), or a list of shapes for an array of exactly that length.
@@ -313,6 +321,10 @@ def read_handled(value: Any) -> Handled:
 def _read_ranges(value: tuple[Any, ...], what: str) -> None:
     if len(value) > MAX_OPEN_RANGES:
         raise ProtocolError(f"{what}: {len(value)} of them, allowed are {MAX_OPEN_RANGES}")
+    _check_ranges(value, what)
+
+
+def _check_ranges(value: tuple[Any, ...], what: str) -> None:
     for item in value:
         _match(item, [int, int], what)
         if item[0] > item[1]:
@@ -333,8 +345,8 @@ def read_filters(value: Any) -> FilterWire:
 
 def read_hello(fields: tuple[Any, ...]) -> Hello:
     """Check a HELLO of this version; the version itself is checked by the bus before."""
-    _match(fields, [int, int, int, int, bytes, str, tuple, tuple, [bytes, int, int, int]], "HELLO")
-    _, _, _, request, uuid, name, settings_wire, filters, (epoch, received, floor, sent) = fields
+    _match(fields, [int, int, int, int, bytes, str, tuple, tuple, [bytes, int, int, int, tuple]], "HELLO")
+    _, _, _, request, uuid, name, settings_wire, filters, (epoch, received, floor, sent, claims) = fields
     if len(uuid) != 16:
         raise ProtocolError(f"pod uuid of {len(uuid)} bytes, must be 16")
     if len(name) > MAX_NAME:
@@ -346,12 +358,25 @@ def read_hello(fields: tuple[Any, ...]) -> Hello:
     settings = PodSettings.from_wire(settings_wire)
     if settings.actor and not name:
         raise ProtocolError("an actor without a name")
-    return Hello(request, uuid, name, settings, read_filters(filters), epoch, received, floor, sent)
+    return Hello(request, uuid, name, settings, read_filters(filters), epoch, received, floor, sent, _read_claims(claims))
+
+
+def _read_claims(value: tuple[Any, ...]) -> Claims:
+    total = 0
+    for item in value:
+        _match(item, [bytes, tuple], "claims")
+        if len(item[0]) != 16:
+            raise ProtocolError(f"claims on a sender of {len(item[0])} bytes, must be 16")
+        total += len(item[1])
+        _check_ranges(item[1], "claimed range")
+    if total > MAX_CLAIMS:
+        raise ProtocolError(f"{total} claimed ranges, allowed are {MAX_CLAIMS}")
+    return value
 
 
 def pack_hello(slot: int, hello: Hello) -> bytes:
     """Return the HELLO frame."""
-    position = (hello.epoch, hello.received, hello.floor, hello.sent)
+    position = (hello.epoch, hello.received, hello.floor, hello.sent, hello.claims)
     return pack(
         Verb.HELLO, slot, VERSION, hello.request, hello.uuid, hello.name, hello.settings.to_wire(), hello.filters,
         position,

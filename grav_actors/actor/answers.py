@@ -45,14 +45,25 @@ class Answers:
         if deferred is not None:
             self.finished(*deferred)
 
+    def fail(self, message: Message, exc: BaseException) -> None:
+        """Answer a deferred message with an error; it is finished by that."""
+        self._pod._answer_error(message, exc)
+        deferred = self._pop(message._record[0])
+        if deferred is not None:
+            self.finished(*deferred)
+
     def _answer(self, message: Message, data: Any, parent_id: str) -> None:
-        self._pod._answer(message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid))
+        self._pod._answer(
+            message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid)
+        )
 
     def defer(self, message: Message) -> None:
         """Let the message being handled stay open until `reply`, or until nobody waits for its answer."""
         call = current.get()
         if call is None or not call.concerns(message):
-            raise ValueError("defer_reply is for the message being handled; a reply can be deferred only in its handler")
+            raise ValueError(
+                "defer_reply is for the message being handled; a reply can be deferred only in its handler"
+            )
         if call.is_answered:
             raise ValueError("the message is answered already")
         message_id: bytes = message._record[0]

@@ -84,7 +84,9 @@ class HandlerTable:
         for name, item in _marked(base):
             if item in own:
                 methods = own[item] if own[item] == name else f"{own[item]} and {name} both"
-                raise TypeError(f"{base.__qualname__}: {methods} handle {item!r} twice; one type has one handler")
+                raise TypeError(
+                    f"{base.__qualname__}: {methods} handle {item!r} twice; one type has one handler"
+                )
             own[item] = name
         defined_anew = set(own.values())
         for entries in (self._exact, self._patterns):
@@ -117,11 +119,14 @@ class HandlerTable:
 def _marked(base: type) -> Iterator[tuple[str, str]]:
     """Yield the methods that a class itself defines under `on_type`, with each of their types."""
     for name, attribute in vars(base).items():
-        types = getattr(attribute, _MARK, ())
+        is_bound_elsewhere = isinstance(attribute, (staticmethod, classmethod))
+        types = getattr(attribute.__func__ if is_bound_elsewhere else attribute, _MARK, ())
         if not isinstance(types, tuple):
             continue  # something that has every attribute
-        if types and isinstance(attribute, (staticmethod, classmethod)):
-            raise TypeError(f"{base.__qualname__}.{name} cannot be a handler: it must be a method of the object")
+        if types and is_bound_elsewhere:
+            raise TypeError(
+                f"{base.__qualname__}.{name} cannot be a handler: it must be a method of the object"
+            )
         for item in types:
             yield name, item
 
@@ -130,7 +135,9 @@ def _check_handler(actor_class: type, name: str) -> None:
     function = inspect.getattr_static(actor_class, name)
     where = f"{actor_class.__qualname__}.{name}"
     if not callable(function):
-        raise TypeError(f"{where} cannot be a handler: it is {function!r}, and replaces one of its base class")
+        raise TypeError(
+            f"{where} cannot be a handler: it is {function!r}, and replaces one of its base class"
+        )
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{where} cannot be a handler: it holds a yield, so calling it would run none of it")
     if not _takes(function, 1):

@@ -45,10 +45,13 @@ class ActorRuntime:
         spawn: Starts further actors on the node; None where that is not possible.
 
     Attributes:
+        spawner: The same; to be set before the start if it needs the pod.
         is_over: No handler is to be called any more, as one has crashed the actor.
     """
 
-    def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
+    def __init__(
+        self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None
+    ) -> None:
         cls = spec.actor_class
         group = spec.group or cls.group
         options = check_options(cls, group)
@@ -90,7 +93,7 @@ class ActorRuntime:
                 self._dispatch = Pooled(self, cls.concurrency)
             self.pod._consume = self._dispatch
         self.pod._callbacks = self._thread
-        self._spawn = spawn
+        self.spawner = spawn
         self._on_end = on_end
         self._end_lock = threading.Lock()
         self._ending: Ending | None = None
@@ -98,7 +101,7 @@ class ActorRuntime:
         self._has_ended = False
         self._ended = threading.Event()
         self._actor: Actor | None = None
-        self._crashes = (Crash, *cls.crash_on)
+        self._crashes: tuple[type[Exception], ...] = (Crash, *cls.crash_on)
         self._methods: dict[str, Callable[[Message], Any]] = {}
         self._joined = threading.Event()
         self._started = Waiter()
@@ -111,7 +114,9 @@ class ActorRuntime:
         Raises:
             ActorStartError: The name is taken, the constructor or a hook raised, or it took too long.
         """
-        self._put(self._start_async if self._handlers.is_async else self._start)  # first: ahead of all messages
+        self._put(
+            self._start_async if self._handlers.is_async else self._start
+        )  # first: ahead of all messages
         try:
             self.pod._join()
         except BaseException:
@@ -266,7 +271,9 @@ class ActorRuntime:
             self._crash(exc)
             return True
         if not isinstance(exc, Reject):
-            self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
+            self.log.warning(
+                "%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc
+            )
         return report_failure(self.pod, inbound, index, message, exc)
 
     # What the actor does
@@ -275,9 +282,9 @@ class ActorRuntime:
         self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
     ) -> ActorRef:
         """See `Actor.spawn`."""
-        if self._spawn is None:
+        if self.spawner is None:
             raise GravError("this actor's node cannot start further actors")
-        return self._spawn(actor_class, *args, name=name, kind=kind, **kwargs)
+        return self.spawner(actor_class, *args, name=name, kind=kind, **kwargs)
 
     # End
 

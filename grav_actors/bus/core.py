@@ -199,6 +199,7 @@ class BusCore:
                 sender.resent_until = hello.sent  # perhaps delivered by the bus before this one
             if hello.floor > sender.received:
                 sender.received = sender.accepted = hello.floor
+            receiver.claims = dict(hello.claims)
         limits = (self.max_message, WINDOW_MESSAGES, WINDOW_BYTES)
         welcome = pack(
             Verb.WELCOME.value, slot, VERSION, hello.request, self.epoch, self.postman.own.uuid, sender.received,
@@ -212,11 +213,17 @@ class BusCore:
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
         self.postman.touch(receiver)
-        if receiver.settings.group:
-            self.postman.dirty_groups.add(receiver.settings.group)
+        self._is_back(receiver)
         # What it was told last may have been lost with the connection.
         sender.urgent = True
         self.postman.note(sender, now)
+
+    def _is_back(self, receiver: Receiver) -> None:
+        """Let what waits for a member of a group go on: it is here, or no longer expected."""
+        group = self.directory.groups.get(receiver.settings.group)
+        if group is not None:
+            group.missing.discard(receiver)
+            self.postman.dirty_groups.add(group.name)
 
     def _admit(self, route_id: bytes, slot: int, hello: Hello, now: float) -> Receiver | None:
         settings = hello.settings
@@ -491,6 +498,7 @@ class BusCore:
                 continue
             if self._is_awaited(receiver):
                 self.postman.take_back(receiver, now, died=True)
+                self._is_back(receiver)
             else:
                 self._release(receiver, "pod_lost", now)
         for route_id in self._routes:
@@ -515,6 +523,8 @@ class BusCore:
             receiver.replayed = filters.listening
             self.directory.add(receiver)
             self._away[receiver] = now + REJOIN_GRACE
+            if receiver.settings.group:
+                self.directory.groups[receiver.settings.group].missing.add(receiver)
 
     def compacted(self) -> bytes:
         """Return the roster as a journal without history."""

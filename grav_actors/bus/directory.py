@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.receiver import Receiver
+from grav_actors.bus.run import Delivery
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
@@ -14,11 +15,30 @@ CACHED_PLANS = 4096
 
 @dataclass(slots=True)
 class Group:
-    """Receivers that share one mailbox; each message goes to one of them."""
+    """Receivers that share one mailbox; each message goes to one of them.
+
+    Attributes:
+        missing: Members that the bus before this one knew and that have not come back. What is sent again waits
+            for them, as one of them may have had it.
+    """
 
     name: str
     mailbox: Mailbox
     members: list[Receiver] = field(default_factory=list)
+    missing: set[Receiver] = field(default_factory=set)
+
+    def claimant(self, delivery: Delivery) -> tuple[Receiver | None, int]:
+        """Return who had the first message of a delivery from an earlier bus, and for how many that is so."""
+        sender = delivery.run.sender.uuid
+        seq = delivery.run.seq + delivery.lo
+        count = delivery.count
+        for member in self.members:
+            for first, last in member.claims.get(sender, ()):
+                if first <= seq <= last:
+                    return member, min(delivery.count, last - seq + 1)
+                if first > seq:
+                    count = min(count, first - seq)
+        return None, count
 
     def choose(self, message_type: str, sender: bytes) -> tuple[Receiver | None, bool]:
         """Return the least loaded member with room for a message, and whether any member may ever take it."""
@@ -98,6 +118,7 @@ class Directory:
         group = self.groups.get(settings.group)
         if group is not None and receiver in group.members:
             group.members.remove(receiver)
+            group.missing.discard(receiver)
             if not group.members:
                 return self.groups.pop(settings.group)
         return None

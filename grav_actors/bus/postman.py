@@ -33,6 +33,7 @@ from grav_actors.protocol import (
     FLAG_GROUP,
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
+    FLAG_RESENT,
     KIND_ANSWER,
     KIND_ASK,
     KIND_PUBLISH,
@@ -311,6 +312,14 @@ class Postman:
         mailbox = group.mailbox
         while mailbox.waiting:
             head = mailbox.waiting[0]
+            limit = head.count
+            if head.flags & FLAG_RESENT and not head.flags & FLAG_REDELIVERED:
+                if group.missing:
+                    break
+                claimant, limit = group.claimant(head)
+                if claimant is not None:
+                    self._hand_over(mailbox, claimant, limit)
+                    continue
             member, is_possible = group.choose(head.run.type, head.run.sender.uuid)
             if member is None:
                 if is_possible:
@@ -324,12 +333,15 @@ class Postman:
                 continue
             # One at a time while members are idle, so that a short run spreads over all of them.
             room = member.room() - member.mailbox.waiting_count
-            piece = mailbox.take(max(1, room // len(group.members)))
-            mailbox.discard(piece)
-            member.mailbox.add(piece)
-            self.touch(member)
+            self._hand_over(mailbox, member, min(limit, max(1, room // len(group.members))))
         if mailbox in self.full or mailbox.stuck:
             self.relieve(mailbox, now)
+
+    def _hand_over(self, mailbox: Mailbox, member: Receiver, count: int) -> None:
+        piece = mailbox.take(count)
+        mailbox.discard(piece)
+        member.mailbox.add(piece)
+        self.touch(member)
 
     def _finish_group_head(self, mailbox: Mailbox, head: Delivery) -> None:
         # Garbled, or only its own sender is left in the group.

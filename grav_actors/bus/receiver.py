@@ -55,11 +55,13 @@ class Receiver:
         priority: Answers that wait to be sent, past the mailbox.
         answers, answer_bytes: What waits there or is in flight from there.
         failed: Failures that wait for a success, oldest first.
+        claims: Seqs by sender that it had from an earlier bus, as a member of its group.
         retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
     """
 
     __slots__ = (
-        "answer_bytes", "answers", "failed", "filters", "in_flight", "is_dirty", "mailbox", "name", "number",
+        "answer_bytes", "answers",
+        "claims", "failed", "filters", "in_flight", "is_dirty", "mailbox", "name", "number",
         "priority", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "uuid",
         "window_bytes", "window_used",
     )  # fmt: skip
@@ -78,6 +80,7 @@ class Receiver:
         self.priority: deque[Delivery] = deque()
         self.answers = 0
         self.answer_bytes = 0
+        self.claims: dict[bytes, tuple[tuple[int, int], ...]] = {}
         self.in_flight: deque[Delivery] = deque()
         self.number = 1
         self.window_used = 0

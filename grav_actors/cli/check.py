@@ -26,8 +26,13 @@ def command(ctx: click.Context, targets: tuple[str, ...], as_json: bool) -> None
     """
     from grav_actors.cli.plan import examine, mistakes_of_node, read_plan
     from grav_actors.cli.render import to_json
+    from grav_actors.config import ConfigFileError
 
-    plan = read_plan(targets)
+    try:
+        plan = read_plan(targets)
+    except ConfigFileError as exc:
+        click.echo(str(exc), err=True)
+        ctx.exit(USAGE)
     mistakes = list(mistakes_of_node(plan.config))
     for planned in examine(plan):
         mistakes += planned.mistakes

@@ -10,6 +10,7 @@ from pathlib import Path
 from grav_actors.errors import BusBusyError, BusNotFoundError
 from grav_actors.node import Grav
 from grav_actors.pod.pod import Pod
+from grav_actors.project import NODE_LOCK
 
 PROBE_TIMEOUT = 5.0
 """Seconds that a host named with `--bus` may take to accept a connection."""
@@ -60,9 +61,11 @@ def check_listening(address: str) -> None:
         ) from exc
 
 
-def folder_of(address: str) -> Path | None:
-    """Return the run folder of a bus on this machine; None for one that is reached by TCP."""
-    return Path(address.removeprefix("ipc://")).parent if address.startswith("ipc://") else None
+def lock_of(address: str) -> Path | None:
+    """Return the lock file of the node whose bus this is; None for a bus that is reached by TCP."""
+    if not address.startswith("ipc://"):
+        return None
+    return Path(address.removeprefix("ipc://")).parent / NODE_LOCK
 
 
 def when_ended(pod: Pod, notify: Callable[[Exception], None]) -> None:

@@ -11,7 +11,7 @@ import click
 from grav_actors.cli.failure import NO_ANSWER, Failure
 from grav_actors.cli.params import bus_option, timeout_option
 from grav_actors.errors import ConnectionClosedError, NoRespondersError
-from grav_actors.project import NODE_LOCK, is_locked
+from grav_actors.project import is_locked
 
 LOOK_INTERVAL = 0.02
 
@@ -24,14 +24,13 @@ def command(timeout: float, bus: str | None) -> None:
 
     Its actors finish what they are doing.
     """
-    from grav_actors.cli.client import folder_of, joined, when_ended
+    from grav_actors.cli.client import joined, lock_of, when_ended
     from grav_actors.control import DOWN
     from grav_actors.protocol import NODE_NAME
 
     deadline = time.monotonic() + timeout
     closed: SimpleQueue[Exception] = SimpleQueue()
     with joined(bus) as node, node.connect() as pod:
-        folder = folder_of(node.bus_endpoint)
         when_ended(pod, closed.put)
         try:
             node.ask(DOWN, to=NODE_NAME, timeout=timeout)
@@ -40,7 +39,12 @@ def command(timeout: float, bus: str | None) -> None:
             raise Failure(text, NO_ANSWER) from None
         except ConnectionClosedError:
             pass  # it was ending already
-        has_ended = _wait_closed(closed, deadline) if folder is None else _wait_unlocked(folder, deadline)
+        # Cases: 1. `up` holds its lock until nothing is left; 2. a node of a script has none, but a bus.
+        lock = lock_of(node.bus_endpoint)
+        if lock is not None and is_locked(lock):
+            has_ended = _wait_unlocked(lock, deadline)
+        else:
+            has_ended = _wait_closed(closed, deadline)
     if not has_ended:
         text = f"the node was told to end, and has not within {timeout:g} s; press Ctrl-C twice where it runs"
         raise Failure(text, NO_ANSWER)
@@ -54,8 +58,8 @@ def _wait_closed(closed: SimpleQueue[Exception], deadline: float) -> bool:
     return True
 
 
-def _wait_unlocked(folder: Path, deadline: float) -> bool:
-    while is_locked(folder / NODE_LOCK):
+def _wait_unlocked(lock: Path, deadline: float) -> bool:
+    while is_locked(lock):
         if time.monotonic() >= deadline:
             return False
         time.sleep(LOOK_INTERVAL)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import click
 
 from grav_actors import __version__
-from grav_actors.cli.failure import Failure, as_failure
+from grav_actors.cli.failure import USAGE, Failure, as_failure
 from grav_actors.errors import GravError
 from grav_actors.options import did_you_mean
 
@@ -87,6 +88,10 @@ def commands() -> None:
 
     Commands find the bus of the directory they are run in, or of one above it.
     """
+    try:
+        Path.cwd()
+    except FileNotFoundError as exc:
+        raise Failure("the working directory is gone; change to one that exists", USAGE) from exc
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grav_actors.actor.actor import Actor, check_options
+from grav_actors.actor.actor import Actor
 from grav_actors.config import NodeConfig, find_project, load_config
 from grav_actors.errors import ConfigError, GravError
 from grav_actors.options import OptionError, did_you_mean
@@ -98,20 +98,23 @@ def mistakes_of_node(config: NodeConfig) -> Iterator[ConfigError]:
         yield config.error(("mesh", "transport"), "this version has no mesh yet; take the table [mesh] out")
     if config.supervisor.strategy != "one_for_one":
         yield config.error(("supervisor", "strategy"), 'this version knows only "one_for_one" at the root')
-    for table in config.actors:
-        if table.significant:
-            yield config.error(("actors", table.name, "significant"), "this version does not know it yet")
-        if table.handler_timeout is not None:
-            yield config.error(("actors", table.name, "handler_timeout"), "this version does not know it yet")
 
 
 def _from_table(config: NodeConfig, table: ActorTable) -> Planned:
     path = ("actors", table.name)
     try:
-        actor_class = load_class(table.target)
+        actor_class = load_target(table.target, base=Actor)
     except ConfigError as exc:
         return Planned(table.name, table.target, None, [config.error((*path, "class"), exc)])
     mistakes = [
+        config.error((*path, key), "this version does not know it yet")
+        for key, is_set in (
+            ("significant", table.significant),
+            ("handler_timeout", table.handler_timeout is not None),
+        )
+        if is_set
+    ]
+    mistakes += [
         config.error((*path, "args", key) if key in table.args else (*path, "args"), reason)
         for key, reason in wrong_arguments(actor_class, table.args)
     ]
@@ -140,7 +143,7 @@ def _from_table(config: NodeConfig, table: ActorTable) -> Planned:
 
 def _from_target(target: str) -> Planned:
     try:
-        actor_class = load_class(target)
+        actor_class = load_target(target, base=Actor)
         for _, reason in wrong_arguments(actor_class, {}):
             raise ConfigError(f'"{target}": {reason}; arguments go into grav.toml')
     except ConfigError as exc:
@@ -148,21 +151,7 @@ def _from_target(target: str) -> Planned:
     return Planned("", target, Child(actor_class))
 
 
-def load_class(target: str) -> type[Actor]:
-    """Import the class of an actor and check its attributes.
-
-    Raises:
-        ConfigError: There is no such class, or one of its attributes is wrong.
-    """
-    actor_class = load_target(target, base=Actor)
-    try:
-        check_options(actor_class)
-    except ConfigError as exc:
-        raise ConfigError(f'class "{target}": {exc}') from exc
-    return actor_class
-
-
-def wrong_arguments(actor_class: type[Actor], args: Mapping[str, Any]) -> list[tuple[str, str]]:
+def wrong_arguments(actor_class: type, args: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with the keyword arguments of a class: the argument's name, and why."""
     try:
         signature = inspect.signature(actor_class)

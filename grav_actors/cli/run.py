@@ -50,10 +50,12 @@ def command(ctx: click.Context, target: str, name: str | None, kind: str, bus: s
 
 
 def _make_child(target: str, name: str | None, kind: str) -> Child:
-    from grav_actors.cli.plan import load_class, wrong_arguments
+    from grav_actors.actor.actor import Actor
+    from grav_actors.cli.plan import wrong_arguments
     from grav_actors.supervisor.spec import Child
+    from grav_actors.target import load_target
 
-    actor_class = load_class(target)
+    actor_class = load_target(target, base=Actor)
     for _, reason in wrong_arguments(actor_class, {}):
         raise ConfigError(f'"{target}": {reason}; `grav-actors up` gives arguments, from grav.toml')
     return Child(actor_class, name=name or actor_class.__name__.lower(), kind=kind)

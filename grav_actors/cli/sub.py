@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from grav_actors.node import Grav
     from grav_actors.pod.pod import Pod
 
-REPLAY_PREFETCH = 1_000_000
-"""More than any replay: what the bus has kept comes at once, before whatever is asked after it."""
+REPLAY_ROOM = 1_000_000
+"""Messages; more than a replay has: it comes at once, before the answer to whatever is asked after it."""
 
 
 @click.command("sub")
@@ -126,7 +126,9 @@ def _make_filters(patterns: tuple[str, ...], *, everything: bool) -> FilterSet:
 def _connect(node: Grav, *, with_replay: bool) -> Pod:
     # Never `block`: senders must not wait because somebody has stopped his terminal.
     if with_replay:
-        return node.connect_with_replay(overflow="drop_oldest", prefetch=REPLAY_PREFETCH)
+        return node.connect_with_replay(
+            overflow="drop_oldest", prefetch=REPLAY_ROOM, mailbox_limit=REPLAY_ROOM
+        )
     return node.connect(overflow="drop_oldest")
 
 

@@ -96,7 +96,9 @@ class Callbacks:
         with pod._link.lock:
             core = pod._core
             late = now - core.ack_sent_at >= ACK_DELAY
-            core.flush(now, force=(is_idle and late) or core.progress() >= WINDOW_MESSAGES // 2)
+            # A narrow window, or a small mailbox, would stand still until the next acknowledgement.
+            half = min(WINDOW_MESSAGES, core.settings.prefetch, core.settings.mailbox_limit) / 2
+            core.flush(now, force=(is_idle and late) or core.progress() >= half)
             if core.out:
                 pod._link.send_out(pod)
 

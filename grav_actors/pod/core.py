@@ -24,6 +24,7 @@ from grav_actors.protocol import (
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
     FLAG_RESENT,
+    MAX_CLAIMS,
     MAX_ERROR_TEXT,
     MAX_FAILURES,
     MAX_OPEN_RANGES,
@@ -123,6 +124,7 @@ class PodCore:
         hello = Hello(
             self._hello_request, self.uuid, self.name, self.settings, self.filters.to_wire(), self.epoch,
             self._received, self.outbox.floor(), self.outbox.sent,
+            self._memories.claims(MAX_CLAIMS) if self.settings.group and self.epoch else (),
         )  # fmt: skip
         self.out.append((pack_hello(self.slot, hello), b""))
 

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
-from grav_actors.codec import join_body
+from grav_actors.codec import pack_records
 from grav_actors.protocol import (
     MAX_NUMBER,
     MAX_RUN_BYTES,
@@ -30,20 +30,20 @@ class OutRun:
 
     __slots__ = ("body", "count", "dest", "kind", "records", "seq", "size", "type")
 
-    def __init__(self, seq: int, kind: int, message_type: str, dest: Any, record: bytes) -> None:
+    def __init__(self, seq: int, kind: int, message_type: str, dest: Any, record: Any, size: int) -> None:
         self.seq = seq
         self.kind = kind
         self.type = message_type
         self.dest = dest
         self.records = [record]
         self.count = 1
-        self.size = len(record)
+        self.size = size
         self.body = b""
 
     def close(self) -> None:
         """Make the body; nothing is added any more."""
         if not self.body:
-            self.body = join_body(self.records)
+            self.body = pack_records(self.records)
             self.records = []
 
     @property
@@ -98,11 +98,15 @@ class Outbox:
         )
         return self.room > 0 and self.room_bytes > 0
 
-    def add(self, kind: int, message_type: str, dest: Any, record: bytes) -> int:
-        """Append a message and return its seq; the caller has looked at `has_room`."""
+    def add(self, kind: int, message_type: str, dest: Any, record: Any, size: int) -> int:
+        """Append a message and return its seq; the caller has looked at `has_room`.
+
+        Args:
+            record: Packed, or as a list whose data can be encoded later; see `pack_records`.
+            size: Its bytes, or about as many for a list.
+        """
         seq = self.next_seq
         self.next_seq = seq + 1
-        size = len(record)
         last = self._last
         if (
             last is not None
@@ -116,7 +120,7 @@ class Outbox:
             last.count += 1
             last.size += size
         else:
-            last = self._last = OutRun(seq, kind, message_type, dest, record)
+            last = self._last = OutRun(seq, kind, message_type, dest, record, size)
             self._queue.append(last)
         self.queued += 1
         self.queued_bytes += size

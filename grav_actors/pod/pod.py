@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from time import monotonic, time_ns
 from typing import Any, Self, TypeVar
 
-from grav_actors.codec import pack_fields, pack_record
+from grav_actors.codec import is_fixed, pack_fields, pack_record
 from grav_actors.errors import (
     ActorStartError,
     ActorStoppedError,
@@ -64,8 +64,10 @@ MsgFunc = Callable[[Message], Any]
 
 CONFIRM_TIMEOUT = 10.0
 """Seconds that a change waits for the bus to confirm it."""
-QUIET = 0.0005
-"""Seconds without a frame after which a message leaves at once; sooner it waits for company."""
+QUIET = 500_000
+"""Nanoseconds without a message after which the next one leaves at once; sooner it waits for company."""
+RECORD_BYTES = 40
+"""What a record takes beside its data, about."""
 MAX_CANCELLED = 4096
 """Questions taken back that are remembered until they come up; the oldest are forgotten, and answered in vain."""
 LOOK_INTERVAL = 1.0
@@ -101,10 +103,11 @@ class Pod:
         self._waiters: set[Waiter] = set()
         self._cancelled: dict[tuple[bytes, int], None] = {}
         self._asked: list[tuple[Inbound, list[list[Any]], Origin]] = []
-        self._flushed_at = 0.0
+        self._appended_at = 0
         self._flush_loop: asyncio.AbstractEventLoop | None = None
         self._port: RefPort | None = None
         self._on_end: Callable[[Exception], None] | None = None
+        self._on_replaced: Callable[[], None] | None = None
         self._on_cancelled: Callable[[bytes], None] | None = None
 
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
@@ -191,9 +194,16 @@ class Pod:
         if self._gate is not None:
             return self._refuse()
         message_id = new_id()
-        packed = pack_fields([message_id, b"", b"", time_ns(), data, None], self._core.max_message)
+        now = time_ns()
+        record: Any = [message_id, b"", b"", now, data, None]
+        max_message = self._core.max_message
+        if is_fixed(data, max_message):
+            size = RECORD_BYTES + (len(data) if data.__class__ is bytes or data.__class__ is str else 0)
+        else:
+            record = pack_fields(record, max_message)
+            size = len(record)
         with self._link.lock:
-            self._append(KIND_PUBLISH, type, None, packed)
+            self._append(KIND_PUBLISH, type, None, record, size, now)
         return Receipt(self, message_id)
 
     def reply_to(self, in_reply_to: Message | Receipt | str, message: Message) -> Receipt:
@@ -234,40 +244,43 @@ class Pod:
 
     def _post(self, kind: int, message_type: str, dest: Any, record: bytes, message_id: bytes) -> Receipt:
         with self._link.lock:
-            self._append(kind, message_type, dest, record)
+            self._append(kind, message_type, dest, record, len(record), time_ns())
         return Receipt(self, message_id)
 
-    def _append(self, kind: int, message_type: str, dest: Any, record: bytes) -> int:
-        """Queue a message, and send what is queued if it is time. The caller holds the lock."""
+    def _append(self, kind: int, message_type: str, dest: Any, record: Any, size: int, now: int) -> None:
+        """Queue a message, and send what is queued if it is time. The caller holds the lock.
+
+        Args:
+            record, size: See `Outbox.add`.
+            now: Nanoseconds of the clock of messages; whether it jumps matters only for when to send.
+        """
         outbox = self._core.outbox
         if (outbox.room <= 0 or outbox.room_bytes <= 0) and not outbox.has_room():
             self._wait_for_room()
-        seq = outbox.add(kind, message_type, dest, record)
+        outbox.add(kind, message_type, dest, record, size)
+        is_quiet = now - self._appended_at > QUIET
+        self._appended_at = now
         queued = outbox.queued
         if queued >= MAX_RUN_MESSAGES or outbox.queued_bytes >= MAX_RUN_BYTES:
-            self._flush_now(monotonic())
+            self._flush_now()
         elif self._callbacks.is_busy and self._callbacks.is_here():
             # It leaves when the handler has ended; the link looks after it if that takes long.
             if queued == 1:
                 self._link.expect_flush(self)
-        else:
-            # Sends at once when idle; what comes right after another message leaves together with the next.
-            now = monotonic()
-            if now - self._flushed_at > QUIET:
-                self._flush_now(now)
-            elif queued == 1:
-                self._link.expect_flush(self)
-        return seq
+        elif is_quiet:
+            self._flush_now()
+        elif queued == 1:
+            # What comes right after another message leaves together with the next ones.
+            self._link.expect_flush(self)
 
-    def _flush_now(self, now: float) -> None:
-        self._flushed_at = now
-        self._core.flush(now)
+    def _flush_now(self) -> None:
+        self._core.flush(monotonic())
         if self._core.out:
             self._link.send_out(self)
 
     def _wait_for_room(self) -> None:
         outbox = self._core.outbox
-        self._flush_now(monotonic())
+        self._flush_now()
         self._room_waiters += 1
         try:
             while not outbox.has_room():
@@ -320,7 +333,12 @@ class Pod:
         self._set_filters(filters)
 
     def _set_handler(self, fn: MsgFunc | None, filters: FilterSet) -> None:
+        if self._gate is not None:
+            raise self._error()
         self._handler = fn
+        replaced, self._on_replaced = self._on_replaced, None
+        if replaced is not None:
+            replaced()
         self._set_filters(filters)
 
     def _set_filters(self, filters: FilterSet) -> None:
@@ -330,7 +348,7 @@ class Pod:
         with self._link.lock:
             self._core.filters = filters
             waiter = self._confirmation(self._core.request_filter())
-            self._flush_now(monotonic())
+            self._flush_now()
             self._link.send_out(self)
         if not self._callbacks.is_here():
             self._confirm(waiter, "the filter")
@@ -368,6 +386,7 @@ class Pod:
             WaitTimeoutError: No wanted message came in time.
         """
         limit = no_limit_below(timeout)
+        self._check_process()
         if self._callbacks.is_here():
             raise ReentrantWaitError(
                 "a pod cannot wait for messages inside its own callback, as they are given to it one at a time; "
@@ -406,6 +425,7 @@ class Pod:
 
     def messages(self, type_or_pattern: str = ">") -> AsyncIterator[Message]:
         """Return the pod's messages for `async for`; a message is handled when the next one is asked for."""
+        self._check_process()
         from grav_actors.pod.stream import MessageStream  # noqa: PLC0415  (asyncio only for those who use it)
 
         return MessageStream(self, check_pattern(type_or_pattern))
@@ -474,7 +494,7 @@ class Pod:
     def _flush_called(self) -> None:
         self._flush_loop = None
         with self._link.lock:
-            self._flush_now(monotonic())
+            self._flush_now()
 
     def _ask(
         self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, *, flush: bool = True
@@ -498,9 +518,9 @@ class Pod:
                 self._wait_for_room()
                 question.seq = self._core.outbox.next_seq
             self._replies.ask(question)
-            self._core.outbox.add(kind, message._type, name, packed)
+            self._core.outbox.add(kind, message._type, name, packed, len(packed))
             if flush or self._core.outbox.queued >= MAX_RUN_MESSAGES:
-                self._flush_now(monotonic())
+                self._flush_now()
         return question
 
     def _withdraw(self, question: Question) -> None:
@@ -511,8 +531,14 @@ class Pod:
 
     # Receipts
 
+    def _check_process(self) -> None:
+        # Before the lock: in a forked child it may stay locked for ever.
+        if self._link.is_foreign:
+            raise self._error()
+
     def _expect(self, message_id: bytes, waiter: Waiter) -> None:
         """Have a waiter given the reply to a message, or the one that came already."""
+        self._check_process()
         with self._link.lock:
             kept = self._replies.expect(message_id, waiter.resolve)
             if kept is not None:
@@ -521,7 +547,7 @@ class Pod:
                 raise self._error()
             else:
                 self._waiters.add(waiter)
-                self._flush_now(monotonic())
+                self._flush_now()
 
     def _forget(self, message_id: bytes, waiter: Waiter) -> bool:
         """Stop waiting for a reply; return whether it came at the last moment."""
@@ -534,6 +560,7 @@ class Pod:
         def take(message: Message) -> None:
             self._callbacks.put(lambda: fn(message))
 
+        self._check_process()
         with self._link.lock:
             kept = self._replies.expect(message_id, take)
             if kept is not None:
@@ -541,7 +568,7 @@ class Pod:
             elif self._gate is not None:
                 raise self._error()
             else:
-                self._flush_now(monotonic())
+                self._flush_now()
 
     # Waiting for what was sent
 
@@ -559,12 +586,13 @@ class Pod:
         """
         limit = seconds(timeout)
         deadline = None if limit is None else monotonic() + limit
+        self._check_process()
         with self._link.lock:
             if self._gate is not None:
                 raise self._error()
             outbox = self._core.outbox
             last = outbox.next_seq - 1
-            self._flush_now(monotonic())
+            self._flush_now()
             self._core.sync()
             self._link.send_out(self)
             self._room_waiters += 1
@@ -591,20 +619,38 @@ class Pod:
         self._leave("")
 
     def _leave(self, reason: str, timeout: float = CONFIRM_TIMEOUT, *, join: bool = True) -> None:
-        if self._link.is_foreign:
-            raise self._error()
+        self._check_process()
         with self._link.lock:
-            if self._gate is not None:
-                return
-            waiter = self._confirmation(self._core.request_bye(reason))
-            self._gate = Disconnected()
-            self._link.send_out(self)
+            waiter = self._say_bye(reason, Disconnected())
+        if waiter is not None:
+            self._finish_leaving(waiter, timeout, join=join)
+
+    def _say_bye(self, reason: str, error: Exception) -> Waiter | None:
+        """Begin to leave: nothing is sent and nobody waits from now on. The caller holds the lock.
+
+        Returns:
+            Who waits for the bus to confirm; None when the pod has left before.
+        """
+        if self._gate is not None:
+            return None
+        request = self._core.request_bye(reason)
+        self._gate = error
+        self._link.send_out(self)
+        self._end_waits()
+        return self._confirmation(request)
+
+    def _finish_leaving(self, waiter: Waiter, timeout: float, *, join: bool = True) -> None:
         if not self._callbacks.is_here():
             waiter.wait(timeout)
         with self._link.lock:
-            self._end(Disconnected())
+            self._end(self._gate or Disconnected())
         if join:
             self._callbacks.join(timeout)
+
+    @property
+    def _has_left(self) -> bool:
+        """Whether it has left by itself; not when its node or bus has ended."""
+        return isinstance(self._gate, Disconnected)
 
     def _leave_unhealthy(self) -> None:
         """Leave because of too many failures; called on the callback thread."""
@@ -707,9 +753,13 @@ class Pod:
 
     def _end(self, error: Exception) -> None:
         """End every wait of this pod. The caller holds the lock."""
-        self._gate = error if self._gate is None or isinstance(error, Disconnected) else self._gate
+        self._gate = self._gate or error
         self._core.close()
         self._link.remove(self)
+        self._end_waits()
+        self._callbacks.stop()
+
+    def _end_waits(self) -> None:
         failure = self._error()
         waiters = [*self._confirmations.values(), *self._waiters]
         waiters += [question.waiter for question in self._replies.close()]
@@ -717,7 +767,6 @@ class Pod:
         self._waiters.clear()
         for waiter in waiters:
             waiter.fail(failure)
-        self._callbacks.stop()
         self._room.notify_all()
 
     def _make_ref(self, name: str) -> ActorRef:

@@ -94,6 +94,20 @@ class Memories:
         memories[sender] = memory
         return memory
 
+    def claims(self, limit: int) -> tuple[tuple[bytes, tuple[tuple[int, int], ...]], ...]:
+        """Return all of it, the senders last heard of first, at most `limit` ranges.
+
+        With the floors: a sender may not have been told yet that what lies below is settled.
+        """
+        claims: list[tuple[bytes, tuple[tuple[int, int], ...]]] = []
+        for sender, memory in reversed(self._by_sender.items()):
+            ranges = (((1, memory.floor),) if memory.floor else ()) + tuple(memory)
+            ranges = ranges[:limit]
+            if ranges:
+                claims.append((sender, ranges))
+                limit -= len(ranges)
+        return tuple(claims)
+
     def is_settled(self, sender: bytes, seq: int) -> bool:
         """Return whether a message will not come again, as far as is known."""
         memory = self._by_sender.get(sender)

@@ -57,7 +57,11 @@ class Receipt:
         pod = self._sent()
         waiter = Waiter()
         pod._expect(self._id, waiter)
-        if not waiter.wait(limit) and not pod._forget(self._id, waiter):
+        try:
+            waiter.wait(limit)
+        finally:
+            is_done = pod._forget(self._id, waiter)
+        if not is_done:
             raise self._late(limit)
         message: Message = waiter.result()
         return message
@@ -89,8 +93,7 @@ class Receipt:
         try:
             await waiter.wait_async(None)
         finally:
-            if not waiter.is_done:
-                pod._forget(self._id, waiter)
+            pod._forget(self._id, waiter)
         message: Message = waiter.result()
         return message
 

@@ -14,17 +14,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from grav_actors.actor.process import ENTRY, make_payload
-from grav_actors.actor.runtime import ActorRuntime, Ending, Spawn
+from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.spec import Ending, Spawn
 from grav_actors.errors import ActorStartError, GravError
 from grav_actors.options import RestartLimits
 from grav_actors.pod.link import Link
+from grav_actors.reference import check_actor_name
 from grav_actors.supervisor.handle import ChildProcess
-from grav_actors.supervisor.member import Member, MemberState
+from grav_actors.supervisor.member import Life, Member, MemberState
 from grav_actors.supervisor.policy import GiveUp, RestartPolicy
 from grav_actors.supervisor.process import ProcessHost
 from grav_actors.supervisor.spec import Child
 
 logger = logging.getLogger(__name__)
+
+KILL_LIMIT = 5.0
+"""Seconds that a process may take to be gone once it was killed, or has said that it ends."""
+JOIN_LIMIT = 1.0
+"""Seconds that the threads of an actor may take to be gone once it has ended."""
 
 Job = Callable[[], None]
 OnLine = Callable[[str, str, str], None]
@@ -57,22 +64,22 @@ class RootRunner:
     """Runs actors under one restart limit, each restarted alone.
 
     Starts happen on the caller's thread, or for restarts on one of their own; what is decided about deaths
-    is decided on the runner's thread, one after another.
+    is decided on the runner's thread, one after another. The lock is never held while something is waited for.
     """
 
     def __init__(self, context: RunnerContext) -> None:
         self._context = context
         self._policy = RestartPolicy(context.limits)
         self._members: dict[str, Member] = {}
-        self._by_process: dict[ChildProcess, Member] = {}
-        self._lock = threading.Lock()
+        self._lives: dict[ChildProcess, Life] = {}
+        self._early: dict[ChildProcess, list[Callable[[Life], None]]] = {}
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._host: ProcessHost | None = None
         self._jobs: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
-        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_stopping = False
-        self._has_given_up = False
 
     # Starting
 
@@ -90,7 +97,7 @@ class RootRunner:
                 started.append(member)
         except BaseException:
             for member in reversed(started):
-                self._stop_member(member, "stop")
+                self._stop_member(member, "stop", child.shutdown)
             for member in members:
                 self._strike(member)
             raise
@@ -98,24 +105,32 @@ class RootRunner:
 
     def _enter(self, child: Child) -> list[Member]:
         with self._lock:
-            if self._is_stopping:
-                raise ActorStartError("this node is stopping; no actor can be started")
-            base = child.name if child.name is not None else self._free_name(child.actor_class.__name__.lower())
+            self._refuse_when_stopping()
+            base = (
+                child.name if child.name is not None else self._free_name(child.actor_class.__name__.lower())
+            )
             if child.instances == 1:
                 members = [Member(base, child, "")]
             else:
-                members = [Member(f"{base}-{number}", child, base) for number in range(1, child.instances + 1)]
-            for member in members:
-                if member.name in self._members:
+                members = [
+                    Member(f"{base}-{number}", child, base) for number in range(1, child.instances + 1)
+                ]
+            taken = self._taken_names()
+            for name in {base, *(member.name for member in members)}:
+                check_actor_name(name)
+                if name in taken:
                     raise ActorStartError(
-                        f"an actor named {member.name!r} runs on this node already; choose another name"
+                        f"an actor named {name!r} runs on this node already; choose another name"
                     )
             for member in members:
                 self._members[member.name] = member
             return members
 
+    def _taken_names(self) -> set[str]:
+        return self._members.keys() | {member.service for member in self._members.values()}
+
     def _free_name(self, base: str) -> str:
-        taken = self._members.keys() | {member.service for member in self._members.values()}
+        taken = self._taken_names()
         if base not in taken:
             return base
         return next(name for number in itertools.count(2) if (name := f"{base}-{number}") not in taken)
@@ -125,58 +140,70 @@ class RootRunner:
             if self._members.get(member.name) is member:
                 del self._members[member.name]
 
-    def _start(self, member: Member) -> None:
-        """Start an incarnation and wait for it; raise ActorStartError."""
-        member.state = MemberState.STARTING
-        member.started = threading.Event()
-        member.ended = threading.Event()
-        member.start_error = member.ending = member.runtime = member.process = None
-        if member.child.kind == "thread":
-            self._start_thread(member)
-        else:
-            self._start_process(member)
-        member.state = MemberState.READY
+    def _refuse_when_stopping(self) -> None:
+        if self._is_stopping:
+            raise ActorStartError("this node is stopping; no actor can be started")
 
-    def _start_thread(self, member: Member) -> None:
+    def _start(self, member: Member) -> None:
+        """Begin a life and wait until it is ready; raise ActorStartError, and leave nothing running."""
+        with self._lock:
+            self._refuse_when_stopping()
+            if member.state is MemberState.DRAINING:
+                raise ActorStartError(f"actor {member.name!r} is being stopped")
+            life = member.begin()
+        try:
+            if member.child.kind == "thread":
+                self._start_thread(life)
+            else:
+                self._start_process(life)
+        finally:
+            life.settled.set()
+
+    def _start_thread(self, life: Life) -> None:
         context = self._context
-        incarnation = member.incarnation
+        member = life.member
 
         def on_end(ending: Ending) -> None:
-            member.ending = ending
-            member.ended.set()
-            if member.started.is_set():
-                self._later(0.0, lambda: self._ended(member, incarnation))
+            life.ending = ending
+            self._over(life)
 
-        member.runtime = ActorRuntime(member.spec(context.supervisor), context.link, on_end, context.spawn)
+        life.runtime = ActorRuntime(
+            member.spec(life, context.supervisor), context.link, on_end, context.spawn
+        )
         try:
-            member.runtime.start(member.child.start_timeout)
+            life.runtime.start(member.child.start_timeout)
         except BaseException:
-            member.ended.set()
+            life.ended.set()
             raise
-        member.started.set()
-        if member.ended.is_set():
-            self._later(0.0, lambda: self._ended(member, incarnation))
+        self._ready(life)
 
-    def _start_process(self, member: Member) -> None:
+    def _start_process(self, life: Life) -> None:
         context = self._context
-        link = context.link
+        member = life.member
         timeout = member.child.start_timeout
-        payload = make_payload(member.spec(context.supervisor), link.endpoint, link.send_timeout, timeout)
-        host = self._process_host()
-        with self._lock:  # a report may come before spawn returns
-            process = host.spawn(member.name, ENTRY, payload, capture=context.on_line is not None)
-            member.process = process
-            self._by_process[process] = member
-        if not member.started.wait(timeout + 5.0):
+        deadline = time.monotonic() + timeout
+        link = context.link
+        payload = make_payload(member.spec(life, context.supervisor), link.endpoint, link.send_timeout)
+        process = self._process_host().spawn(member.name, ENTRY, payload, capture=context.on_line is not None)
+        try:
+            self._register(process, life)
+            if not life.outcome.wait(max(0.0, deadline - time.monotonic())):
+                raise ActorStartError(f"actor {member.name!r} did not finish on_start within {timeout:g} s")
+            if life.start_error is not None:
+                process.wait(KILL_LIMIT)
+                raise life.start_error
+        except BaseException:
             process.kill()
-            process.wait(5.0)
-            raise ActorStartError(f"actor {member.name!r} did not finish on_start within {timeout} s")
-        if member.start_error is not None:
-            process.wait(5.0)
-            raise member.start_error
+            process.wait(KILL_LIMIT)
+            if life.start_error is None and not life.number:
+                context.release(
+                    member.name, "pod_lost"
+                )  # it may have joined, and has not said that it leaves
+            raise
 
     def _process_host(self) -> ProcessHost:
         with self._lock:
+            self._refuse_when_stopping()
             if self._host is None:
                 self._host = ProcessHost(self._on_exit, self._on_output, self._on_report)
             return self._host
@@ -185,119 +212,151 @@ class RootRunner:
         """Start what processes are forked from, so that the first process actor starts as fast as the others."""
         self._process_host().prepare()
 
-    # What processes say, on the host's thread
+    # What becomes of lives, told by the host's thread or the actor's own
 
-    def _member_of(self, process: ChildProcess) -> Member | None:
+    def _register(self, process: ChildProcess, life: Life) -> None:
+        """Take a process into account, and what it has said since it was made."""
         with self._lock:
-            return self._by_process.get(process)
+            life.process = process
+            self._lives[process] = life
+            for event in self._early.pop(process, ()):
+                event(life)
+            if life.member.state is MemberState.DRAINING:
+                raise ActorStartError(f"actor {life.member.name!r} is being stopped")
+
+    def _tell(self, process: ChildProcess, event: Callable[[Life], None]) -> None:
+        with self._lock:
+            life = self._lives.get(process)
+            if life is None:
+                self._early.setdefault(process, []).append(event)
+            else:
+                event(life)
 
     def _on_report(self, process: ChildProcess, report: dict[str, Any]) -> None:
-        member = self._member_of(process)
-        if member is None:
-            return
+        self._tell(process, lambda life: self._reported(life, report))
+
+    def _reported(self, life: Life, report: dict[str, Any]) -> None:
         event = report.get("event")
+        error, traceback = str(report.get("error", "")), str(report.get("traceback", ""))
         if event == "ready":
-            member.started.set()
+            self._ready(life)
         elif event == "failed":
-            member.start_error = ActorStartError(
-                str(report.get("error", "")), remote_traceback=str(report.get("traceback", ""))
-            )
-            member.started.set()
+            life.start_error = ActorStartError(error, remote_traceback=traceback)
+            life.outcome.set()
         elif event == "ended":
-            member.ending = Ending(
-                str(report.get("reason", "")), str(report.get("error", "")), str(report.get("traceback", ""))
-            )
+            life.ending = Ending(str(report.get("reason", "")), error, traceback)
 
     def _on_output(self, process: ChildProcess, stream: str, line: str) -> None:
         if self._context.on_line is not None:
             self._context.on_line(process.name, stream, line)
 
     def _on_exit(self, process: ChildProcess) -> None:
-        with self._lock:
-            member = self._by_process.pop(process, None)
-        if member is None:
-            return
-        member.ended.set()
-        if not member.started.is_set():
-            tail = "\n".join(process.stderr_tail)
-            member.start_error = ActorStartError(
-                f"actor {member.name!r} did not start: its process ended with {process.describe_exit()}",
-                remote_traceback=tail,
+        self._tell(process, self._exited)
+
+    def _exited(self, life: Life) -> None:
+        process = life.process
+        assert process is not None
+        del self._lives[process]
+        if not life.outcome.is_set():
+            life.start_error = ActorStartError(
+                f"actor {life.member.name!r} did not start: its process ended with {process.describe_exit()}",
+                remote_traceback="\n".join(process.stderr_tail),
             )
-            member.started.set()
-        elif member.start_error is None:
-            incarnation = member.incarnation
-            self._later(0.0, lambda: self._ended(member, incarnation))
+            life.outcome.set()
+        self._over(life)
+
+    def _ready(self, life: Life) -> None:
+        with self._lock:
+            life.is_ready = True
+            member = life.member
+            if member.life is life and member.state is MemberState.STARTING:
+                member.state = MemberState.READY
+            if life.ended.is_set():
+                self._later(0.0, lambda: self._ended(life))
+        life.outcome.set()
+
+    def _over(self, life: Life) -> None:
+        """Note the end of a life. One that never was ready is the business of whoever started it."""
+        with self._lock:
+            life.ended.set()
+            if life.is_ready:
+                self._later(0.0, lambda: self._ended(life))
 
     # Deaths, on the runner's thread
 
-    def _ended(self, member: Member, incarnation: int) -> None:
-        if self._members.get(member.name) is not member or member.incarnation != incarnation:
+    def _ended(self, life: Life) -> None:
+        member = life.member
+        with self._lock:
+            if member.life is not life or self._members.get(member.name) is not member:
+                return
+            member.cause = life.cause
+            child = member.child
+            was_asked = life.ending is not None and life.ending.reason == "stop"
+            is_draining = self._is_stopping or member.state is MemberState.DRAINING
+            is_final = (
+                was_asked
+                or is_draining
+                or child.restart == "temporary"
+                or (child.restart == "transient" and life.has_ended_well)
+            )
+            if is_final:
+                member.state = MemberState.STOPPED
+                self._strike(member)
+        if not is_final:
+            self._restart_later(member, life)
             return
-        ending = member.ending
-        asked = ending is not None and ending.reason in ("stop", "shutdown")
-        restart = member.child.restart
-        if self._is_stopping or member.state is MemberState.DRAINING or restart == "temporary" or (asked):
-            member.state = MemberState.STOPPED
-            self._strike(member)
-            if not asked:
-                self._context.release(member.name, "pod_lost")
-            return
-        member.cause = self._cause(member)
+        if life.ending is None or life.ending.reason == "crash":
+            if not is_draining:
+                self._report_crash(member, life, "it is not started again")
+            self._context.release(member.name, "pod_lost")
+        if child.significant and not is_draining:
+            self._give_up(f"actor {member.name} has ended, which its node depends on")
+
+    def _restart_later(self, member: Member, life: Life) -> None:
         decision = self._policy.failed(time.monotonic(), random.random)
         if isinstance(decision, GiveUp):
-            self._report_crash(member, f"{decision.restarts} restarts within {decision.within:g} s: giving up")
-            self._give_up(member, decision)
+            member.state = MemberState.FAILED
+            within = f"{decision.restarts} restarts within {decision.within:g} s"
+            self._report_crash(member, life, f"{within}: giving up")
+            self._give_up(f"actor {member.name} failed once more after {within} (last: {member.cause})")
             return
         member.restarts += 1
-        member.incarnation += 1
-        when = "at once" if decision.delay == 0 else f"in {decision.delay:.2g} s"
-        self._report_crash(member, f"restart {member.restarts} {when}")
         member.state = MemberState.BACKOFF
+        when = "at once" if decision.delay == 0 else f"in {decision.delay:.2g} s"
+        self._report_crash(member, life, f"restart {member.restarts} {when}")
         self._later(decision.delay, lambda: self._restart_aside(member))
 
     @staticmethod
-    def _cause(member: Member) -> str:
-        ending, process = member.ending, member.process
-        if ending is not None and ending.error:
-            return ending.error
-        if process is not None and not process.is_alive():
-            return process.describe_exit()
-        return ending.reason if ending is not None else "ended"
-
-    @staticmethod
-    def _report_crash(member: Member, next_step: str) -> None:
-        tail = member.process.stderr_tail if member.process is not None else []
-        text = member.ending.traceback.rstrip() if member.ending is not None and not tail else "\n".join(tail)
-        last = f"\nthe last that it wrote:\n{text}" if text else ""
+    def _report_crash(member: Member, life: Life, next_step: str) -> None:
+        words = life.last_words
+        last = f"\nthe last that it wrote:\n{words}" if words else ""
         logger.error("actor %s crashed: %s; %s%s", member.name, member.cause, next_step, last)
 
     def _restart_aside(self, member: Member) -> None:
         # On a thread of its own: a slow start must not hold up the restarts of others.
-        threading.Thread(target=self._restart, args=(member,), name=f"grav-restart-{member.name}", daemon=True).start()
+        threading.Thread(
+            target=self._restart, args=(member,), name=f"grav-restart-{member.name}", daemon=True
+        ).start()
 
     def _restart(self, member: Member) -> None:
-        if self._is_stopping:
-            return
-        incarnation = member.incarnation
+        before = member.life
         try:
             self._start(member)
-        except GravError as exc:
-            member.ending = Ending("crash", str(exc.args[0] if exc.args else exc), getattr(exc, "remote_traceback", ""))
-            member.state = MemberState.BACKOFF
-            self._later(0.0, lambda: self._ended(member, incarnation))
+        except Exception as exc:
+            life = member.life
+            if life is None or life is before:
+                return  # refused: everything ends
+            text = str(exc.args[0] if isinstance(exc, GravError) and exc.args else exc)
+            life.ending = Ending("crash", text, getattr(exc, "remote_traceback", ""))
+            self._later(0.0, lambda: self._ended(life))
 
-    def _give_up(self, member: Member, decision: GiveUp) -> None:
-        member.state = MemberState.FAILED
-        self._has_given_up = True
-        text = (
-            f"actor {member.name} failed once more after {decision.restarts} restarts within {decision.within:g} s "
-            f"(last: {member.cause})"
-        )
+    def _give_up(self, text: str) -> None:
         threading.Thread(target=self._context.give_up, args=(text,), name="grav-give-up", daemon=True).start()
 
     def _later(self, delay: float, job: Job) -> None:
         with self._changed:
+            if self._is_stopping:
+                return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="grav-supervisor", daemon=True)
                 self._thread.start()
@@ -305,49 +364,73 @@ class RootRunner:
             self._changed.notify()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._is_stopping and (not self._jobs or self._jobs[0][0] > time.monotonic()):
-                    self._changed.wait(self._jobs[0][0] - time.monotonic() if self._jobs else None)
-                if self._is_stopping:
-                    return
-                _, _, job = heapq.heappop(self._jobs)
+        while (job := self._next_job()) is not None:
             try:
                 job()
             except Exception:
                 logger.exception("the supervisor met an error")
 
+    def _next_job(self) -> Job | None:
+        with self._changed:
+            while not self._is_stopping:
+                rest = self._jobs[0][0] - time.monotonic() if self._jobs else None
+                if rest is not None and rest <= 0:
+                    return heapq.heappop(self._jobs)[2]
+                self._changed.wait(rest)
+        return None
+
     # Stopping
 
     def stop(self, timeout: float) -> None:
         """Stop all actors, the last started first, then the processes behind them. Idempotent."""
+        deadline = time.monotonic() + timeout
         with self._changed:
             self._is_stopping = True
             self._changed.notify()
+            members = list(self._members.values())
+            host = self._host
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
-        deadline = time.monotonic() + timeout
-        for member in reversed(list(self._members.values())):
+        for member in reversed(members):
             self._stop_member(member, "shutdown", max(0.1, deadline - time.monotonic()))
             self._strike(member)
-        if self._host is not None:
-            self._host.stop(max(0.0, deadline - time.monotonic()))
+        if host is not None:
+            host.stop(max(0.0, deadline - time.monotonic()))
 
-    def _stop_member(self, member: Member, reason: str, limit: float = float("inf")) -> None:
-        member.state = MemberState.DRAINING
-        patience = min(member.child.shutdown, limit)
-        if member.runtime is not None:
-            member.runtime.stop(reason)
-            if not member.ended.is_set() and not member.runtime.wait(patience):
-                logger.error("actor %s has not stopped within %g s; its thread is left behind", member.name, patience)
-        process = member.process
-        if process is not None and process.is_alive():
-            process.terminate()
-            if not process.wait(patience):
-                logger.error("actor %s has not stopped within %g s and is killed", member.name, patience)
-                process.kill()
-                process.wait(5.0)
+    def _stop_member(self, member: Member, reason: str, limit: float) -> None:
+        with self._lock:
+            member.state = MemberState.DRAINING
+            life = member.life
+        if life is not None:
+            patience = min(member.child.shutdown, limit)
+            deadline = time.monotonic() + patience
+            if not life.settled.is_set() and life.process is not None:
+                life.process.kill()  # what has not started cannot end well
+            if life.runtime is not None:
+                life.runtime.stop(reason)
+            life.settled.wait(patience)
+            if life.runtime is not None:
+                self._await_thread(life.runtime, deadline)
+            if life.process is not None:
+                self._end_process(life.process, deadline)
         member.state = MemberState.STOPPED
+
+    @staticmethod
+    def _await_thread(runtime: ActorRuntime, deadline: float) -> None:
+        if runtime.wait(max(0.0, deadline - time.monotonic())):
+            runtime.join(JOIN_LIMIT)
+        else:
+            logger.error("actor %s has not stopped in time; its thread is left behind", runtime.name)
+
+    @staticmethod
+    def _end_process(process: ChildProcess, deadline: float) -> None:
+        process.terminate()
+        if not process.wait(max(0.0, deadline - time.monotonic())):
+            logger.error("actor %s has not stopped in time and is killed", process.name)
+            process.kill()
+            process.wait(KILL_LIMIT)
+
+    # Watching
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each actor, in the order of their start."""

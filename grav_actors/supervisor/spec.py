@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from grav_actors.actor.actor import Actor
-from grav_actors.errors import ActorStartError
-from grav_actors.options import check_choice, check_flag, check_int, check_name, check_seconds
+from grav_actors.actor.actor import Actor, check_options
+from grav_actors.errors import ActorStartError, ConfigError
+from grav_actors.options import (
+    OptionError,
+    check_choice,
+    check_flag,
+    check_int,
+    check_name,
+    check_seconds,
+    show,
+)
 from grav_actors.reference import check_actor_name
 
 KINDS = ("process", "thread")
@@ -33,8 +42,8 @@ class Child:
 
     actor_class: type[Actor]
     name: str | None = None
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "process"
     instances: int = 1
     group: str | None = None
@@ -46,14 +55,20 @@ class Child:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run; ConfigError, or ActorStartError for a bad name."""
-        if not (isinstance(self.actor_class, type) and issubclass(self.actor_class, Actor)):
+        actor_class: object = self.actor_class
+        if not (isinstance(actor_class, type) and issubclass(actor_class, Actor)):
             raise ActorStartError(
-                f"{self.actor_class!r} is no Actor; write `class {getattr(self.actor_class, '__name__', 'Mine')}(Actor)`"
+                f"{actor_class!r} is no Actor; write `class {getattr(actor_class, '__name__', 'Mine')}(Actor)`"
             )
         if self.name is not None:
             check_actor_name(self.name)
         if self.group is not None:
             check_name("group", self.group)
+            check_options(actor_class, self.group)
+        if not isinstance(self.args, (tuple, list)):
+            raise OptionError(f"args must be a tuple or list, not {show(self.args)}", "args")
+        if not isinstance(self.kwargs, Mapping) or not all(isinstance(key, str) for key in self.kwargs):
+            raise OptionError(f"kwargs must be a map with names as keys, not {show(self.kwargs)}", "kwargs")
         check_choice("kind", self.kind, KINDS)
         check_choice("restart", self.restart, RESTARTS)
         check_int("instances", self.instances, 1)
@@ -61,3 +76,23 @@ class Child:
         check_seconds("start_timeout", self.start_timeout)
         check_seconds("shutdown", self.shutdown, zero=True)
         check_seconds("handler_timeout", self.handler_timeout, optional=True)
+
+
+def as_child(
+    actor_class: type[Actor] | Child,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str | None,
+    kind: str,
+) -> Child:
+    """Return what `spawn` was given as a Child.
+
+    Raises:
+        ActorStartError: It is no actor, or has a bad name.
+        ConfigError: A value is wrong, or stands beside a Child.
+    """
+    if not isinstance(actor_class, Child):
+        return Child(actor_class, name=name, args=args, kwargs=kwargs, kind=kind)
+    if args or kwargs or name is not None:
+        raise ConfigError("spawn(Child(...)) takes nothing else: give args, kwargs and name to the Child")
+    return actor_class

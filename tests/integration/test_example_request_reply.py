@@ -6,16 +6,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.integration.conftest import Program
+from support.programs import COMMAND_LIMIT, GRAV_ACTORS, Program
 
 EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "request_reply"
-GRAV_ACTORS = (sys.executable, "-m", "grav_actors")
-COMMAND_LIMIT = 20.0
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,12 +25,12 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def program(folder: pathlib.Path, start_program: "Callable[..., Program]") -> "Program":
+def program(folder: pathlib.Path, start_program: Callable[..., Program]) -> Program:
     """The running example; killed if the test did not end it."""
     return start_program(folder, "up")
 
 
-def test_client_prints_what_the_readme_shows(program: "Program") -> None:
+def test_client_prints_what_the_readme_shows(program: Program) -> None:
     done = program.run(sys.executable, "client.py")
     assert (done.returncode, done.stderr) == (0, "")
     readme = (EXAMPLE / "README.md").read_text(encoding="utf-8")
@@ -42,14 +38,14 @@ def test_client_prints_what_the_readme_shows(program: "Program") -> None:
     assert done.stdout == shown
 
 
-def test_ask_from_the_command_line(program: "Program") -> None:
+def test_ask_from_the_command_line(program: Program) -> None:
     counted = program.run(*GRAV_ACTORS, "ask", "stock.count", '{"article": "bolt"}')
     assert (counted.returncode, counted.stdout) == (0, "100\n"), counted.stderr
     sold = program.run(*GRAV_ACTORS, "ask", "--to", "till", "till.sell", '{"article": "bolt", "pieces": 30}')
     assert (sold.returncode, sold.stdout) == (0, '{"sold": true, "left": 70}\n'), sold.stderr
 
 
-def test_many_customers_never_sell_more_than_there_is(program: "Program") -> None:
+def test_many_customers_never_sell_more_than_there_is(program: Program) -> None:
     def sell(sold: list[bool]) -> None:
         done = program.run(
             *GRAV_ACTORS, "ask", "--to", "till", "till.sell", '{"article": "nut", "pieces": 1}'
@@ -80,6 +76,6 @@ def test_client_without_the_shop_says_what_to_do(folder: pathlib.Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_interrupt_ends_it_and_leaves_nothing(program: "Program") -> None:
+def test_interrupt_ends_it_and_leaves_nothing(program: Program) -> None:
     assert program.interrupt() == 130, program.output
     assert "Traceback" not in program.output

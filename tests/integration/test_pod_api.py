@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import IntEnum
 from typing import Any
 
 import pytest
-from support.collecting import LIMIT, Collector, in_thread, settle
 
 from grav_actors import (
     ActorRef,
@@ -21,6 +22,7 @@ from grav_actors import (
     Pod,
     Reject,
 )
+from support.collecting import LIMIT, Collector, in_thread, settle
 
 Connect = Callable[..., Pod]
 
@@ -107,7 +109,8 @@ def test_publish_makes_the_message(connect: Connect) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        None, True, 0, -(2**63), 2**64 - 1, 1.5, "", "text", b"", b"raw", [], [1, [2, [3]]], {}, {"a": 1, b"b": 2, 3: None},
+        None, True, False, 0, -(2**63), 2**64 - 1, 1.5, float("inf"), "", "text", "ü€😀", b"", b"raw", [], [1, [2, [3]]],
+        {}, {"a": 1, b"b": 2, 3: None},
         datetime(2024, 2, 29, 12, 0, 0, 123456, UTC),
     ],
     ids=repr,
@@ -120,6 +123,46 @@ def test_data_arrives_equal(connect: Connect, data: Any) -> None:
     collected.wait(1)
     assert collected.data == [data]
     assert type(collected.data[0]) is type(data)
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Name(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    ("data", "arrives"),
+    [
+        ((1, (2,)), [1, [2]]), (bytearray(b"x"), b"x"), (memoryview(b"x"), b"x"), (Level.HIGH, 3), (Name("n"), "n"),
+        (OrderedDict(a=1), {"a": 1}), ([Level.HIGH, Name("n")], [3, "n"]),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_data_of_other_types_arrives_as_its_base(connect: Connect, data: Any, arrives: Any) -> None:
+    receiver, sender = connect(), connect()
+    collected = Collector()
+    receiver.on(collected)
+    sender.publish("data", data)
+    sender.send(Message("data", data))
+    collected.wait(2)
+    for received in collected.data:
+        assert received == arrives
+        assert type(received) is type(arrives)
+
+
+def test_buffer_that_changes_after_publish_does_not_change_what_arrives(connect: Connect) -> None:
+    receiver, sender = connect(), connect()
+    collected = Collector()
+    receiver.on(collected)
+    for number in range(100):
+        buffer = bytearray([number]) * 10
+        sender.publish("buffer", buffer)
+        buffer[:] = b"overwritten"
+    collected.wait(100)
+    assert collected.data == [bytes([number]) * 10 for number in range(100)]
 
 
 def test_reference_arrives_and_is_usable(connect: Connect, grav: Grav) -> None:
@@ -154,10 +197,13 @@ def test_bad_data_raises_where_it_is_sent_and_the_pod_goes_on(connect: Connect) 
     receiver.on(collected)
     circle: list[Any] = []
     circle.append(circle)
-    for bad in ({1, 2}, object(), datetime(2024, 1, 1), 2**64, -(2**63) - 1, {1.5: 1}, [{"deep": {3j}}], circle):  # noqa: DTZ001
+    naive = datetime(2024, 1, 1)  # noqa: DTZ001
+    for bad in ({1, 2}, object(), naive, 2**64, -(2**63) - 1, {1.5: 1}, [{"deep": {3j}}], circle, "\ud800", 3j):
         message = Message("bad", bad)  # nothing is wrong yet
         with pytest.raises(MessageEncodeError):
             sender.send(message)
+        with pytest.raises(MessageEncodeError):
+            sender.publish("bad", bad)
         with pytest.raises((TypeError, ValueError)):
             sender.reply_to(message, Message("bad", bad))
         with pytest.raises(MessageEncodeError):

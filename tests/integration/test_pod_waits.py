@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.collecting import LIMIT, Collector, in_thread, settle, wait_for_receivers
 
 from grav_actors import (
     AskTimeoutError,
@@ -21,6 +20,7 @@ from grav_actors import (
     ReentrantWaitError,
     WaitTimeoutError,
 )
+from support.collecting import LIMIT, Collector, in_thread, settle, wait_for_receivers
 
 Connect = Callable[..., Pod]
 
@@ -621,11 +621,13 @@ def test_async_for_ends_when_its_node_or_pod_ends(end: str) -> None:
         pod = grav.connect()
         iterating = in_thread(lambda: asyncio.run(_iterate(pod)))
         wait_for_receivers(grav, "any")
-        if end == "stop":
-            grav.stop()
-        else:
+        if end == "disconnect":
             pod.disconnect()
-        iterating()
+            iterating()
+        else:
+            grav.stop()
+            with pytest.raises(ConnectionClosedError):
+                iterating()
 
 
 @pytest.mark.parametrize("kind", ENDLESS)

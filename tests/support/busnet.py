@@ -126,7 +126,8 @@ class TestPod:
         return self.send_message(kind, message, dest)
 
     def send_message(self, kind: int, message: Message, dest: Any) -> int:
-        return self.core.outbox.add(kind, message.type, dest, pack_record(message, 1 << 20))
+        record = pack_record(message, 1 << 20)
+        return self.core.outbox.add(kind, message.type, dest, record, len(record))
 
     def publish(self, message_type: str, *data: Any) -> None:
         for one in data:

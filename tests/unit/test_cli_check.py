@@ -28,9 +28,6 @@ class Greedy(Actor):
     def __init__(self, *args, **kwargs) -> None:
         pass
 
-class Odd(Actor):
-    concurrency = 0
-
 class Plain:
     pass
 """
@@ -135,7 +132,6 @@ MISTAKES = [
     ),
     ('class = "MODULE:Dispaly"', "grav.toml:2:", 'did you mean "Display"?'),
     ('class = "MODULE:Plain"', "grav.toml:2:", "is not derived from Actor"),
-    ('class = "MODULE:Odd"', "grav.toml:2:", "concurrency must be at least 1"),
     ('class = "no_such_module:A"', "grav.toml:2:", 'no module named "no_such_module"'),
     ('class = "MODULE:Display"\nkind = "proces"', "grav.toml:3:", 'did you mean "process"?'),
     ('class = "MODULE:Display"\nsignificant = true', "grav.toml:3:", "this version does not know it yet"),
@@ -153,7 +149,7 @@ def test_mistake_has_file_and_line(
     assert result.exit_code == 2
     (line,) = result.stderr.splitlines()
     # `check` reads like a compiler; what ends any other command begins with its name.
-    start = place if command == "check" and "kind" not in text else f"grav-actors: {place}"
+    start = place if command == "check" else f"grav-actors: {place}"
     assert line.startswith(start)
     assert reason in line
     assert result.stdout == ""
@@ -206,6 +202,15 @@ def test_nothing_to_run_says_what_to_do(project: Project, command: str) -> None:
     result = project.run(command)
     assert result.exit_code == 2
     assert "`grav-actors up module:Class`" in result.stderr
+
+
+def test_mistake_in_a_class_has_the_line_of_the_class(project: Project) -> None:
+    source = "from grav_actors import Actor\n\nclass Odd(Actor):\n    concurrency = 0\n"
+    (project.folder / f"{project.module}_odd.py").write_text(source)
+    result = project.check("MODULE_odd:Odd")
+    assert result.exit_code == 2
+    assert f"{project.module}_odd.py:3: " in result.stderr
+    assert "concurrency must be at least 1" in result.stderr
 
 
 def test_mistakes_start_nothing(project: Project) -> None:

@@ -113,7 +113,7 @@ LAYERS = {
     ),
     6: Layer(
         "composition",
-        ("grav_actors.node", "grav_actors.config"),
+        ("grav_actors.node", "grav_actors.control", "grav_actors.config"),
         below=(1, 2, 3, 4, 5),
     ),
     7: Layer(

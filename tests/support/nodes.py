@@ -1,0 +1,35 @@
+"""What tests of whole nodes ask again and again."""
+
+from __future__ import annotations
+
+import time
+
+from support.collecting import LIMIT, Collector
+
+from grav_actors import ActorRef, Grav
+
+
+def collect(grav: Grav, message_type: str) -> Collector:
+    """Return what collects messages of a type from now on, on a pod of its own."""
+    collector = Collector()
+    grav.connect().on_type(message_type, collector)
+    return collector
+
+
+def wait_gone(grav: Grav, ref: ActorRef) -> None:
+    """Return when neither the bus nor the node's supervisor has an actor of that name any more."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        if not ref.is_alive() and all(row["name"] != ref.name for row in grav._runner.rows()):
+            return
+    raise AssertionError(f"{ref.name} has not gone within {LIMIT} s")
+
+
+def wait_dead_letters(grav: Grav, count: int) -> dict[str, int]:
+    """Return the dead letters by reason when there are so many."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        letters: dict[str, int] = grav.stats()["dead_letters"]
+        if sum(letters.values()) >= count:
+            return letters
+    raise AssertionError(f"there were no {count} dead letters within {LIMIT} s: {grav.stats()}")

@@ -1,0 +1,82 @@
+"""One outcome, once, for threads and for coroutines."""
+
+import asyncio
+import threading
+
+import pytest
+
+from grav_actors.pod.waiter import Waiter
+
+LIMIT = 5.0
+
+
+def test_the_first_outcome_counts() -> None:
+    waiter = Waiter()
+    waiter.resolve(1)
+    waiter.resolve(2)
+    waiter.fail(ValueError("late"))
+    assert waiter.wait(0)
+    assert waiter.result() == 1
+
+
+def test_an_error_is_raised_by_result() -> None:
+    waiter = Waiter()
+    waiter.fail(KeyError("gone"))
+    assert waiter.wait(None)
+    with pytest.raises(KeyError, match="gone"):
+        waiter.result()
+
+
+def test_zero_looks_once() -> None:
+    waiter = Waiter()
+    assert not waiter.wait(0)
+    waiter.resolve(None)
+    assert waiter.wait(0)
+
+
+def test_a_thread_is_woken() -> None:
+    waiter = Waiter()
+    thread = threading.Thread(target=lambda: waiter.resolve("x"))
+    thread.start()
+    assert waiter.wait(LIMIT)
+    thread.join()
+    assert waiter.result() == "x"
+
+
+def test_it_can_be_waited_for_again_after_a_limit_has_passed() -> None:
+    waiter = Waiter()
+    assert not waiter.wait(0.001)
+    waiter.resolve(7)
+    assert waiter.wait(0.001)
+    assert waiter.wait(LIMIT)
+
+
+def test_a_coroutine_is_woken_from_another_thread() -> None:
+    async def scenario() -> list[int]:
+        waiters = [Waiter() for _ in range(100)]
+        thread = threading.Thread(target=lambda: [waiter.resolve(n) for n, waiter in enumerate(waiters)])
+        waits = [asyncio.ensure_future(waiter.wait_async(LIMIT)) for waiter in waiters]
+        await asyncio.sleep(0)  # lets the waits begin
+        thread.start()
+        assert all(await asyncio.gather(*waits))
+        thread.join()
+        return [waiter.result() for waiter in waiters]
+
+    assert asyncio.run(scenario()) == list(range(100))
+
+
+def test_an_outcome_before_the_wait_is_seen_in_a_coroutine() -> None:
+    waiter = Waiter()
+    waiter.resolve(None)
+    assert asyncio.run(waiter.wait_async(None))
+
+
+def test_a_coroutine_waits_no_longer_than_its_limit() -> None:
+    assert not asyncio.run(Waiter().wait_async(0.001))
+
+
+def test_an_outcome_after_the_loop_is_closed_is_kept() -> None:
+    waiter = Waiter()
+    assert not asyncio.run(waiter.wait_async(0.001))
+    waiter.resolve(3)
+    assert waiter.result() == 3
