@@ -178,6 +178,7 @@ class Grav:
         self._on_end: Callable[[str], None] | None = None
         self._control: ActorRuntime | None = None
         self._link: Link | None = None
+        self._failure = ""
         self._stop_lock = threading.Lock()
         self._is_stopping = False
         self._is_stopped = False
@@ -440,10 +441,13 @@ class Grav:
         if self._pid != os.getpid():
             raise WrongProcessError("this node was made before a fork; make a Grav of its own in the child")
         if self._is_stopping:
-            raise ConnectionClosedError("this node is stopped; make a new Grav")
+            raise ConnectionClosedError(
+                f"this node has ended: {self._failure}" if self._failure else "this node is stopped; make a new Grav"
+            )
 
     def _fail(self, text: str) -> None:
         """End because something failed too often."""
+        self._failure = text
         self._log.error("the node ends: %s", text)
         if self._on_end is not None:
             self._on_end(text)

@@ -113,6 +113,10 @@ class Kind(IntEnum):
 
 
 # Plain ints: reading an IntEnum member costs a lookup and a comparison through Python code.
+VERB_SEND: Final = 2
+VERB_HANDLED: Final = 3
+VERB_DELIVER: Final = 17
+VERB_ACK: Final = 18
 KIND_PUBLISH: Final = 0
 KIND_REPLY: Final = 1
 KIND_TELL: Final = 2
@@ -441,21 +445,31 @@ def check_deliver(fields: tuple[Any, ...], body_size: int) -> None:
         raise ProtocolError(f"DELIVER: malformed, saw {_brief(fields)}")
     total = 0
     for run in fields[4]:
-        if (
-            type(run) is not tuple
-            or len(run) != 9
-            or type(run[0]) is not bytes
-            or len(run[0]) != 16
-            or type(run[4]) is not str
-            or not _is_short(run[4])
+        if type(run) is not tuple or len(run) != 9:
+            raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
+        sender, seq, floor, kind, message_type, count, size, flags, attempt = run
+        if not (
+            type(sender) is bytes
+            and len(sender) == 16
+            and type(message_type) is str
+            and _is_short(message_type)
+            and type(seq) is int
+            and type(floor) is int
+            and type(kind) is int
+            and type(count) is int
+            and type(size) is int
+            and type(flags) is int
+            and type(attempt) is int
+            and 1 <= seq <= MAX_NUMBER
+            and 0 <= floor <= MAX_NUMBER
+            and 0 <= kind <= KIND_ANSWER
+            and 1 <= count <= MAX_ITEMS
+            and size >= count
+            and 0 <= flags <= MAX_NUMBER
+            and 1 <= attempt <= MAX_NUMBER
         ):
             raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
-        for index in (1, 2, 3, 5, 6, 7, 8):
-            if type(run[index]) is not int or not 0 <= run[index] <= MAX_NUMBER:
-                raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
-        if not 1 <= run[5] <= MAX_ITEMS or run[6] < run[5] or run[1] < 1 or run[8] < 1:
-            raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
-        total += run[6]
+        total += size
     if total != body_size:
         raise ProtocolError(f"DELIVER: runs of {total} bytes in a body of {body_size}")
     if fields[3] is not None:

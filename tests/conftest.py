@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from zmq.utils.garbage import gc as zmq_collector
 
 # Time limits of single examples fail on busy machines; pytest-timeout limits whole tests.
 settings.register_profile("project", deadline=None)
@@ -151,6 +152,8 @@ def check_leaks(before: Snapshot, *, where: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def no_leaks_of_session() -> Iterator[None]:
     """Look after the fixtures of modules and the session."""
+    # pyzmq's thread that releases what was sent without a copy comes with the first large message, and stays.
+    zmq_collector.start()
     before = Snapshot.take()
     yield
     check_leaks(before, where="a fixture of a module or the session")

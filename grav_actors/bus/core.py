@@ -37,6 +37,9 @@ from grav_actors.protocol import (
     MAX_OVERHEAD,
     MAX_RUN_BYTES,
     REJOIN_GRACE,
+    VERB_ACK,
+    VERB_HANDLED,
+    VERB_SEND,
     VERSION,
     WINDOW_BYTES,
     WINDOW_MESSAGES,
@@ -45,6 +48,7 @@ from grav_actors.protocol import (
     check_control,
     check_send,
     pack,
+    read_handled,
     read_hello,
     unpack_header,
 )
@@ -92,7 +96,6 @@ class BusCore:
         self._departed: dict[bytes, Sender] = {}
         self._next_second = 0.0
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
-            Verb.HANDLED: self._on_handled,
             Verb.FILTER: self._on_filter,
             Verb.BYE: self._on_bye,
             Verb.SYNC: self._on_sync,
@@ -110,13 +113,19 @@ class BusCore:
         try:
             fields = unpack_header(header)
             verb = fields[0]
-            if verb == 2:  # Verb.SEND
+            if verb == VERB_SEND:
                 if len(body) > self.max_body:
                     raise ProtocolError(f"body of {len(body)} bytes, allowed are {self.max_body}")
                 check_send(fields, len(body))
                 receiver = self._pod(route_id, route, fields[1])
                 if receiver is not None:
                     self._on_send(receiver, fields, body, now)
+            elif verb == VERB_HANDLED and len(fields) == 3:
+                handled = read_handled(fields[2])
+                receiver = self._pod(route_id, route, fields[1])
+                if receiver is not None:
+                    receiver.check(handled)
+                    self.postman.handled(receiver, handled, now)
             elif verb == Verb.HELLO:
                 self._on_hello(route_id, fields, now)
             else:
@@ -363,10 +372,6 @@ class BusCore:
         if handled is not None:
             postman.handled(receiver, handled, now)
 
-    def _on_handled(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        receiver.check(fields[2])
-        self.postman.handled(receiver, fields[2], now)
-
     def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.filters = FilterSet.from_wire(fields[3])
         self.directory.changed()
@@ -475,7 +480,7 @@ class BusCore:
             if now >= due or sender.is_due():
                 receiver = self.directory.by_uuid.get(sender.uuid)
                 if receiver is not None and receiver.route:
-                    self._reply(receiver, pack(Verb.ACK.value, receiver.slot, sender.ack()))
+                    self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
                 sent.append(sender)
         for sender in sent:
             del unacked[sender]

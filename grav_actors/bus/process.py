@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class RosterFile:
         """Write the journal anew, at once for all readers."""
         fresh = self._path.with_name(f"{self._path.name}.{os.getpid()}")
         fresh.write_bytes(journal)
-        os.replace(fresh, self._path)
+        fresh.replace(self._path)
         self.close()
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._records = 0
@@ -128,7 +129,7 @@ def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -
         if lifeline is None:
             signal.signal(signal.SIGINT, on_signal)
         signal.signal(signal.SIGTERM, on_signal)
-        watched = {waker_read: lambda: os.read(waker_read, 64) and None}
+        watched: dict[int, Callable[[], object]] = {waker_read: lambda: os.read(waker_read, 64)}
         if lifeline is not None:
             watched[lifeline] = server.stop
         try:

@@ -15,11 +15,11 @@ from grav_actors.ids import id_text
 from grav_actors.protocol import (
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
+    VERB_DELIVER,
     WINDOW_BYTES,
     Ack,
     Handled,
     PodSettings,
-    Verb,
     pack,
 )
 
@@ -168,7 +168,7 @@ class Receiver:
         # The array of five is put together by hand, as the entries are packed already.
         count = len(entries)
         array = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
-        head = pack(Verb.DELIVER.value, self.slot, number, ack)
+        head = pack(VERB_DELIVER, self.slot, number, ack)
         return b"".join((b"\x95", head[1:], array, *entries))
 
     def frames_again(self, received: int) -> Iterator[tuple[bytes, Body]]:

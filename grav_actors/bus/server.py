@@ -81,7 +81,7 @@ class BusServer:
         self._is_stopping = True
         self.is_final = is_final
 
-    def run(self, watched: dict[int, Callable[[], None]]) -> None:
+    def run(self, watched: dict[int, Callable[[], object]]) -> None:
         """Serve until `stop`; `watched` are file descriptors and what to call when they are readable."""
         core = self._core
         poller = zmq.Poller()

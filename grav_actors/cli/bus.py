@@ -20,13 +20,9 @@ _MAPPED = re.compile(r"\[::ffff:([0-9.]+)\]")
 
 
 @click.command("bus")
-@click.option(
-    "--tcp", metavar="ADDRESS", default="", help="Listen there besides, as on tcp://127.0.0.1:5555."
-)
+@click.option("--tcp", metavar="ADDRESS", default="", help="Listen there besides, as on tcp://127.0.0.1:5555.")
 @click.option("--insecure", is_flag=True, help="Let --tcp be reached from other machines, without keys.")
-@click.option(
-    "--replay-limit", type=int, default=128, show_default=True, help="Messages that it keeps for replay."
-)
+@click.option("--replay-limit", type=int, default=128, show_default=True, help="Messages that it keeps for replay.")
 @click.option(
     "--max-message", metavar="SIZE", callback=size, default="1MiB", show_default=True, help="Largest message."
 )

@@ -70,4 +70,4 @@ def lock_of(address: str) -> Path | None:
 
 def when_ended(pod: Pod, notify: Callable[[Exception], None]) -> None:
     """Have `notify` called, on another thread, when the bus ends a pod: it was stopped, say."""
-    pod._on_end = notify  # noqa: SLF001  (what actors do too; users have the waits that raise)
+    pod._on_end = notify  # what actors do too; users have the waits that raise

@@ -10,16 +10,32 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, NoReturn
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from grav_actors.cli.failure import FAILED, Failure
-
-if TYPE_CHECKING:
-    from grav_actors.node import Grav
 
 INTERRUPTED = 130
 LOOK_INTERVAL = 0.2
 """Seconds between looks at whether an actor is left, where that is asked for."""
+
+
+class Node(Protocol):
+    """What is needed of a node, which is a `Grav`."""
+
+    def stop(self) -> None:
+        """End it well."""
+        ...
+
+    def _actors(self) -> list[dict[str, Any]]:
+        """Return a row for each actor."""
+        ...
+
+    def _kill_bus(self) -> None:
+        """Kill its bus, if it has one of its own."""
+        ...
+
+
+N = TypeVar("N", bound=Node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,7 @@ class Told:
 class Made:
     """The node runs, without actors yet."""
 
-    node: Grav
+    node: Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +104,7 @@ class Foreground:
         self._clean_up = clean_up
         self._until_idle = until_idle
         self._events: SimpleQueue[Event] = SimpleQueue()
-        self._node: Grav | None = None
+        self._node: Node | None = None
         self._cause: Signalled | Told | Failed | None = None
         self._has_started = False
         self._is_stopping = False
@@ -98,7 +114,7 @@ class Foreground:
         """Have the node ended: it gave up for a reason, or somebody asked for it (""). From any thread."""
         self._events.put(Told(reason))
 
-    def run(self, make: Callable[[], Grav], fill: Callable[[Grav], None]) -> int:
+    def run(self, make: Callable[[], N], fill: Callable[[N], None]) -> int:
         """Make a node, start its actors, and return the exit code when it has ended.
 
         Raises:
@@ -117,7 +133,7 @@ class Foreground:
             try:
                 return self._events.get(timeout=LOOK_INTERVAL if self._until_idle else None)
             except Empty:
-                if self._has_started and self._node is not None and not self._node._actors():  # noqa: SLF001
+                if self._has_started and self._node is not None and not self._node._actors():
                     return Told("")
 
     def _take(self, event: Event) -> bool:
@@ -146,12 +162,12 @@ class Foreground:
                     raise event.error
                 return True
 
-    def _start(self, make: Callable[[], Grav], fill: Callable[[Grav], None]) -> None:
+    def _start(self, make: Callable[[], N], fill: Callable[[N], None]) -> None:
         try:
             node = make()
             self._events.put(Made(node))
             fill(node)
-        except BaseException as exc:  # noqa: BLE001  (raised on the main thread)
+        except BaseException as exc:  # raised on the main thread
             self._events.put(Failed(exc))
         else:
             self._events.put(Started())
@@ -164,15 +180,13 @@ class Foreground:
             return isinstance(cause, Failed)  # else it is being made
         if not self._is_stopping:
             self._is_stopping = True
-            threading.Thread(
-                target=self._stop_node, args=(self._node,), name="grav-stop", daemon=True
-            ).start()
+            threading.Thread(target=self._stop_node, args=(self._node,), name="grav-stop", daemon=True).start()
         return False
 
-    def _stop_node(self, node: Grav) -> None:
+    def _stop_node(self, node: Node) -> None:
         try:
             node.stop()
-        except BaseException as exc:  # noqa: BLE001  (raised on the main thread)
+        except BaseException as exc:  # raised on the main thread
             self._events.put(Stopped(exc))
         else:
             self._events.put(Stopped(None))
@@ -180,7 +194,7 @@ class Foreground:
     def _end_at_once(self) -> NoReturn:
         """Kill: the bus here, the actors' processes by the end of this one, which they do not outlive."""
         if self._node is not None:
-            self._node._kill_bus()  # noqa: SLF001
+            self._node._kill_bus()
         self._clean_up()
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -87,7 +87,7 @@ class LogHandler(logging.Handler):
             elif not record.name.startswith(_OWN_LOGGERS):
                 text = f"{record.name}: {text}"
             self._output.write(name, "stderr", f"{record.levelname} {text}")
-        except Exception:  # noqa: BLE001  (logging never raises)
+        except Exception:  # logging never raises
             self.handleError(record)
 
 

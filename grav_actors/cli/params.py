@@ -24,9 +24,7 @@ def size(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return _parsed(parse_size, ctx, param, value)
 
 
-def _parsed(
-    parse: Callable[[object], float], ctx: click.Context, param: click.Parameter, value: Any
-) -> float | None:
+def _parsed(parse: Callable[[object], float], ctx: click.Context, param: click.Parameter, value: Any) -> float | None:
     try:
         return parse(value) if value is not None else None
     except ConfigError as exc:

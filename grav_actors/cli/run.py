@@ -43,7 +43,7 @@ def command(ctx: click.Context, target: str, name: str | None, kind: str, bus: s
 
     def make() -> Grav:
         node = join(bus)
-        node._report_end(foreground.end)  # noqa: SLF001  (made for this command)
+        node._report_end(foreground.end)  # made for this command
         return node
 
     ctx.exit(foreground.run(make, lambda node: _fill(node, child)))

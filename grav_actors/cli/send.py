@@ -32,7 +32,7 @@ def command(type: str, data: Any, to: str | None, wait: bool, timeout: float | N
             pod.publish(type, data)
         else:
             is_received = bool(pod.ask(CONNECTED, to, to=BUS_NAME))
-            pod._tell(to, Message(type, data))  # noqa: SLF001  (a reference would tell from another pod)
+            pod._tell(to, Message(type, data))  # a reference would tell from another pod
         pod.flush(timeout, settled=wait)
     if not is_received:
         nobody = f"nobody receives {type}" if to is None else f"there is no actor {to} now"

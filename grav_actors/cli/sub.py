@@ -25,9 +25,7 @@ REPLAY_ROOM = 1_000_000
 @click.command("sub")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...")
 @click.option("--count", type=click.IntRange(min=1), help="End after this many messages.")
-@click.option(
-    "--last", type=click.IntRange(min=0), default=0, help="Begin with the last N that the bus has kept."
-)
+@click.option("--last", type=click.IntRange(min=0), default=0, help="Begin with the last N that the bus has kept.")
 @click.option("--all", "everything", is_flag=True, help="The framework's own messages (grav.*) too.")
 @json_option
 @bus_option
@@ -49,7 +47,7 @@ def command(
         when_ended(pod, over.put)
         feed = Feed(_formatter(as_json=as_json), count, last, over)
         # Handler and filter in one step: the replay comes once, for the filter of that moment.
-        pod._set_handler(feed.take, filters)  # noqa: SLF001
+        pod._set_handler(feed.take, filters)
         if last:
             _call_after_replay(pod, feed.go_live)
         outcome = over.get()
@@ -98,7 +96,7 @@ class Feed:
             return
         try:
             self._show(message)
-        except Exception as exc:  # noqa: BLE001  (a broken pipe, mostly; the main thread raises it)
+        except Exception as exc:  # a broken pipe, mostly; the main thread raises it
             self._end(exc)
             return
         if self._left is not None:
@@ -126,9 +124,7 @@ def _make_filters(patterns: tuple[str, ...], *, everything: bool) -> FilterSet:
 def _connect(node: Grav, *, with_replay: bool) -> Pod:
     # Never `block`: senders must not wait because somebody has stopped his terminal.
     if with_replay:
-        return node.connect_with_replay(
-            overflow="drop_oldest", prefetch=REPLAY_ROOM, mailbox_limit=REPLAY_ROOM
-        )
+        return node.connect_with_replay(overflow="drop_oldest", prefetch=REPLAY_ROOM, mailbox_limit=REPLAY_ROOM)
     return node.connect(overflow="drop_oldest")
 
 
@@ -138,8 +134,8 @@ def _call_after_replay(pod: Pod, job: Callable[[], None]) -> None:
     from grav_actors.protocol import BUS_NAME
 
     pod.ask(STATS, to=BUS_NAME)  # whatever: the bus answers behind the replay
-    with pod._link.lock:  # noqa: SLF001
-        pod._callbacks.put(job)  # noqa: SLF001
+    with pod._link.lock:
+        pod._callbacks.put(job)
 
 
 def _formatter(*, as_json: bool) -> Callable[[Message], None]:
@@ -148,7 +144,7 @@ def _formatter(*, as_json: bool) -> Callable[[Message], None]:
 
     def show(message: Message) -> None:
         if as_json:
-            origin = message._origin  # noqa: SLF001  (the sender is no public part of a message)
+            origin = message._origin  # the sender is no public part of a message
             click.echo(to_json(message_row(message, id_text(origin.sender) if origin is not None else "")))
         else:
             click.echo(f"{message.type} {to_json(message.data)}")

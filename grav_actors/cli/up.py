@@ -57,7 +57,7 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
     from grav_actors.node import Grav
 
     try:
-        return Grav._in_folder(  # noqa: SLF001  (made for this command)
+        return Grav._in_folder(  # made for this command
             BusSpec(str(folder), "", config.bus.replay_limit, config.bus.max_message),
             name=config.node.name,
             belongs_to=config.node.belongs_to,
@@ -75,7 +75,7 @@ def _fill(node: Grav, children: list[Child], output: Output) -> None:
     shown: set[str] = set()
     for child in children:
         node.spawn(child)
-        for row in node._actors():  # noqa: SLF001
+        for row in node._actors():
             if row["name"] not in shown:
                 shown.add(row["name"])
                 output.say(f"{row['name']}: {describe(row)}")
@@ -89,9 +89,7 @@ def describe(row: dict[str, Any]) -> str:
 
 def _names(child: Child) -> list[str]:
     name = child.name if child.name is not None else child.actor_class.__name__.lower()
-    return (
-        [name] if child.instances == 1 else [f"{name}-{number}" for number in range(1, child.instances + 1)]
-    )
+    return [name] if child.instances == 1 else [f"{name}-{number}" for number in range(1, child.instances + 1)]
 
 
 def _print_at_once() -> None:

@@ -32,11 +32,16 @@ from grav_actors.protocol import (
     Handled,
     Hello,
     PodSettings,
+    VERB_ACK,
+    VERB_DELIVER,
+    VERB_HANDLED,
+    VERB_SEND,
     Verb,
     check_control,
     check_deliver,
     pack,
     pack_hello,
+    read_ack,
 )
 
 HELLO_INTERVAL = 1.0
@@ -198,14 +203,16 @@ class PodCore:
             self._send_handled(now)
 
     def _send_handled(self, now: float) -> None:
-        while (handled := self._news()) is not None:
-            self.out.append((pack(Verb.HANDLED.value, self.slot, handled), b""))
+        handled = self._news()
+        while handled is not None:
+            self.out.append((pack(VERB_HANDLED, self.slot, handled), b""))
             self.ack_sent_at = now
+            handled = self._news() if self._failures else None
 
     def _send_frame(self, frame: list[OutRun], handled: Handled | None) -> None:
         runs = [(run.kind, run.type, run.count, len(run.body), run.dest) for run in frame]
         body = frame[0].body if len(frame) == 1 else b"".join([run.body for run in frame])
-        self.out.append((pack(Verb.SEND.value, self.slot, frame[0].seq, handled, runs), body))
+        self.out.append((pack(VERB_SEND, self.slot, frame[0].seq, handled, runs), body))
 
     def sync(self) -> None:
         """Ask for the watermarks at once."""
@@ -336,15 +343,16 @@ class PodCore:
     def receive(self, fields: tuple[Any, ...], body: Any, now: float) -> None:
         """Take a frame whose header is decoded; raise ProtocolError if it is malformed."""
         verb = fields[0]
-        if verb == 17:  # Verb.DELIVER
+        if verb == VERB_DELIVER:
             check_deliver(fields, len(body))
             if self.state is State.JOINED:
                 self._on_deliver(fields, body, now)
             return
+        if verb == VERB_ACK and len(fields) == 3:
+            self._on_ack(read_ack(fields[2]))
+            return
         check_control(fields)
-        if verb == Verb.ACK:
-            self._on_ack(fields[2])
-        elif verb == Verb.WELCOME:
+        if verb == Verb.WELCOME:
             self._on_welcome(fields, now)
         elif verb == Verb.OK:
             self._confirm(fields[2])

@@ -16,13 +16,14 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError, ProtocolError, WrongProcessError
 from grav_actors.pod.core import State
-from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, MAX_HEADER, Verb, pack, unpack_header
+from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, Verb, pack, unpack_header
 
 if TYPE_CHECKING:
     from grav_actors.pod.pod import Pod
@@ -111,6 +112,7 @@ class Link:
             raise ConfigError(
                 f"{endpoint!r} is no address of a bus ({exc}); it looks like ipc:///path/bus.sock or tcp://host:port"
             ) from exc
+        self._descriptor = int(socket.getsockopt(zmq.FD))
         self._thread = threading.Thread(target=self._serve, name="grav-link", daemon=True)
         self._thread.start()
         _links.add(self)
@@ -187,7 +189,7 @@ class Link:
 
     def _serve(self) -> None:
         poll = select.poll()
-        descriptor = self._socket.getsockopt(zmq.FD)
+        descriptor = self._descriptor
         poll.register(descriptor, select.POLLIN)
         poll.register(self._waker, select.POLLIN)
         try:
@@ -208,10 +210,8 @@ class Link:
         if self._is_waking:
             self._is_waking = False
             if self._resting:
-                try:
+                with suppress(BlockingIOError):
                     os.eventfd_read(self._waker)
-                except BlockingIOError:
-                    pass
         self._resting = 0.0
         if self._has_input:
             self._has_input = False

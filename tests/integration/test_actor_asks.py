@@ -154,7 +154,8 @@ def test_callee_that_dies_with_the_question(grav: Grav, kind: str, how: str) -> 
 def test_question_waits_while_the_callee_restarts(grav: Grav, kind: str) -> None:
     ref = grav.spawn(actors.StartsSlowlyAgain, kind=kind)
     grav.spawn(actors.Gate, kind="thread")
-    ref.tell("end", "crash")
+    with pytest.raises(ActorStoppedError):
+        ref.ask("end", "crash", timeout=LIMIT)
     grav.ask("gate.arrived", 1, to="gate", timeout=LIMIT)
     join = in_thread(lambda: ref.ask("echo", 5, timeout=LIMIT))
     grav.ask("gate.open", to="gate", timeout=LIMIT)

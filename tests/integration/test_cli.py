@@ -116,6 +116,8 @@ class Stuck(Actor):
         threading.Event().wait()
 """
 
+Done = subprocess.CompletedProcess[str]
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -130,12 +132,10 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def run(folder: pathlib.Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(folder: pathlib.Path) -> Callable[..., Done]:
     """Return `run(*arguments)`, which runs a command in the project to its end."""
 
-    def run_command(
-        *arguments: str, text: str = "", cwd: pathlib.Path = folder
-    ) -> subprocess.CompletedProcess[str]:
+    def run_command(*arguments: str, text: str = "", cwd: pathlib.Path = folder) -> Done:
         return subprocess.run(
             [*GRAV_ACTORS, *arguments],
             cwd=cwd,
@@ -207,9 +207,7 @@ LOCKS = {"node.lock", "bus.lock"}
 # The session of the introduction
 
 
-def test_session_of_the_introduction(
-    run: Callable[..., subprocess.CompletedProcess[str]], up: Callable[..., Program]
-) -> None:
+def test_session_of_the_introduction(run: Callable[..., Done], up: Callable[..., Program]) -> None:
     program = up("greenhouse:Thermometer", "greenhouse:Display")
     ready = program.wait_line("ready")
     assert "2 actors" in ready
@@ -241,7 +239,7 @@ def test_signal_lets_the_actors_end(up: Callable[..., Program], number: int, cod
 
 
 def test_second_signal_ends_what_hangs(
-    run: Callable[..., subprocess.CompletedProcess[str]], up: Callable[..., Program], folder: pathlib.Path
+    run: Callable[..., Done], up: Callable[..., Program], folder: pathlib.Path
 ) -> None:
     (folder / "grav.toml").write_text('[actors.worker]\nclass = "workers:Worker"\nshutdown = "60s"\n')
     program = up()
@@ -275,9 +273,7 @@ def test_crash_loop_ends_it_with_1(folder: pathlib.Path, run: Callable[..., Any]
     assert ended.stdout.count("fragile | falls\n") == 3
 
 
-def test_killed_actor_comes_back_under_its_name(
-    run: Callable[..., subprocess.CompletedProcess[str]], up: Callable[..., Program]
-) -> None:
+def test_killed_actor_comes_back_under_its_name(run: Callable[..., Done], up: Callable[..., Program]) -> None:
     program = up("workers:Worker", "greenhouse:Display")
     first = int(run("ask", "work.pid").stdout)
     os.kill(first, signal.SIGKILL)
@@ -297,9 +293,7 @@ def test_killed_actor_comes_back_under_its_name(
 # Starts of `up`
 
 
-def test_second_up_is_refused_with_the_pid(
-    run: Callable[..., subprocess.CompletedProcess[str]], up: Callable[..., Program]
-) -> None:
+def test_second_up_is_refused_with_the_pid(run: Callable[..., Done], up: Callable[..., Program]) -> None:
     program = up("greenhouse:Display")
     second = run("up", "greenhouse:Thermometer")
     assert second.returncode == 6
@@ -328,9 +322,7 @@ def test_up_is_refused_too_where_the_run_folder_would_be_another(
     assert program.interrupt() == 130
 
 
-def test_up_after_a_killed_one(
-    up: Callable[..., Program], run: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_up_after_a_killed_one(up: Callable[..., Program], run: Callable[..., Done]) -> None:
     killed = up("greenhouse:Display")
     killed.signal(signal.SIGKILL)
     killed.wait()
@@ -341,7 +333,7 @@ def test_up_after_a_killed_one(
 
 
 def test_actor_that_does_not_start_shows_its_traceback_and_leaves_nothing(
-    run: Callable[..., subprocess.CompletedProcess[str]], folder: pathlib.Path
+    run: Callable[..., Done], folder: pathlib.Path
 ) -> None:
     failed = run("up", "greenhouse:Display", "workers:Broken")
     assert failed.returncode == 1
@@ -361,9 +353,7 @@ def test_actor_that_does_not_start_shows_its_traceback_and_leaves_nothing(
         ("greenhouse.Display", 'did you mean "greenhouse:Display"?'),
     ],
 )
-def test_wrong_target_is_one_line(
-    run: Callable[..., subprocess.CompletedProcess[str]], target: str, reason: str
-) -> None:
+def test_wrong_target_is_one_line(run: Callable[..., Done], target: str, reason: str) -> None:
     failed = run("up", target)
     assert failed.returncode == 2
     (line,) = failed.stderr.splitlines()
@@ -372,7 +362,7 @@ def test_wrong_target_is_one_line(
 
 
 def test_configuration_is_what_runs(
-    run: Callable[..., subprocess.CompletedProcess[str]],
+    run: Callable[..., Done],
     begin: Callable[..., Program],
     folder: pathlib.Path,
 ) -> None:
@@ -405,9 +395,7 @@ def test_configuration_is_what_runs(
     assert program.wait() == 0
 
 
-def test_output_of_actors_is_told_apart(
-    run: Callable[..., subprocess.CompletedProcess[str]], begin_piped: Callable[..., Piped]
-) -> None:
+def test_output_of_actors_is_told_apart(run: Callable[..., Done], begin_piped: Callable[..., Piped]) -> None:
     program = begin_piped("up", "workers:Worker", "greenhouse:Thermometer")
     program.wait_ready()
     assert run("send", "--wait", "--to", "worker", "work.print").returncode == 0
@@ -419,9 +407,7 @@ def test_output_of_actors_is_told_apart(
     assert "\x1b" not in out + err
 
 
-def test_up_goes_on_when_nobody_reads_it(
-    run: Callable[..., subprocess.CompletedProcess[str]], begin_piped: Callable[..., Piped]
-) -> None:
+def test_up_goes_on_when_nobody_reads_it(run: Callable[..., Done], begin_piped: Callable[..., Piped]) -> None:
     program = begin_piped("up", "workers:Worker")
     program.wait_ready()
     program.stdout.close()
@@ -433,11 +419,10 @@ def test_up_goes_on_when_nobody_reads_it(
 
 
 def test_ps_ends_with_3_while_an_actor_waits_for_its_restart(
-    run: Callable[..., subprocess.CompletedProcess[str]], up: Callable[..., Program], folder: pathlib.Path
+    run: Callable[..., Done], up: Callable[..., Program], folder: pathlib.Path
 ) -> None:
     (folder / "grav.toml").write_text(
-        '[supervisor]\nbackoff = { first = "60s", max = "60s" }\n'
-        '[actors.fragile]\nclass = "workers:Fragile"\n'
+        '[supervisor]\nbackoff = { first = "60s", max = "60s" }\n[actors.fragile]\nclass = "workers:Fragile"\n'
     )
     program = up()
     program.wait_line("restart 2 in ")
@@ -459,7 +444,7 @@ def test_killed_bus_comes_back(up: Callable[..., Program]) -> None:
     assert files_of(program) <= LOCKS
 
 
-def test_down_ends_the_node_of_a_script_too(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_down_ends_the_node_of_a_script_too(run: Callable[..., Done]) -> None:
     with Grav() as node:
         down = run("down", "--bus", node.bus_endpoint)
         assert (down.returncode, down.stderr) == (0, "")
@@ -477,9 +462,7 @@ def worker(up: Callable[..., Program]) -> Program:
 
 
 @pytest.mark.usefixtures("worker")
-def test_ask_prints_one_line_of_json(
-    run: Callable[..., subprocess.CompletedProcess[str]], folder: pathlib.Path
-) -> None:
+def test_ask_prints_one_line_of_json(run: Callable[..., Done], folder: pathlib.Path) -> None:
     data = '{"a": [1, null, "ä"]}'
     (folder / "data.json").write_text(data, encoding="utf-8")
     assert run("ask", "work.echo", data).stdout == f"{data}\n"
@@ -492,9 +475,7 @@ def test_ask_prints_one_line_of_json(
 
 
 @pytest.mark.usefixtures("worker")
-def test_ask_prints_bytes_as_they_are(
-    run: Callable[..., subprocess.CompletedProcess[str]], folder: pathlib.Path
-) -> None:
+def test_ask_prints_bytes_as_they_are(run: Callable[..., Done], folder: pathlib.Path) -> None:
     raw = subprocess.run(
         [*GRAV_ACTORS, "ask", "work.raw"], cwd=folder, capture_output=True, timeout=COMMAND_LIMIT, check=True
     )
@@ -504,7 +485,7 @@ def test_ask_prints_bytes_as_they_are(
 
 
 @pytest.mark.usefixtures("worker")
-def test_ask_that_fails(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_ask_that_fails(run: Callable[..., Done]) -> None:
     failed = run("ask", "work.fail")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == "grav-actors: the asked handler failed: ValueError: bad site\n"
@@ -522,16 +503,14 @@ def test_ask_that_fails(run: Callable[..., subprocess.CompletedProcess[str]]) ->
         ("--to", "worker", "--timeout", "200ms", "work.slow", "1"),
     ],
 )
-def test_ask_without_an_answer_ends_with_5(
-    run: Callable[..., subprocess.CompletedProcess[str]], arguments: tuple[str, ...]
-) -> None:
+def test_ask_without_an_answer_ends_with_5(run: Callable[..., Done], arguments: tuple[str, ...]) -> None:
     asked = run("ask", *arguments)
     assert (asked.returncode, asked.stdout) == (5, "")
     assert len(asked.stderr.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("worker")
-def test_send_says_when_nobody_receives(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_send_says_when_nobody_receives(run: Callable[..., Done]) -> None:
     sent = run("send", "no.such.type", "1")
     assert sent.returncode == 0
     assert "nobody receives no.such.type" in sent.stderr
@@ -543,7 +522,7 @@ def test_send_says_when_nobody_receives(run: Callable[..., subprocess.CompletedP
 
 
 @pytest.mark.usefixtures("worker")
-def test_bad_type_or_data_is_a_usage_error(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_bad_type_or_data_is_a_usage_error(run: Callable[..., Done]) -> None:
     for arguments in (("a..b",), ("grav.mine",), ("a.b", "36893488147419103232"), ("a.b", "roof")):
         sent = run("send", *arguments)
         assert sent.returncode == 2, sent.stderr
@@ -551,14 +530,14 @@ def test_bad_type_or_data_is_a_usage_error(run: Callable[..., subprocess.Complet
 
 
 @pytest.mark.usefixtures("worker")
-def test_send_wait_has_a_limit(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_send_wait_has_a_limit(run: Callable[..., Done]) -> None:
     sent = run("send", "--wait", "--timeout", "100ms", "--to", "worker", "work.slow", "1")
     assert sent.returncode == 5
     assert "not settled within 0.1 s" in sent.stderr
 
 
 def test_sub_prints_what_was_kept_and_what_comes(
-    worker: Program, run: Callable[..., subprocess.CompletedProcess[str]], begin: Callable[..., Program]
+    worker: Program, run: Callable[..., Done], begin: Callable[..., Program]
 ) -> None:
     for number in range(1, 4):
         run("send", "count.up", str(number))
@@ -579,7 +558,7 @@ def test_sub_prints_what_was_kept_and_what_comes(
 
 
 def test_sub_of_all_types_includes_dead_letters_only_when_asked(
-    worker: Program, run: Callable[..., subprocess.CompletedProcess[str]], begin: Callable[..., Program]
+    worker: Program, run: Callable[..., Done], begin: Callable[..., Program]
 ) -> None:
     run("send", "a.start", "0")
     plain = begin("sub", "--last", "1")
@@ -597,7 +576,7 @@ def test_sub_of_all_types_includes_dead_letters_only_when_asked(
 
 
 def test_sub_ends_with_4_when_the_node_ends(
-    worker: Program, run: Callable[..., subprocess.CompletedProcess[str]], begin: Callable[..., Program]
+    worker: Program, run: Callable[..., Done], begin: Callable[..., Program]
 ) -> None:
     run("send", "a.start")
     sub = begin("sub", "--last", "1")
@@ -609,9 +588,7 @@ def test_sub_ends_with_4_when_the_node_ends(
 
 
 @pytest.mark.usefixtures("worker")
-def test_sub_ends_quietly_when_nobody_reads_it(
-    run: Callable[..., subprocess.CompletedProcess[str]], begin_piped: Callable[..., Piped]
-) -> None:
+def test_sub_ends_quietly_when_nobody_reads_it(run: Callable[..., Done], begin_piped: Callable[..., Piped]) -> None:
     run("send", "a.start")
     sub = begin_piped("sub", "--last", "1")
     assert sub.stdout.readline() == "a.start null\n"
@@ -622,7 +599,7 @@ def test_sub_ends_quietly_when_nobody_reads_it(
 
 
 @pytest.mark.usefixtures("worker")
-def test_sub_of_a_bad_pattern_is_a_usage_error(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_sub_of_a_bad_pattern_is_a_usage_error(run: Callable[..., Done]) -> None:
     for pattern in ("a.>.b", "a..b", ""):
         ended = run("sub", pattern)
         assert ended.returncode == 2, ended.stderr
@@ -632,9 +609,7 @@ def test_sub_of_a_bad_pattern_is_a_usage_error(run: Callable[..., subprocess.Com
 # Programs on a bus that runs
 
 
-def test_bus_alone_with_an_actor_of_another_program(
-    run: Callable[..., subprocess.CompletedProcess[str]], begin: Callable[..., Program]
-) -> None:
+def test_bus_alone_with_an_actor_of_another_program(run: Callable[..., Done], begin: Callable[..., Program]) -> None:
     bus = begin("bus", "--tcp", "tcp://127.0.0.1:*")
     bus.wait_ready()
     tcp = bus.wait_line("^tcp://").strip()
@@ -659,7 +634,7 @@ def test_bus_alone_with_an_actor_of_another_program(
 
 
 def test_bus_of_a_port_in_use_says_so(
-    run: Callable[..., subprocess.CompletedProcess[str]],
+    run: Callable[..., Done],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         ended = run("bus", "--tcp", f"tcp://127.0.0.1:{server.getsockname()[1]}")
@@ -678,7 +653,7 @@ def test_bus_ends_with_0_at_sigterm(begin: Callable[..., Program]) -> None:
 @pytest.mark.parametrize("kind", ["process", "thread"])
 def test_run_ends_when_its_actor_stops(
     worker: Program,
-    run: Callable[..., subprocess.CompletedProcess[str]],
+    run: Callable[..., Done],
     begin: Callable[..., Program],
     kind: str,
 ) -> None:
@@ -690,7 +665,7 @@ def test_run_ends_when_its_actor_stops(
 
 
 def test_run_ends_with_the_node_it_joined(
-    worker: Program, run: Callable[..., subprocess.CompletedProcess[str]], begin: Callable[..., Program]
+    worker: Program, run: Callable[..., Done], begin: Callable[..., Program]
 ) -> None:
     program = begin("run", "workers:Worker", "--name", "mole")
     program.wait_ready()
@@ -699,9 +674,7 @@ def test_run_ends_with_the_node_it_joined(
     assert worker.wait() == 0
 
 
-def test_run_of_an_actor_that_does_not_start(
-    run: Callable[..., subprocess.CompletedProcess[str]], worker: Program
-) -> None:
+def test_run_of_an_actor_that_does_not_start(run: Callable[..., Done], worker: Program) -> None:
     failed = run("run", "workers:Broken")
     assert failed.returncode == 1
     assert 'raise ValueError("no such site")' in failed.stderr

@@ -47,9 +47,7 @@ def test_ask_from_the_command_line(program: Program) -> None:
 
 def test_many_customers_never_sell_more_than_there_is(program: Program) -> None:
     def sell(sold: list[bool]) -> None:
-        done = program.run(
-            *GRAV_ACTORS, "ask", "--to", "till", "till.sell", '{"article": "nut", "pieces": 1}'
-        )
+        done = program.run(*GRAV_ACTORS, "ask", "--to", "till", "till.sell", '{"article": "nut", "pieces": 1}')
         assert done.returncode == 0, done.stderr
         sold.append('"sold": true' in done.stdout)
 

@@ -430,6 +430,77 @@ class Failing(Actor):
         return "fine"
 
 
+class FailsThrice(Failing):
+    """Gives up sooner."""
+
+    max_deliver = 3
+
+
+class Hopeless(Actor):
+    """Fails at everything but one thing, and tells of its hooks."""
+
+    def on_start(self) -> None:
+        self.publish("hook", "start")
+
+    def on_stop(self, reason: str) -> None:
+        self.publish("hook", f"stop {reason}")
+
+    def on_restart(self, cause: str) -> None:
+        self.publish("hook", f"restart {cause}")
+
+    @on_type("try")
+    def attempt(self, msg: Message) -> None:
+        raise ValueError("no")
+
+    @on_type("fine")
+    def fine(self, msg: Message) -> str:
+        return "fine"
+
+
+class CrashingPool(Actor):
+    """Crashes in one handler while another waits at the gate."""
+
+    concurrency = 2
+
+    def on_start(self) -> None:
+        self.publish("hook", "start")
+
+    def on_stop(self, reason: str) -> None:
+        self.publish("hook", f"stop {reason}")
+
+    @on_type("wait")
+    def wait(self, msg: Message) -> None:
+        self.ask("gate", "gate.wait", timeout=LIMIT)
+        self.publish("hook", "waited")
+
+    @on_type("end")
+    def end(self, msg: Message) -> None:
+        if msg.attempt == 1:
+            end(self, msg.data)
+
+
+class CrashingTasks(CrashingPool):
+    """The same with tasks."""
+
+    @on_type("wait")
+    async def wait(self, msg: Message) -> None:
+        await self.ask_async("gate", "gate.wait", timeout=LIMIT)
+        self.publish("hook", "waited")
+
+
+class Leaving(Actor):
+    """Ends its process as if all were well."""
+
+    @on_type("pid")
+    def pid(self, msg: Message) -> int:
+        return os.getpid()
+
+    @on_type("leave")
+    def leave(self, msg: Message) -> None:
+        if not msg.redelivered:
+            os._exit(0)
+
+
 class Replayed(Actor):
     """Gets what was sent before it was there."""
 

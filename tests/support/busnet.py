@@ -213,6 +213,10 @@ class TestPod:
             self.net.kill(self)
             return False
         except Exception as exc:
+            if inbound.kind in (KIND_ASK, KIND_ASK_ANY):
+                self._answer(inbound, record, "grav.error", {"code": "failed", "error": str(exc), "traceback": ""})
+                inbound.finish(index)
+                return True
             how = FAIL_REJECT if isinstance(exc, Rejected) else FAIL_ERROR
             is_over = self.core.failed(inbound, index, how, f"{type(exc).__name__}: {exc}")
             inbound.finish(index)
@@ -222,15 +226,18 @@ class TestPod:
                 return False
             return True
         if inbound.kind in (KIND_ASK, KIND_ASK_ANY) and (result is not None or inbound.kind == KIND_ASK):
-            answer = Message._framework("grav.reply", result)
-            answer._record[1] = record[0]
-            self.send_message(KIND_ANSWER, answer, inbound.sender)
+            self._answer(inbound, record, "grav.reply", result)
         inbound.finish(index)
         if inbound.attempt == 1 and self.core.open_failures:
             self.core.succeeded()
         if self.core.has_gaps:
             self.core.finished_ahead(inbound)
         return True
+
+    def _answer(self, inbound: Inbound, record: list[Any], message_type: str, data: Any) -> None:
+        answer = Message._framework(message_type, data)
+        answer._record[1] = record[0]
+        self.send_message(KIND_ANSWER, answer, inbound.sender)
 
     def reply(self, to: Message, sender: bytes, data: Any) -> None:
         """Reply to a message as `Pod.reply_to` does: to everybody who listens, and to its sender."""

@@ -151,6 +151,9 @@ class History:
     def handled(self, receiver: str) -> set[Any]:
         return {got.data for name, _, got, is_good in self.calls if name == receiver and is_good}
 
+    def firsts(self, receiver: str) -> list[Any]:
+        return [got.data for name, _, got, _ in self.calls if name == receiver and not got.redelivered]
+
     def ended(self, *targets: str) -> set[Any]:
         return {data for _, target, data in self.buried if target in targets}
 
@@ -174,6 +177,8 @@ class History:
         assert self.handled("p2") | self.ended("p2") == ys
         assert self.handled("actor") | self.ended("actor") >= xs | set(self.told)
         assert self.handled("group") | self.ended("group", "g1", "g2", "g3") >= xs
+        if "restarts" not in self.trouble:
+            assert self.firsts("p0") == [data for data in self.firsts("p1") if data in xs], "one order for all"
         first: set[tuple[str, Any]] = set()
         order: dict[tuple[TestPod, bytes], int] = defaultdict(lambda: -1)
         for name, pod, got, _ in self.calls:

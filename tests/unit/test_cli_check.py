@@ -141,9 +141,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize("command", ["check", "up"])
 @pytest.mark.parametrize(("text", "place", "reason"), MISTAKES)
-def test_mistake_has_file_and_line(
-    project: Project, command: str, text: str, place: str, reason: str
-) -> None:
+def test_mistake_has_file_and_line(project: Project, command: str, text: str, place: str, reason: str) -> None:
     project.configure(f"[actors.a]\n{text}\n")
     result = project.run(command)
     assert result.exit_code == 2

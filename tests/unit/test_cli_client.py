@@ -67,9 +67,7 @@ def test_run_of_what_is_no_actor_ends_with_2() -> None:
     assert "is not derived from Actor" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "address", ["tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "tcp://[::1]:0", "tcp://localhost:1"]
-)
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "tcp://[::1]:0", "tcp://localhost:1"])
 def test_loopback_needs_no_word(address: str) -> None:
     check_address(address, insecure=False)
 
@@ -83,9 +81,7 @@ def test_beyond_loopback_needs_the_word_insecure(address: str) -> None:
     check_address(address, insecure=True)
 
 
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:5555", "tcp://127.0.0.1", "tcp://:1", "tcp://a:99999", "ipc:///x"]
-)
+@pytest.mark.parametrize("address", ["127.0.0.1:5555", "tcp://127.0.0.1", "tcp://:1", "tcp://a:99999", "ipc:///x"])
 def test_what_is_no_tcp_address_is_refused(address: str) -> None:
     with pytest.raises(ConfigError, match="must be an address like"):
         check_address(address, insecure=True)

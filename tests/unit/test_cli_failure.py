@@ -35,9 +35,7 @@ def test_text_is_one_line() -> None:
 
 
 def test_handler_error_shows_its_traceback_only_when_wanted() -> None:
-    error = errors.HandlerError(
-        "the asked handler failed", error="ValueError: no", remote_traceback="Traceback: there"
-    )
+    error = errors.HandlerError("the asked handler failed", error="ValueError: no", remote_traceback="Traceback: there")
     assert str(as_failure(error)) == "the asked handler failed: ValueError: no"
     assert as_failure(error).detail == ""
     assert as_failure(error, with_traceback=True).detail == "Traceback: there"
@@ -57,9 +55,7 @@ def test_start_error_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> 
         (KeyboardInterrupt(), 130, ""),
     ],
 )
-def test_commands_end_with_them(
-    raised: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_end_with_them(raised: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise raised
 

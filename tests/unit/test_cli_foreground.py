@@ -3,21 +3,22 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from grav_actors.cli import foreground
 from grav_actors.cli.failure import Failure
 from grav_actors.cli.foreground import Foreground
 from grav_actors.errors import ActorStartError
 
 
 class FakeNode:
-    """Stands for a node; `stop` waits for `may_stop`."""
+    """Stands for a node; `stop` calls `on_stop`, and waits for `may_stop`."""
 
     def __init__(self) -> None:
         self.stops = 0
+        self.on_stop: Callable[[], object] = lambda: None
         self.actors: list[dict[str, Any]] = []
         self.may_stop = threading.Event()
         self.may_stop.set()
@@ -25,6 +26,7 @@ class FakeNode:
 
     def stop(self) -> None:
         self.stops += 1
+        self.on_stop()
         assert self.may_stop.wait(10)
 
     def _actors(self) -> list[dict[str, Any]]:
@@ -58,9 +60,7 @@ def send_to_itself(number: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_first_signal_stops_it(
-    front: Foreground, node: FakeNode, said: list[str], number: int, code: int
-) -> None:
+def test_first_signal_stops_it(front: Foreground, node: FakeNode, said: list[str], number: int, code: int) -> None:
     before = signal.getsignal(number)
     assert front.run(lambda: node, lambda _: send_to_itself(number)) == code
     assert node.stops == 1
@@ -117,7 +117,7 @@ def test_signal_while_the_node_is_made(front: Foreground, node: FakeNode) -> Non
 
 def test_signal_while_an_actor_starts_ends_the_start(front: Foreground, node: FakeNode) -> None:
     stopped = threading.Event()
-    node.stop = stopped.set
+    node.on_stop = stopped.set
 
     def fill(_: object) -> None:
         send_to_itself(signal.SIGINT)
@@ -131,7 +131,7 @@ def test_error_while_it_stops_is_raised(front: Foreground, node: FakeNode) -> No
     def stop() -> None:
         raise OSError("no")
 
-    node.stop = stop
+    node.on_stop = stop
     with pytest.raises(OSError, match="no"):
         front.run(lambda: node, lambda _: front.end(""))
 
@@ -144,7 +144,7 @@ def test_second_signal_ends_at_once(said: list[str], node: FakeNode, monkeypatch
         codes.append(code)
         raise Ended
 
-    monkeypatch.setattr(foreground.os, "_exit", exit_now)
+    monkeypatch.setattr(os, "_exit", exit_now)
     node.may_stop.clear()
     front = Foreground(said.append, lambda: cleaned.append(node.is_bus_killed))
 

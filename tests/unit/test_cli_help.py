@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -47,7 +48,7 @@ def test_every_command_has_its_name_and_help(name: str) -> None:
     shown = CliRunner().invoke(main.commands, [name, "--help"])
     assert shown.exit_code == 0
     assert f"Usage: commands {name}" in shown.output
-    command = main.commands.get_command(None, name)
+    command = main.commands.get_command(click.Context(main.commands), name)
     assert command is not None
     assert command.name == name
     assert command.help

@@ -78,9 +78,7 @@ def test_broken_stream_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         ("mine.own", "grav    | WARNING mine.own: hot\n"),
     ],
 )
-def test_log_records_stand_among_the_output(
-    logger: str, line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_log_records_stand_among_the_output(logger: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     handler = LogHandler(Output(["display"]))
     handler.handle(logging.LogRecord(logger, logging.WARNING, __file__, 1, "%s", ("hot",), None))
     assert capsys.readouterr().err == line

@@ -52,7 +52,10 @@ def test_message_row_has_the_promised_keys() -> None:
 
 
 def test_table_aligns_its_columns() -> None:
-    rows = [{"name": "temp-1", "pid": 17, "kind": "process"}, {"name": "a", "pid": None, "kind": ""}]
+    rows: list[dict[str, Any]] = [
+        {"name": "temp-1", "pid": 17, "kind": "process"},
+        {"name": "a", "pid": None, "kind": ""},
+    ]
     assert table(rows, ("name", "pid", "kind")) == [
         "NAME    PID  KIND",
         "temp-1   17  process",
