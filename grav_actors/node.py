@@ -115,10 +115,12 @@ class Grav:
         limits = RestartLimits(max_restarts, within, backoff if backoff is not None else Backoff())
         if name is not None:
             check_name("name", name)
-        capabilities = tuple(interests) if isinstance(interests, Iterable) and not isinstance(interests, str) else interests
-        NodeTable(belongs_to=belongs_to, interests=capabilities)  # type: ignore[arg-type]  # it refuses what is no tuple
+        offered: Any = interests
+        if isinstance(interests, Iterable) and not isinstance(interests, str):
+            offered = tuple(interests)
+        NodeTable(belongs_to=belongs_to, interests=offered)
         _check_mesh(transport, bridge, discovery, endpoint, keys, insecure)
-        self._setup(name, belongs_to, capabilities, options, limits, logger)  # type: ignore[arg-type]
+        self._setup(name, belongs_to, offered, options, limits, logger)
         if bus is None:
             self._folder: Path | None = private_folder()
             try:
@@ -181,6 +183,7 @@ class Grav:
         self._failure = ""
         self._stop_lock = threading.Lock()
         self._is_stopping = False
+        self._is_guarded = True
         self._is_stopped = False
 
     def _start_bus(self, spec: BusSpec) -> None:
@@ -305,9 +308,9 @@ class Grav:
         """Return a reference by name; whether there is such an actor shows when it is used."""
         return ActorRef(name, self._port)
 
-    def _release(self, name: str, reason: str) -> None:
+    def _release(self, name: str, incarnation: int, reason: str) -> None:
         try:
-            self._pod.ask(RELEASE, [name, reason], to=BUS_NAME)
+            self._pod.ask(RELEASE, [name, incarnation, reason], to=BUS_NAME)
         except GravError as exc:
             self._log.warning("the bus was not told that %s is gone: %s", name, exc)
 
@@ -394,9 +397,7 @@ class Grav:
         """Start the bus again when it dies; give up when it dies too often."""
         bus = self._bus
         assert bus is not None
-        while not self._is_stopping:
-            if not self._bus_ended(None):
-                return
+        while self._bus_ended(None):
             text = f"the bus process ended with {bus.describe_exit()}"
             decision = self._bus_policy.failed(time.monotonic(), random.random)
             if isinstance(decision, GiveUp):
@@ -415,25 +416,25 @@ class Grav:
                 self._log.error("the bus did not start: %s", exc)
 
     def _bus_ended(self, delay: float | None) -> bool:
-        """Wait for the end of the bus, or for a delay; return False (True for a delay) if the node is stopping."""
+        """Wait for the end of the bus, or for a delay; return False (True for a delay) if it is no longer guarded."""
         poll = select.poll()
         poll.register(self._bus_waker, select.POLLIN)
         descriptor = -1
         if delay is None:
             assert self._bus is not None and self._bus.pid is not None
             if not self._bus.is_alive():
-                return True
+                return self._is_guarded
             try:
                 descriptor = os.pidfd_open(self._bus.pid)
             except ProcessLookupError:
-                return True
+                return self._is_guarded
             poll.register(descriptor, select.POLLIN)
         try:
             poll.poll(None if delay is None else delay * 1000)
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
-        return self._is_stopping if delay is not None else not self._is_stopping
+        return not self._is_guarded if delay is not None else self._is_guarded
 
     # Ending
 
@@ -441,9 +442,12 @@ class Grav:
         if self._pid != os.getpid():
             raise WrongProcessError("this node was made before a fork; make a Grav of its own in the child")
         if self._is_stopping:
-            raise ConnectionClosedError(
-                f"this node has ended: {self._failure}" if self._failure else "this node is stopped; make a new Grav"
-            )
+            raise self._stopped_error()
+
+    def _stopped_error(self) -> ConnectionClosedError:
+        if self._failure:
+            return ConnectionClosedError(f"this node has ended: {self._failure}")
+        return ConnectionClosedError("this node is stopped; make a new Grav")
 
     def _fail(self, text: str) -> None:
         """End because something failed too often."""
@@ -467,7 +471,8 @@ class Grav:
 
     def _kill_bus(self) -> None:
         """Kill the bus, if it is this node's, for a process that is about to end at once."""
-        self._is_stopping = True  # it is not started again
+        self._is_stopping = True
+        self._is_guarded = False  # it is not started again
         if self._bus is not None:
             self._bus.kill()
 
@@ -508,7 +513,7 @@ class Grav:
                     pod.flush(max(0.0, deadline - time.monotonic()), settled=True)
                 except GravError as exc:
                     self._log.debug("what pod %s sent was not settled: %s", pod.label, exc)
-            stopped = ConnectionClosedError("this node is stopped; make a new Grav")
+            stopped = self._stopped_error()
             with link.lock:
                 leaving = [(pod, pod._say_bye("", stopped)) for pod in pods]
             for pod, waiter in leaving:
@@ -518,6 +523,8 @@ class Grav:
                 self._control.stop("shutdown")
                 self._control.wait(1.0)
             link.close()
+        # Not before: what was sent is settled by a bus that comes back.
+        self._is_guarded = False
         if self._bus_thread is not None:
             os.eventfd_write(self._bus_waker, 1)
             if self._bus_thread is not threading.current_thread():

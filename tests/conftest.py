@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import zmq
 from hypothesis import settings
-from zmq.utils.garbage import gc as zmq_collector
 
 # Time limits of single examples fail on busy machines; pytest-timeout limits whole tests.
 settings.register_profile("project", deadline=None)
@@ -153,7 +153,7 @@ def check_leaks(before: Snapshot, *, where: str) -> None:
 def no_leaks_of_session() -> Iterator[None]:
     """Look after the fixtures of modules and the session."""
     # pyzmq's thread that releases what was sent without a copy comes with the first large message, and stays.
-    zmq_collector.start()
+    zmq.Frame(b"large", copy=False)
     before = Snapshot.take()
     yield
     check_leaks(before, where="a fixture of a module or the session")
@@ -175,9 +175,7 @@ def install_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """
     modules: set[str] = set()
 
-    def install(
-        group: str, name: str, target: str, source: str = "", *, package: str = "third-party"
-    ) -> None:
+    def install(group: str, name: str, target: str, source: str = "", *, package: str = "third-party") -> None:
         site = tmp_path / package
         metadata = site / f"{package.replace('-', '_')}-1.0.dist-info"
         metadata.mkdir(parents=True)

@@ -67,9 +67,7 @@ class Actor:
         """Check the class and make its table of handlers; a mistake raises TypeError here, not later."""
         super().__init_subclass__(**kwargs)
         own = vars(Actor)
-        taken = [
-            name for name in sorted(RESERVED) if inspect.getattr_static(cls, name, None) is not own.get(name)
-        ]
+        taken = [name for name in sorted(RESERVED) if inspect.getattr_static(cls, name, None) is not own.get(name)]
         if taken:
             raise TypeError(
                 f"{cls.__qualname__} overwrites {', '.join(taken)}, which an Actor needs; choose other names"
@@ -152,13 +150,9 @@ class Actor:
 
     def ask(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
         """Ask one actor and return its answer; see `Pod.ask` for errors. ValueError if it is itself."""
-        return self._runtime.pod.ask(
-            type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None)
-        )
+        return self._runtime.pod.ask(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))
 
-    async def ask_async(
-        self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0
-    ) -> Any:
+    async def ask_async(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
         """Ask in an `async def` handler; see `ask`."""
         pod = self._runtime.pod
         return await pod.ask_async(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))

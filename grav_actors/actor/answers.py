@@ -18,7 +18,7 @@ class Answers:
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
         self._deferred: dict[bytes, tuple[Inbound, int]] = {}
-        pod._on_cancelled = self._cancelled
+        pod._cancellations.on_cancelled = self._cancelled
 
     def returned(self, call: Call, result: Any) -> bool:
         """Answer with what a handler returned, if that is an answer; return whether the message is finished."""
@@ -53,9 +53,7 @@ class Answers:
             self.finished(*deferred)
 
     def _answer(self, message: Message, data: Any, parent_id: str) -> None:
-        self._pod._answer(
-            message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid)
-        )
+        self._pod._answer(message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid))
 
     def defer(self, message: Message) -> None:
         """Let the message being handled stay open until `reply`, or until nobody waits for its answer."""

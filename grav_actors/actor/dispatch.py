@@ -109,9 +109,7 @@ class Pooled:
         """Wait until no handler runs; return whether that is so."""
         deadline = time.monotonic() + timeout
         taken = 0
-        while taken < self._concurrency and self._slots.acquire(
-            timeout=max(0.0, deadline - time.monotonic())
-        ):
+        while taken < self._concurrency and self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
             taken += 1
         for _ in range(taken):
             self._slots.release()
@@ -157,9 +155,7 @@ class ActorLoop(Callbacks):
         if self._thread is None:
             if item is None:
                 return
-            self._thread = threading.Thread(
-                target=self._work, name=f"grav-loop-{self._pod.name}", daemon=True
-            )
+            self._thread = threading.Thread(target=self._work, name=f"grav-loop-{self._pod.name}", daemon=True)
             self._thread.start()
         elif self._is_resting and self._loop is not None and self._ready is not None:
             self._is_resting = False

@@ -35,8 +35,9 @@ def on_type(*types_or_patterns: str) -> Callable[[F], F]:
         check_pattern(item)
 
     def mark(function: F) -> F:
-        if not inspect.isfunction(function):
-            raise TypeError(f"on_type marks methods, not {function!r}")
+        marked: object = function
+        if not inspect.isfunction(marked):
+            raise TypeError(f"on_type marks methods, not {marked!r}")
         setattr(function, _MARK, (*getattr(function, _MARK, ()), *types_or_patterns))
         return function
 
@@ -84,9 +85,7 @@ class HandlerTable:
         for name, item in _marked(base):
             if item in own:
                 methods = own[item] if own[item] == name else f"{own[item]} and {name} both"
-                raise TypeError(
-                    f"{base.__qualname__}: {methods} handle {item!r} twice; one type has one handler"
-                )
+                raise TypeError(f"{base.__qualname__}: {methods} handle {item!r} twice; one type has one handler")
             own[item] = name
         defined_anew = set(own.values())
         for entries in (self._exact, self._patterns):
@@ -124,9 +123,7 @@ def _marked(base: type) -> Iterator[tuple[str, str]]:
         if not isinstance(types, tuple):
             continue  # something that has every attribute
         if types and is_bound_elsewhere:
-            raise TypeError(
-                f"{base.__qualname__}.{name} cannot be a handler: it must be a method of the object"
-            )
+            raise TypeError(f"{base.__qualname__}.{name} cannot be a handler: it must be a method of the object")
         for item in types:
             yield name, item
 
@@ -135,9 +132,7 @@ def _check_handler(actor_class: type, name: str) -> None:
     function = inspect.getattr_static(actor_class, name)
     where = f"{actor_class.__qualname__}.{name}"
     if not callable(function):
-        raise TypeError(
-            f"{where} cannot be a handler: it is {function!r}, and replaces one of its base class"
-        )
+        raise TypeError(f"{where} cannot be a handler: it is {function!r}, and replaces one of its base class")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise TypeError(f"{where} cannot be a handler: it holds a yield, so calling it would run none of it")
     if not _takes(function, 1):

@@ -83,9 +83,10 @@ class ClassOrigin:
             ActorStartError: It is in a script that this process does not run, or there is no such class.
             Exception: Whatever the module raised.
         """
-        if not self.script:
-            return _checked(importlib.import_module(self.module), self)
         main = sys.modules["__main__"]
+        if not self.script:
+            is_main = getattr(main.__spec__, "name", None) == self.module  # python -m: no second copy of it
+            return _checked(main if is_main else importlib.import_module(self.module), self)
         if not _is_file(main, self.script):
             raise ActorStartError(
                 f"{self.qualname} is defined in the script {self.script}, which the node cannot import; move it to a "
@@ -147,7 +148,5 @@ def _walk(module: ModuleType, qualname: str) -> Any:
 def _checked(module: ModuleType, origin: ClassOrigin) -> type[Actor]:
     found = _walk(module, origin.qualname)
     if not (isinstance(found, type) and issubclass(found, Actor)):
-        raise ActorStartError(
-            f"{origin.script or origin.module} has no Actor {origin.qualname} in this process"
-        )
+        raise ActorStartError(f"{origin.script or origin.module} has no Actor {origin.qualname} in this process")
     return found

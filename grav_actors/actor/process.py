@@ -67,7 +67,7 @@ def make_payload(spec: ActorSpec, endpoint: str, send_timeout: float) -> bytes:
 
 def main(payload: bytes, report: Report) -> None:
     """Run one actor until it ends. Exit code 0 if that was asked for, 1 if it failed."""
-    content: ChildPayload = pickle.loads(payload)
+    content: ChildPayload = pickle.loads(payload)  # noqa: S301  (from the own parent, through a pipe)
     _configure_logging(content.log_level)
     # A queue, not locks: a signal handler may run in the middle of anything, also of itself.
     events: SimpleQueue[Ending | None] = SimpleQueue()

@@ -32,9 +32,7 @@ def remote_spawn(
     request = {
         "class": dataclasses.asdict(ClassOrigin.of(child.actor_class)),
         "child": {
-            field.name: getattr(child, field.name)
-            for field in dataclasses.fields(child)
-            if field.name != "actor_class"
+            field.name: getattr(child, field.name) for field in dataclasses.fields(child) if field.name != "actor_class"
         },
     }
     timeout = child.start_timeout * child.instances + SPARE_TIME

@@ -49,9 +49,7 @@ class ActorRuntime:
         is_over: No handler is to be called any more, as one has crashed the actor.
     """
 
-    def __init__(
-        self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None
-    ) -> None:
+    def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
         cls = spec.actor_class
         group = spec.group or cls.group
         options = check_options(cls, group)
@@ -114,9 +112,7 @@ class ActorRuntime:
         Raises:
             ActorStartError: The name is taken, the constructor or a hook raised, or it took too long.
         """
-        self._put(
-            self._start_async if self._handlers.is_async else self._start
-        )  # first: ahead of all messages
+        self._put(self._start_async if self._handlers.is_async else self._start)  # first: ahead of all messages
         try:
             self.pod._join()
         except BaseException:
@@ -271,9 +267,7 @@ class ActorRuntime:
             self._crash(exc)
             return True
         if not isinstance(exc, Reject):
-            self.log.warning(
-                "%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc
-            )
+            self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
         return report_failure(self.pod, inbound, index, message, exc)
 
     # What the actor does

@@ -137,9 +137,7 @@ class Timers:
                 return
             self._schedule.add(timer, self._clock() + seconds)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name=f"grav-timers-{self._name}", daemon=True
-                )
+                self._thread = threading.Thread(target=self._work, name=f"grav-timers-{self._name}", daemon=True)
                 self._thread.start()
             self._changed.notify()
 

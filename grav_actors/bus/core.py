@@ -275,6 +275,8 @@ class BusCore:
         route = self._routes.get(route_id)
         if route is None:
             route = self._routes[route_id] = Route()
+            # Its pods that have nothing to say would never find out that this bus does not know them.
+            self.out.append((route_id, pack(Verb.REJOIN.value, 0), b""))
         previous = route.pods.get(slot)
         if previous is not None and previous is not receiver:
             self._lost(previous, now)  # a slot that is used again: its pod left without BYE
@@ -320,11 +322,20 @@ class BusCore:
         """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
         return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
 
-    def release_name(self, name: str, reason: str, now: float) -> bool:
-        """Strike a supervised actor that will not be started again; return whether it was known."""
+    def release_name(self, supervisor: bytes, name: str, incarnation: int, reason: str, now: float) -> bool:
+        """Note that an actor has ended, as its supervisor tells; return whether that incarnation was known.
+
+        With the reason `crashed` a next one will come; else it is struck.
+        """
         receiver = self.directory.by_name.get(name)
-        if receiver is None:
+        if receiver is None or (supervisor, incarnation) != (
+            receiver.settings.supervisor,
+            receiver.settings.incarnation,
+        ):
             return False
+        if reason == BYE_CRASHED:
+            self._end(receiver, "pod_lost", now, died=True)
+            return True
         if receiver.route:
             self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_REPLACED, reason))
         self._release(receiver, reason if reason in REASONS else "stopping", now)

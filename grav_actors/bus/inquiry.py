@@ -24,7 +24,8 @@ RECEIVERS = "grav.sys.bus.receivers"
 CONNECTED = "grav.sys.bus.connected"
 """Whether the actor whose name is the question's data can be reached."""
 RELEASE = "grav.sys.bus.release"
-"""`[name, reason]`: a supervised actor is not coming back."""
+"""`[name, incarnation, reason]`, from its supervisor: that incarnation has ended and could not say so. With the
+reason `crashed` a next one takes its mailbox; with others it is not coming back."""
 
 
 def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
@@ -36,7 +37,7 @@ def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
         return
     for record in records:
         try:
-            reply_type, data = REPLY_TYPE, _answer(core, run.type, record[4], now)
+            reply_type, data = REPLY_TYPE, _answer(core, run, record[4], now)
         except ValueError as exc:
             reply_type, data = ERROR_TYPE, {"code": "failed", "error": str(exc), "traceback": ""}
         message = Message._framework(reply_type, data, reply_to=id_text(record[0]))
@@ -48,7 +49,8 @@ def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
             core.postman.send_own(message, KIND_ANSWER, run.sender.uuid, now)
 
 
-def _answer(core: BusCore, question: str, data: Any, now: float) -> Any:
+def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
+    question = run.type
     if question == STATS:
         return core.describe(now)
     if question == PODS:
@@ -58,7 +60,7 @@ def _answer(core: BusCore, question: str, data: Any, now: float) -> Any:
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
-    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, str]:
-        return core.release_name(data[0], data[1], now)
+    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str]:
+        return core.release_name(run.sender.uuid, data[0], data[1], data[2], now)
     known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")

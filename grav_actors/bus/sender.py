@@ -88,11 +88,12 @@ class Sender:
         newest = self.received
         for scanned, (seq, run) in enumerate(self.open.items()):
             last = seq + run.count - 1
-            if ranges and ranges[-1][1] == seq - 1:
-                ranges[-1] = (ranges[-1][0], last)
-            elif len(ranges) == MAX_OPEN_RANGES or scanned == SCANNED_RUNS:
+            is_next = bool(ranges) and ranges[-1][1] == seq - 1
+            if scanned == SCANNED_RUNS or (len(ranges) == MAX_OPEN_RANGES and not is_next):
                 newest = seq - 1
                 break
+            if is_next:
+                ranges[-1] = (ranges[-1][0], last)
             else:
                 ranges.append((seq, last))
         return (self.accepted, floor, newest, tuple(ranges))

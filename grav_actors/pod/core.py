@@ -28,14 +28,14 @@ from grav_actors.protocol import (
     MAX_ERROR_TEXT,
     MAX_FAILURES,
     MAX_OPEN_RANGES,
-    Ack,
-    Handled,
-    Hello,
-    PodSettings,
     VERB_ACK,
     VERB_DELIVER,
     VERB_HANDLED,
     VERB_SEND,
+    Ack,
+    Handled,
+    Hello,
+    PodSettings,
     Verb,
     check_control,
     check_deliver,
@@ -114,6 +114,7 @@ class PodCore:
         self._old: list[Inbound] = []
         self._request = 0
         self._hello_request = 0
+        self._hellos: list[int] = []
         self._hello_at = float("-inf")
         self._requests: dict[int, bytes] = {}
         self._bye_request = 0
@@ -125,6 +126,7 @@ class PodCore:
         self.state = State.JOINING if self.state is not State.LEAVING else State.LEAVING
         self._request += 1
         self._hello_request = self._request
+        self._hellos.append(self._request)
         self._hello_at = now
         hello = Hello(
             self._hello_request, self.uuid, self.name, self.settings, self.filters.to_wire(), self.epoch,
@@ -403,7 +405,9 @@ class PodCore:
                 self.out.append((header, b""))
             else:
                 self._confirm(number)
-        self.confirmed.append(request)
+        # Whoever waits for an earlier one, that was lost, has what it waits for.
+        self.confirmed += self._hellos
+        self._hellos.clear()
         self._note_replay()
         if leaving:
             self.state = State.LEAVING

@@ -23,6 +23,7 @@ import zmq
 
 from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError, ProtocolError, WrongProcessError
 from grav_actors.pod.core import State
+from grav_actors.pod.intake import collect
 from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, Verb, pack, unpack_header
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Link:
             touched, is_drained = self._drain(now)
             self._has_input = self._has_input or not is_drained
             for pod in touched:
-                pod._collect()
+                collect(pod)
                 self._active[pod] = None
             if touched:
                 self._next_rest = SHORTEST_REST
@@ -267,9 +268,10 @@ class Link:
                 self._bad_frame("a message of one frame")
                 continue
             body = receive(_NOBLOCK, copy=False)
-            if body.more:
-                while body.more:
-                    body = receive(_NOBLOCK, copy=False)
+            is_long = body.more
+            while body.more:
+                body = receive(_NOBLOCK, copy=False)
+            if is_long:
                 self._bad_frame("a message of more than two frames")
                 continue
             try:

@@ -12,17 +12,10 @@ from typing import Any, Self, TypeVar
 
 from grav_actors.codec import is_fixed, pack_fields, pack_record
 from grav_actors.errors import (
-    ActorStartError,
-    ActorStoppedError,
     AskTimeoutError,
     BusBusyError,
-    ConfigError,
     ConnectionClosedError,
-    GravError,
-    HandlerError,
     MessageNotWanted,
-    NoRespondersError,
-    ProtocolError,
     ReentrantWaitError,
     WaitTimeoutError,
 )
@@ -32,15 +25,15 @@ from grav_actors.message import Message, Origin
 from grav_actors.pattern import VALID_TYPES, check_pattern
 from grav_actors.pod import callbacks
 from grav_actors.pod.callbacks import Callbacks
+from grav_actors.pod.cancellations import Cancellations
 from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
+from grav_actors.pod.outcomes import late_answer_text
 from grav_actors.pod.receipt import NO_RECEIPT, Receipt
 from grav_actors.pod.replies import Question, ReplyTable
 from grav_actors.pod.waiter import Waiter
 from grav_actors.protocol import (
-    CLOSE_OVERFLOW,
-    CLOSE_STOPPING,
     CLOSE_UNHEALTHY,
     ERROR_TYPE,
     KIND_ANSWER,
@@ -68,8 +61,6 @@ QUIET = 500_000
 """Nanoseconds without a message after which the next one leaves at once; sooner it waits for company."""
 RECORD_BYTES = 40
 """What a record takes beside its data, about."""
-MAX_CANCELLED = 4096
-"""Questions taken back that are remembered until they come up; the oldest are forgotten, and answered in vain."""
 LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
 
@@ -101,14 +92,12 @@ class Pod:
         self._room_waiters = 0
         self._confirmations: dict[int, Waiter] = {}
         self._waiters: set[Waiter] = set()
-        self._cancelled: dict[tuple[bytes, int], None] = {}
-        self._asked: list[tuple[Inbound, list[list[Any]], Origin]] = []
+        self._cancellations = Cancellations()
         self._appended_at = 0
         self._flush_loop: asyncio.AbstractEventLoop | None = None
         self._port: RefPort | None = None
         self._on_end: Callable[[Exception], None] | None = None
         self._on_replaced: Callable[[], None] | None = None
-        self._on_cancelled: Callable[[bytes], None] | None = None
 
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
         """Say HELLO and wait until the bus knows the pod."""
@@ -459,7 +448,7 @@ class Pod:
             raise
         if not is_answered:
             self._withdraw(question)
-            raise AskTimeoutError(_no_answer(type, to, limit))
+            raise AskTimeoutError(late_answer_text(type, to, limit))
         return question.waiter.result()
 
     async def ask_async(
@@ -482,7 +471,7 @@ class Pod:
             raise
         if not is_answered:
             self._withdraw(question)
-            raise AskTimeoutError(_no_answer(type, to, limit))
+            raise AskTimeoutError(late_answer_text(type, to, limit))
         return question.waiter.result()
 
     def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -501,7 +490,7 @@ class Pod:
     ) -> Question:
         name = None if to is None else target_name(to)
         if name is not None and name == self.name and self._core.settings.actor:
-            raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer for ever; call the method")
+            raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
         # The framework's own questions go to its own names.
         make = Message._framework if name is not None and name.startswith("grav.") else Message
         message = make(type, data, parent_id=parent_id)
@@ -664,92 +653,12 @@ class Pod:
         if self._on_end is not None:
             self._on_end(ConnectionClosedError("64 messages failed"))
 
-    # Called by the link, which holds the lock
-
-    def _collect(self) -> None:
-        """Take what the core has made of the frames that came in."""
-        core = self._core
-        if core.inbox:
-            inbox, core.inbox = core.inbox, []
-            for inbound in inbox:
-                self._callbacks.put(inbound)
-        if core.replies:
-            replies, core.replies = core.replies, []
-            for inbound in replies:
-                self._take_replies(inbound)
-        if core.acks:
-            acks, core.acks = core.acks, []
-            for ack in acks:
-                for question in self._replies.settled(ack):
-                    question.waiter.fail(_outcome(question))
-            if self._room_waiters:
-                self._room.notify_all()
-        if core.confirmed:
-            confirmed, core.confirmed = core.confirmed, []
-            for request in confirmed:
-                waiter = self._confirmations.pop(request, None)
-                if waiter is not None and core.closed_by is None:
-                    waiter.resolve(None)
-                elif waiter is not None:
-                    waiter.fail(_closed(core.closed_by))
-        if core.cancelled:
-            cancelled, core.cancelled = core.cancelled, []
-            for sender, seqs in cancelled:
-                self._note_cancelled(sender, seqs)
-        if core.closed_by is not None:
-            error = _closed(core.closed_by)
-            self._end(error)
-            if self._on_end is not None:
-                self._callbacks_error(error)
-        elif core.out:
-            self._link.send_out(self)
-
-    def _callbacks_error(self, error: Exception) -> None:
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            threading.Thread(target=on_end, args=(error,), name="grav-pod-end", daemon=True).start()
-
-    def _take_replies(self, inbound: Inbound) -> None:
-        origin = callbacks.origin_of(inbound)
-        for record in callbacks.decode(self, inbound):
-            if not record[1]:
-                continue
-            question, message = self._replies.offer(Message._received(record, inbound.type, origin))
-            if question is None:
-                continue
-            if message.type == ERROR_TYPE:
-                question.error = message
-                question.waiter.fail(_outcome(question))
-            else:
-                question.waiter.resolve(message.data)
-
-    def _note_cancelled(self, sender: bytes, seqs: tuple[int, ...]) -> None:
-        for seq in seqs:
-            for inbound, records, origin in self._asked:
-                index = seq - inbound.seq
-                if inbound.sender == sender and 0 <= index < len(records):
-                    message_id: bytes = records[index][0]
-                    origin.cancelled = (origin.cancelled or set()) | {message_id}
-                    if self._on_cancelled is not None:
-                        self._on_cancelled(message_id)
-                    break
-            else:
-                # It waits behind others; or its answer is on its way already, and nobody will look here.
-                self._cancelled[sender, seq] = None
-                if len(self._cancelled) > MAX_CANCELLED:
-                    del self._cancelled[next(iter(self._cancelled))]
-
     def _begin(self, inbound: Inbound, records: list[list[Any]], origin: Origin) -> None:
         """Note questions that handlers are called with from now on; those in `origin.cancelled` need not be."""
         with self._link.lock:
-            self._asked = [entry for entry in self._asked if not entry[0].is_finished]
-            self._asked.append((inbound, records, origin))
-            if self._cancelled:
-                seqs = range(inbound.seq, inbound.seq + len(records))
-                taken = [key for key in self._cancelled if key[0] == inbound.sender and key[1] in seqs]
-                for key in taken:
-                    del self._cancelled[key]
-                origin.cancelled = {records[seq - inbound.seq][0] for _, seq in taken} or None
+            self._cancellations.begin(inbound, records, origin)
+
+    # Ends. The caller holds the lock.
 
     def _end(self, error: Exception) -> None:
         """End every wait of this pod. The caller holds the lock."""
@@ -776,43 +685,3 @@ class Pod:
 def target_name(to: str | ActorRef) -> str:
     """Return the name of whom a message is for; ValueError if nobody can be called so."""
     return to.name if isinstance(to, ActorRef) else ActorRef(to).name
-
-
-def _closed(closed_by: tuple[str, str] | None) -> GravError:
-    code, text = closed_by or ("", "")
-    if code == "name_taken":
-        return ActorStartError(text)
-    if code == "version":
-        return ProtocolError(text)
-    if code == "full":
-        return ConfigError(text)
-    reason = {
-        CLOSE_STOPPING: "the bus was stopped",
-        CLOSE_UNHEALTHY: "64 messages failed, so the bus has disconnected this pod",
-        CLOSE_OVERFLOW: "its mailbox overflowed, and its policy is to disconnect",
-    }.get(code, f"the bus has closed this pod: {code} {text}".strip())
-    return ConnectionClosedError(reason)
-
-
-def _outcome(question: Question) -> GravError:
-    """Return the error in which a question ends that got no answer."""
-    message = question.error
-    if message is None:
-        return NoRespondersError(
-            "nobody answers: the name is unknown, nobody handles this type, or all have handled it without an answer"
-        )
-    data = message.data if isinstance(message.data, dict) else {}
-    error, code = str(data.get("error", "")), data.get("code")
-    if code == "stopped":
-        return ActorStoppedError(f"the asked actor ended before it answered: {error}")
-    if code == "no_handler":
-        return NoRespondersError(error)
-    if code == "overflow":
-        return BusBusyError(f"the asked actor takes nothing: {error}")
-    return HandlerError("the asked handler failed", error=error, remote_traceback=str(data.get("traceback", "")))
-
-
-def _no_answer(type: str, to: str | ActorRef | None, limit: float | None) -> str:
-    whom = f"from {to.name if isinstance(to, ActorRef) else to}" if to is not None else "from anybody"
-    return f"no answer to {type} {whom} within {limit} s; the question was taken back"
-

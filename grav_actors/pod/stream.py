@@ -107,8 +107,7 @@ class MessageStream:
                 self._is_closed = True
                 self._pod.on(None)
                 return
-        if self._is_closed:
-            self._hand_over(message)
+        self._hand_over(message)
 
     def _hand_over(self, message: Message) -> None:
         """Give a message that the loop never took to the pod's next handler, if it wants it."""

@@ -33,6 +33,7 @@ class Life:
         number: Counts the incarnations of the member, from 0.
         is_ready: Its `on_start` has returned.
         start_error: Why it did not start, as its process told.
+        has_left: It has itself told the bus that it ends.
         ending: What it said of its end, if it could.
         outcome: Set when its process has said whether it started, or has ended.
         settled: Set when its start has come to an end, well or not.
@@ -44,6 +45,7 @@ class Life:
     runtime: ActorRuntime | None = None
     process: ChildProcess | None = None
     is_ready: bool = False
+    has_left: bool = False
     start_error: ActorStartError | None = None
     ending: Ending | None = None
     outcome: threading.Event = field(default_factory=threading.Event)

@@ -19,6 +19,7 @@ from grav_actors.actor.spec import Ending, Spawn
 from grav_actors.errors import ActorStartError, GravError
 from grav_actors.options import RestartLimits
 from grav_actors.pod.link import Link
+from grav_actors.protocol import BYE_CRASHED
 from grav_actors.reference import check_actor_name
 from grav_actors.supervisor.handle import ChildProcess
 from grav_actors.supervisor.member import Life, Member, MemberState
@@ -45,7 +46,8 @@ class RunnerContext:
     Attributes:
         link: Link of this process, for thread actors.
         supervisor: Uuid of the node's own pod: it marks the names that outlive their processes.
-        release: Tells the bus that a name is not coming back.
+        release: Tells the bus that an incarnation has ended without a word: its name, its number, and why:
+            `crashed` if a next one is to come.
         give_up: Called, on a thread of its own, when there were too many restarts.
         spawn: Starts further actors for actors of this process.
         on_line: Takes what processes write; None leaves it to the terminal.
@@ -54,7 +56,7 @@ class RunnerContext:
     link: Link
     supervisor: bytes
     limits: RestartLimits
-    release: Callable[[str, str], None]
+    release: Callable[[str, int, str], None]
     give_up: Callable[[str], None]
     spawn: Spawn
     on_line: OnLine | None = None
@@ -106,22 +108,16 @@ class RootRunner:
     def _enter(self, child: Child) -> list[Member]:
         with self._lock:
             self._refuse_when_stopping()
-            base = (
-                child.name if child.name is not None else self._free_name(child.actor_class.__name__.lower())
-            )
+            base = child.name if child.name is not None else self._free_name(child.actor_class.__name__.lower())
             if child.instances == 1:
                 members = [Member(base, child, "")]
             else:
-                members = [
-                    Member(f"{base}-{number}", child, base) for number in range(1, child.instances + 1)
-                ]
+                members = [Member(f"{base}-{number}", child, base) for number in range(1, child.instances + 1)]
             taken = self._taken_names()
             for name in {base, *(member.name for member in members)}:
                 check_actor_name(name)
                 if name in taken:
-                    raise ActorStartError(
-                        f"an actor named {name!r} runs on this node already; choose another name"
-                    )
+                    raise ActorStartError(f"an actor named {name!r} runs on this node already; choose another name")
             for member in members:
                 self._members[member.name] = member
             return members
@@ -165,11 +161,10 @@ class RootRunner:
 
         def on_end(ending: Ending) -> None:
             life.ending = ending
+            life.has_left = True
             self._over(life)
 
-        life.runtime = ActorRuntime(
-            member.spec(life, context.supervisor), context.link, on_end, context.spawn
-        )
+        life.runtime = ActorRuntime(member.spec(life, context.supervisor), context.link, on_end, context.spawn)
         try:
             life.runtime.start(member.child.start_timeout)
         except BaseException:
@@ -195,10 +190,9 @@ class RootRunner:
         except BaseException:
             process.kill()
             process.wait(KILL_LIMIT)
-            if life.start_error is None and not life.number:
-                context.release(
-                    member.name, "pod_lost"
-                )  # it may have joined, and has not said that it leaves
+            if not life.has_left:
+                # It may have joined, and has not said that it leaves.
+                self._release(life, BYE_CRASHED if life.number else "pod_lost")
             raise
 
     def _process_host(self) -> ProcessHost:
@@ -242,9 +236,11 @@ class RootRunner:
             self._ready(life)
         elif event == "failed":
             life.start_error = ActorStartError(error, remote_traceback=traceback)
+            life.has_left = True
             life.outcome.set()
         elif event == "ended":
             life.ending = Ending(str(report.get("reason", "")), error, traceback)
+            life.has_left = True
 
     def _on_output(self, process: ChildProcess, stream: str, line: str) -> None:
         if self._context.on_line is not None:
@@ -308,7 +304,7 @@ class RootRunner:
         if life.ending is None or life.ending.reason == "crash":
             if not is_draining:
                 self._report_crash(member, life, "it is not started again")
-            self._context.release(member.name, "pod_lost")
+            self._release(life, "pod_lost")  # also when it has said that it crashed, for which its name is kept
         if child.significant and not is_draining:
             self._give_up(f"actor {member.name} has ended, which its node depends on")
 
@@ -324,7 +320,12 @@ class RootRunner:
         member.state = MemberState.BACKOFF
         when = "at once" if decision.delay == 0 else f"in {decision.delay:.2g} s"
         self._report_crash(member, life, f"restart {member.restarts} {when}")
+        if decision.delay and not life.has_left:
+            self._release(life, BYE_CRASHED)  # who has asked it must not wait for the next
         self._later(decision.delay, lambda: self._restart_aside(member))
+
+    def _release(self, life: Life, reason: str) -> None:
+        self._context.release(life.member.name, life.number, reason)
 
     @staticmethod
     def _report_crash(member: Member, life: Life, next_step: str) -> None:
@@ -334,9 +335,7 @@ class RootRunner:
 
     def _restart_aside(self, member: Member) -> None:
         # On a thread of its own: a slow start must not hold up the restarts of others.
-        threading.Thread(
-            target=self._restart, args=(member,), name=f"grav-restart-{member.name}", daemon=True
-        ).start()
+        threading.Thread(target=self._restart, args=(member,), name=f"grav-restart-{member.name}", daemon=True).start()
 
     def _restart(self, member: Member) -> None:
         before = member.life
@@ -440,6 +439,4 @@ class RootRunner:
     def is_degraded(self) -> bool:
         """Whether an actor is not ready."""
         with self._lock:
-            return any(
-                member.state in (MemberState.BACKOFF, MemberState.FAILED) for member in self._members.values()
-            )
+            return any(member.state in (MemberState.BACKOFF, MemberState.FAILED) for member in self._members.values())

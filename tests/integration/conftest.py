@@ -14,19 +14,19 @@ from support.programs import Program
 
 
 @pytest.fixture(scope="module")
-def grav() -> Iterator[Grav]:
+def shared_grav() -> Iterator[Grav]:
     """A node for all tests of a file that do not disturb each other."""
     with Grav() as node:
         yield node
 
 
 @pytest.fixture
-def connect(grav: Grav) -> Iterator[Callable[..., Pod]]:
-    """Return `connect(name=None, **options)`, as of the node; these pods leave after the test."""
+def connect(shared_grav: Grav) -> Iterator[Callable[..., Pod]]:
+    """Return `connect(name=None, **options)`, as of the shared node; these pods leave after the test."""
     pods: list[Pod] = []
 
     def connect(name: str | None = None, **options: Any) -> Pod:
-        pods.append(grav.connect(name, **options))
+        pods.append(shared_grav.connect(name, **options))
         return pods[-1]
 
     yield connect

@@ -3,9 +3,6 @@
 import threading
 
 import pytest
-from support import actors
-from support.collecting import LIMIT, Collector, in_thread
-from support.nodes import collect
 
 from grav_actors import (
     Actor,
@@ -17,6 +14,9 @@ from grav_actors import (
     HandlerError,
     NoRespondersError,
 )
+from support import actors
+from support.collecting import LIMIT, Collector, in_thread
+from support.nodes import collect
 
 ASKERS = [actors.Asker, actors.AskerAsync]
 WAITING = [actors.Waiting, actors.WaitingPool, actors.WaitingAsync, actors.WaitingTasks]
@@ -32,9 +32,9 @@ def test_answer_may_be_none(grav: Grav, kind: str) -> None:
 @pytest.mark.parametrize("actor_class", [actors.Plain, actors.Asynchronous])
 def test_handler_error_carries_the_remote_traceback(grav: Grav, kind: str, actor_class: type[Actor]) -> None:
     ref = grav.spawn(actor_class, kind=kind)
-    for ask in (lambda: ref.ask("fail", 7, timeout=LIMIT), lambda: grav.ask("fail", 7, timeout=LIMIT)):
+    for to in (ref, None):
         with pytest.raises(HandlerError) as caught:
-            ask()
+            grav.ask("fail", 7, to=to, timeout=LIMIT)
         assert caught.value.error == "ValueError: bad 7"
         assert 'raise ValueError(f"bad {msg.data}")' in caught.value.remote_traceback
     assert grav.stats()["dead_letters"] == {}

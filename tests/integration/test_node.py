@@ -292,7 +292,7 @@ def test_failed_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     for options in ({"bus": "tcp://"}, {"bus": "ipc://"}, {"max_message": -1}, {"bus": "tcp://127.0.0.1:x"}):
         with pytest.raises(ConfigError):
-            Grav(**options).stop()  # type: ignore[arg-type]
+            Grav(**options).stop()
     assert [path.name for path in tmp_path.rglob("*")] in ([], ["grav-actors"])
 
 
@@ -328,7 +328,8 @@ NODE = """
 
 
 @pytest.mark.parametrize(
-    "ending", ["", "sys.exit(0)", "del grav, pod, other", "raise SystemExit", "import atexit; atexit.register(lambda: None)"]
+    "ending",
+    ["", "sys.exit(0)", "del grav, pod, other", "raise SystemExit", "import atexit; atexit.register(lambda: None)"],
 )
 def test_interpreter_exit_without_stop_leaves_nothing(ending: str) -> None:
     out, _ = finish(start(NODE + "    " + ending))
@@ -362,7 +363,9 @@ def test_bus_ends_with_an_owner_that_dies(ending: str) -> None:
 
 
 def test_ctrl_c_ends_the_program_and_the_bus() -> None:
-    child = start(NODE + "    sys.stdin.read()", start_new_session=True)
+    # Programs that are started in the background ignore it.
+    prologue = "    import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    child = start(prologue + NODE + "    sys.stdin.read()", start_new_session=True)
     assert child.stdout is not None
     pid, path = child.stdout.readline().split()
     os.killpg(child.pid, signal.SIGINT)

@@ -20,6 +20,7 @@ from grav_actors import (
     MessageTooLargeError,
     NoReceiptError,
     Pod,
+    Receipt,
     Reject,
 )
 from support.collecting import LIMIT, Collector, in_thread, settle
@@ -27,6 +28,11 @@ from support.collecting import LIMIT, Collector, in_thread, settle
 Connect = Callable[..., Pod]
 
 MIB = 1024 * 1024
+
+
+@pytest.fixture
+def grav(shared_grav: Grav) -> Grav:
+    return shared_grav
 
 
 # Sending
@@ -109,8 +115,8 @@ def test_publish_makes_the_message(connect: Connect) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        None, True, False, 0, -(2**63), 2**64 - 1, 1.5, float("inf"), "", "text", "ü€😀", b"", b"raw", [], [1, [2, [3]]],
-        {}, {"a": 1, b"b": 2, 3: None},
+        None, True, False, 0, -(2**63), 2**64 - 1, 1.5, float("inf"), "", "text", "ü€😀", b"", b"raw", [],
+        [1, [2, [3]]], {}, {"a": 1, b"b": 2, 3: None},
         datetime(2024, 2, 29, 12, 0, 0, 123456, UTC),
     ],
     ids=repr,
@@ -783,18 +789,10 @@ def test_disconnected_pod_gives_a_falsy_receipt_that_says_so(grav: Grav, connect
     other.on(collected)
     pod.disconnect()
     pod.disconnect()
-    receipts = [pod.send(Message("x")), pod.publish("x"), pod.reply_to(Message(), Message("x"))]
-    for receipt in receipts:
+    for receipt in (pod.send(Message("x")), pod.publish("x"), pod.reply_to(Message(), Message("x"))):
         assert not receipt
         assert receipt.uuid == ""
-        for use in (
-            receipt.result,
-            lambda: receipt.result(0),
-            lambda: receipt.wait_on(print),
-            lambda: receipt.wait_until(1, print),
-            lambda: receipt.on_reply(print),
-            lambda: asyncio.run(_await(receipt)),
-        ):
+        for use in uses_of(receipt):
             with pytest.raises(NoReceiptError):
                 use()
     for refused in (lambda: pod.on(print), lambda: pod.ask("x"), pod.flush, lambda: pod.wait_on(print)):
@@ -805,9 +803,18 @@ def test_disconnected_pod_gives_a_falsy_receipt_that_says_so(grav: Grav, connect
     assert collected.types == []
 
 
-async def _await(receipt: Any) -> Message:
-    message: Message = await receipt
-    return message
+def uses_of(receipt: Receipt) -> list[Callable[[], object]]:
+    async def wait() -> Message:
+        return await receipt
+
+    return [
+        receipt.result,
+        lambda: receipt.result(0),
+        lambda: receipt.wait_on(print),
+        lambda: receipt.wait_until(1, print),
+        lambda: receipt.on_reply(print),
+        lambda: asyncio.run(wait()),
+    ]
 
 
 def test_what_was_sent_before_disconnect_arrives(grav: Grav, connect: Connect) -> None:
@@ -848,6 +855,7 @@ def test_what_a_pod_has_not_handled_when_it_leaves_is_given_up_and_counted(
     before = grav.stats()["given_up"]
     for number in range(10):
         sender.publish("n", number)
+    sender.flush(LIMIT)
     collected.wait(1)
     leaving = in_thread(pod.disconnect)
     # The bus has forgotten the pod before its handler ends: senders need not wait for it.
@@ -1039,6 +1047,7 @@ def test_async_for_ends_when_the_pod_disconnects(grav: Grav, connect: Connect) -
     async def run() -> list[int]:
         sending = asyncio.ensure_future(asyncio.to_thread(_send_when_heard, grav, sender, 3))
         seen: list[int] = []
+        leaving: asyncio.Future[None] = sending
         async for message in pod.messages("n"):
             seen.append(message.data)
             if len(seen) == 3:

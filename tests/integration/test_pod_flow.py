@@ -14,6 +14,11 @@ Connect = Callable[..., Pod]
 pytestmark = pytest.mark.timeout(120)
 
 
+@pytest.fixture
+def grav(shared_grav: Grav) -> Grav:
+    return shared_grav
+
+
 def blocked(*pods: Pod) -> None:
     """Return when each of these pods waits for room."""
     for pod in pods:

@@ -25,6 +25,11 @@ from support.collecting import LIMIT, Collector, in_thread, settle, wait_for_rec
 Connect = Callable[..., Pod]
 
 
+@pytest.fixture
+def grav(shared_grav: Grav) -> Grav:
+    return shared_grav
+
+
 def unwanted(message: Message) -> None:
     raise MessageNotWanted
 
@@ -39,9 +44,7 @@ def echo(pod: Pod, message_type: str = "ping") -> Pod:
 
 
 @pytest.mark.parametrize("by", ["message", "receipt", "uuid", "send", "publish"])
-def test_reply_reaches_its_receipt_past_the_filter_and_everybody_who_wants_its_type(
-    connect: Connect, by: str
-) -> None:
+def test_reply_reaches_its_receipt_past_the_filter_and_everybody_who_wants_its_type(connect: Connect, by: str) -> None:
     asker, responder, observer = connect(), connect(), connect()
     to_asker, to_observer, asked = Collector(), Collector(), Collector()
     asker.on_type("other", to_asker)
@@ -132,7 +135,7 @@ def test_reply_is_given_to_the_function_and_its_result_returned(connect: Connect
     assert asker.publish("ping", 4).wait_on(lambda message: message.data + 1) == 5
     assert asker.publish("ping", 4).wait_until(LIMIT, lambda message: message.data + 2) == 6
     with pytest.raises(KeyError, match="mine"):
-        asker.publish("ping").wait_on(lambda message: {}["mine"])
+        asker.publish("ping").wait_on(lambda message: message.headers["mine"])
 
 
 def test_reply_that_comes_before_anybody_waits_is_kept(connect: Connect) -> None:
@@ -327,9 +330,7 @@ def test_wait_resets_the_filter_and_unsets_the_handler(connect: Connect, grav: G
     assert before.messages == []
 
 
-def test_exception_of_the_function_reaches_the_caller_and_the_message_is_handled(
-    connect: Connect, grav: Grav
-) -> None:
+def test_exception_of_the_function_reaches_the_caller_and_the_message_is_handled(connect: Connect, grav: Grav) -> None:
     waiter, sender = connect(), connect()
     dead = grav.stats()["dead_letters"]
     waiting = in_thread(lambda: waiter.wait_on(lambda message: 1 // message.data))
@@ -365,9 +366,13 @@ def test_wait_gets_the_replay(grav: Grav, connect: Connect) -> None:
 def test_pod_cannot_wait_for_messages_inside_its_own_callback(connect: Connect) -> None:
     pod, other, sender = connect(), connect(), connect()
     errors: list[BaseException] = []
+    waits: list[Callable[[], object]] = [
+        lambda: pod.wait_on(unwanted),
+        lambda: pod.wait_until(0.1, unwanted),
+    ]
 
     def handler(message: Message) -> None:
-        for wait in (lambda: pod.wait_on(unwanted), lambda: pod.wait_until(0.1, unwanted)):
+        for wait in waits:
             try:
                 wait()
             except ReentrantWaitError as exc:
@@ -475,9 +480,14 @@ def test_flush_of_one_thread_does_not_wait_for_what_others_send_later(connect: C
 # Limits
 
 
+def publish_and_flush(pod: Pod, limit: Any) -> None:
+    pod.publish("held")
+    pod.flush(limit, settled=True)
+
+
 WAITS: dict[str, Callable[[Pod, Any], object]] = {
     "result": lambda pod, limit: pod.publish("unanswered").result(limit),
-    "flush": lambda pod, limit: (pod.publish("held"), pod.flush(limit, settled=True)),
+    "flush": publish_and_flush,
     "ask": lambda pod, limit: pod.ask("held", timeout=limit),
 }
 
@@ -579,7 +589,7 @@ ENDLESS: dict[str, Callable[[Pod], object]] = {
     "wait_until": lambda pod: pod.wait_until(LIMIT * 10, unwanted),
     "ask": lambda pod: pod.ask("held", timeout=None),
     "ask_async": lambda pod: asyncio.run(pod.ask_async("held", timeout=LIMIT * 10)),
-    "flush": lambda pod: (pod.publish("held"), pod.flush(settled=True)),
+    "flush": lambda pod: publish_and_flush(pod, None),
     "send": lambda pod: [pod.publish("held", number) for number in range(200_000)],
 }
 

@@ -76,7 +76,7 @@ def in_thread(action: Callable[[], Any]) -> Callable[[], Any]:
     def run() -> None:
         try:
             outcome.append((action(), None))
-        except BaseException as exc:  # noqa: BLE001  (handed to whoever joins)
+        except BaseException as exc:
             outcome.append((None, exc))
 
     thread = threading.Thread(target=run, name="test-action")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 
-from support.collecting import LIMIT, Collector
-
 from grav_actors import ActorRef, Grav
+from support.collecting import LIMIT, Collector
 
 
 def collect(grav: Grav, message_type: str) -> Collector:
@@ -33,3 +32,14 @@ def wait_dead_letters(grav: Grav, count: int) -> dict[str, int]:
         if sum(letters.values()) >= count:
             return letters
     raise AssertionError(f"there were no {count} dead letters within {LIMIT} s: {grav.stats()}")
+
+
+def wait_restarts(grav: Grav, ref: ActorRef, count: int) -> None:
+    """Return when an actor was started again so often, and is ready."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        rows = [row for row in grav._runner.rows() if row["name"] == ref.name]
+        if rows and rows[0]["restarts"] == count and rows[0]["state"] == "ready":
+            return
+        grav.stats()
+    raise AssertionError(f"{ref.name} has not been restarted {count} times: {grav._runner.rows()}")

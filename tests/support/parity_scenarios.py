@@ -270,9 +270,7 @@ class Scenario:
         tally = Tally()
         with Grav() as grav:
             self.play(grav, tally)
-        assert tally.calls == self.calls, (
-            f"{tally.calls} calls when the node had stopped, expected {self.calls}"
-        )
+        assert tally.calls == self.calls, f"{tally.calls} calls when the node had stopped, expected {self.calls}"
 
 
 SCENARIOS = (

@@ -1,0 +1,81 @@
+"""What came in for a pod, given to whoever waits for it. Called by the link, which holds its lock."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from grav_actors.message import Message
+from grav_actors.pod import callbacks
+from grav_actors.pod.outcomes import closed_error, unanswered_error
+from grav_actors.protocol import ERROR_TYPE
+
+if TYPE_CHECKING:
+    from grav_actors.pod.inbound import Inbound
+    from grav_actors.pod.pod import Pod
+
+
+def collect(pod: Pod) -> None:
+    """Take what the core has made of the frames that came in."""
+    core = pod._core
+    if core.inbox:
+        inbox, core.inbox = core.inbox, []
+        for inbound in inbox:
+            pod._callbacks.put(inbound)
+    if core.replies:
+        replies, core.replies = core.replies, []
+        for inbound in replies:
+            _take_replies(pod, inbound)
+    if core.acks:
+        _take_acks(pod)
+    if core.confirmed:
+        _take_confirmed(pod)
+    if core.cancelled:
+        cancelled, core.cancelled = core.cancelled, []
+        for sender, seqs in cancelled:
+            for seq in seqs:
+                pod._cancellations.note(sender, seq)
+    if core.closed_by is not None:
+        error = closed_error(core.closed_by)
+        pod._end(error)
+        on_end, pod._on_end = pod._on_end, None
+        if on_end is not None:
+            # On a thread of its own: it may wait for this one.
+            threading.Thread(target=on_end, args=(error,), name="grav-pod-end", daemon=True).start()
+    elif core.out:
+        pod._link.send_out(pod)
+
+
+def _take_replies(pod: Pod, inbound: Inbound) -> None:
+    origin = callbacks.origin_of(inbound)
+    for record in callbacks.decode(pod, inbound):
+        if not record[1]:
+            continue
+        question, message = pod._replies.offer(Message._received(record, inbound.type, origin))
+        if question is None:
+            continue
+        if message.type == ERROR_TYPE:
+            question.waiter.fail(unanswered_error(message))
+        else:
+            question.waiter.resolve(message.data)
+
+
+def _take_acks(pod: Pod) -> None:
+    core = pod._core
+    acks, core.acks = core.acks, []
+    for ack in acks:
+        for question in pod._replies.settled(ack):
+            question.waiter.fail(unanswered_error(question.error))
+    if pod._room_waiters:
+        pod._room.notify_all()
+
+
+def _take_confirmed(pod: Pod) -> None:
+    core = pod._core
+    confirmed, core.confirmed = core.confirmed, []
+    for request in confirmed:
+        waiter = pod._confirmations.pop(request, None)
+        if waiter is not None and core.closed_by is None:
+            waiter.resolve(None)
+        elif waiter is not None and core.closed_by is not None:
+            waiter.fail(closed_error(core.closed_by))

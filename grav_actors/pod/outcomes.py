@@ -1,0 +1,60 @@
+"""What users are told when a pod is closed or a question has no answer: error texts and kinds."""
+
+from __future__ import annotations
+
+from grav_actors.errors import (
+    ActorStartError,
+    ActorStoppedError,
+    BusBusyError,
+    ConfigError,
+    ConnectionClosedError,
+    GravError,
+    HandlerError,
+    NoRespondersError,
+    ProtocolError,
+)
+from grav_actors.message import Message
+from grav_actors.protocol import CLOSE_OVERFLOW, CLOSE_STOPPING, CLOSE_UNHEALTHY
+from grav_actors.reference import ActorRef
+
+
+def closed_error(closed_by: tuple[str, str]) -> GravError:
+    """Return the error for a code and text with which the bus has refused or closed a pod."""
+    code, text = closed_by
+    if code == "name_taken":
+        return ActorStartError(text)
+    if code == "version":
+        return ProtocolError(text)
+    if code == "full":
+        return ConfigError(text)
+    reason = {
+        CLOSE_STOPPING: "the bus was stopped",
+        CLOSE_UNHEALTHY: "64 messages failed, so the bus has disconnected this pod",
+        CLOSE_OVERFLOW: "its mailbox overflowed, and its policy is to disconnect",
+    }.get(code, f"the bus has closed this pod: {code} {text}".strip())
+    return ConnectionClosedError(reason)
+
+
+
+def unanswered_error(error_message: Message | None) -> GravError:
+    """Return the error in which a question ends that got no answer, or this message of type `grav.error`."""
+    if error_message is None:
+        return NoRespondersError(
+            "nobody answers: the name is unknown, nobody handles this type, or all have handled it without an answer"
+        )
+    data = error_message.data if isinstance(error_message.data, dict) else {}
+    error, code = str(data.get("error", "")), data.get("code")
+    if code == "stopped":
+        return ActorStoppedError(f"the asked actor ended before it answered: {error}")
+    if code == "no_handler":
+        return NoRespondersError(error)
+    if code == "overflow":
+        return BusBusyError(f"the asked actor takes nothing: {error}")
+    return HandlerError("the asked handler failed", error=error, remote_traceback=str(data.get("traceback", "")))
+
+
+def late_answer_text(type: str, to: str | ActorRef | None, limit: float | None) -> str:
+    """Return what is said of a question that nobody answered within its limit, in seconds."""
+    whom = f"from {to.name if isinstance(to, ActorRef) else to}" if to is not None else "from anybody"
+    return f"no answer to {type} {whom} within {limit} s; the question was taken back"
+

@@ -1,0 +1,117 @@
+"""Watermarks of one sender on the bus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grav_actors.bus.mailbox import Mailbox
+from grav_actors.bus.run import Run
+from grav_actors.bus.sender import SCANNED_RUNS, Sender
+from grav_actors.protocol import MAX_OPEN_RANGES, WINDOW_BYTES, WINDOW_MESSAGES
+
+
+def take(sender: Sender, count: int = 1, *, is_open: bool = True, size: int = 10) -> Run:
+    """Have the bus take a run, which is open until it is taken out of `sender.open`."""
+    run = Run(sender, sender.received + 1, 0, "x", count, b"", size, None)
+    sender.received += count
+    if is_open:
+        sender.open[run.seq] = run
+    sender.taken(size)
+    return run
+
+
+def new(*runs: int) -> tuple[Sender, list[Run]]:
+    sender = Sender(b"s" * 16)
+    return sender, [take(sender, count) for count in runs]
+
+
+def mailbox() -> Any:
+    return Mailbox("m", 10, "block", 5.0)
+
+
+def test_everything_is_settled_up_to_the_first_open_run() -> None:
+    sender, runs = new(3, 2, 4)
+    assert sender.settled() == 0
+    del sender.open[runs[1].seq]
+    assert sender.settled() == 0
+    del sender.open[runs[0].seq]
+    assert sender.settled() == 5
+    del sender.open[runs[2].seq]
+    assert sender.settled() == 9
+
+
+def test_what_is_taken_is_accepted_unless_a_mailbox_is_full() -> None:
+    sender, _ = new(3)
+    assert sender.accepted == 3
+    one, other = mailbox(), mailbox()
+    sender.blockers |= {one, other}
+    take(sender)
+    assert sender.accepted == 3
+    sender.unblock(one)
+    assert sender.accepted == 3
+    sender.unblock(other)
+    assert sender.accepted == 4
+    assert sender.urgent
+
+
+def test_a_floor_that_moves_is_told_without_ranges() -> None:
+    sender, runs = new(1, 1, 1)
+    del sender.open[runs[0].seq]
+    assert sender.ack() == (3, 1)
+
+
+def test_a_floor_that_stands_is_told_with_the_open_ranges() -> None:
+    sender, runs = new(2, 3, 1, 1)
+    del sender.open[runs[1].seq]
+    assert sender.ack() == (7, 0, 7, ((1, 2), (6, 7)))
+    del sender.open[runs[3].seq]
+    assert sender.ack() == (7, 0, 7, ((1, 2), (6, 6)))
+
+
+def test_ranges_are_told_when_somebody_waits_for_one_message() -> None:
+    sender, runs = new(1, 1, 1)
+    del sender.open[runs[0].seq]
+    sender.urgent = True
+    assert sender.ack() == (3, 1, 3, ((2, 3),))
+    assert not sender.urgent
+
+
+def test_at_most_64_ranges_are_told_and_what_lies_behind_counts_as_open() -> None:
+    sender, runs = new(*[1] * 300)
+    for run in runs[1::2]:
+        del sender.open[run.seq]
+    accepted, floor, newest, ranges = sender.ack()
+    assert (accepted, floor) == (300, 0)
+    assert len(ranges) == MAX_OPEN_RANGES
+    assert newest == 128
+
+
+def test_at_most_256_runs_are_looked_at() -> None:
+    sender, _ = new(*[1] * 1000)
+    assert sender.ack() == (1000, 0, SCANNED_RUNS, ((1, SCANNED_RUNS),))
+
+
+def test_an_acknowledgement_is_due_at_half_a_window() -> None:
+    sender = Sender(b"s" * 16)
+    take(sender, WINDOW_MESSAGES // 2 - 1, is_open=False)
+    assert not sender.is_due()
+    take(sender, 1, is_open=False)
+    assert sender.is_due()
+    sender.ack()
+    assert not sender.is_due()
+    take(sender, 1, size=WINDOW_BYTES // 2)
+    assert sender.is_due()
+
+
+def test_an_acknowledgement_is_due_when_half_a_window_was_settled() -> None:
+    sender, (run,) = new(WINDOW_MESSAGES)
+    sender.ack()
+    assert not sender.is_due()
+    del sender.open[run.seq]
+    assert sender.is_due()
+
+
+def test_a_run_within_what_was_sent_before_is_marked_as_sent_again() -> None:
+    sender = Sender(b"s" * 16, 4)
+    sender.resent_until = 6
+    assert [take(sender).flags for _ in range(3)] == [8, 8, 0]

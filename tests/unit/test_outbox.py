@@ -1,0 +1,247 @@
+"""What a pod sends: runs, windows, and what is kept until it is settled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from grav_actors.codec import pack_record, unpack_body
+from grav_actors.message import Message
+from grav_actors.pod.outbox import MAX_FRAME_HEADER, Outbox, OutRun
+from grav_actors.protocol import (
+    KIND_PUBLISH,
+    KIND_TELL,
+    MAX_RUN_BYTES,
+    MAX_RUN_MESSAGES,
+    RETAIN_MESSAGES,
+    WINDOW_BYTES,
+    WINDOW_MESSAGES,
+    pack,
+)
+from grav_actors.reference import ActorRef
+
+RECORD = pack_record(Message("x", 1), 1 << 20)
+
+
+def add(outbox: Outbox, count: int = 1, message_type: str = "x", record: bytes = RECORD, kind: int = KIND_PUBLISH,
+        dest: Any = None) -> None:  # fmt: skip
+    for _ in range(count):
+        outbox.add(kind, message_type, dest, record, len(record))
+
+
+def frames(outbox: Outbox) -> list[list[tuple[int, int, str]]]:
+    """Send what is queued; return seq, count and type of each run, by frame."""
+    return [[(run.seq, run.count, run.type) for run in frame] for frame in outbox.take_frames()]
+
+
+def test_consecutive_messages_of_one_type_and_destination_make_one_run() -> None:
+    outbox = Outbox()
+    add(outbox, 3)
+    add(outbox, 1, "y")
+    add(outbox, 2)
+    add(outbox, 1, kind=KIND_TELL, dest="a")
+    add(outbox, 1, kind=KIND_TELL, dest="b")
+    assert frames(outbox) == [[(1, 3, "x"), (4, 1, "y"), (5, 2, "x"), (7, 1, "x"), (8, 1, "x")]]
+
+
+def test_a_run_does_not_grow_over_a_frame_that_has_left() -> None:
+    outbox = Outbox()
+    add(outbox)
+    assert frames(outbox) == [[(1, 1, "x")]]
+    add(outbox)
+    assert frames(outbox) == [[(2, 1, "x")]]
+    assert frames(outbox) == []
+
+
+def test_a_body_holds_the_records_in_order() -> None:
+    outbox = Outbox()
+    for number in range(3):
+        add(outbox, record=pack_record(Message("x", number), 1 << 20))
+    ((run,),) = outbox.take_frames()
+    assert [record[4] for record in unpack_body(run.body, 3, ActorRef)] == [0, 1, 2]
+
+
+def test_a_run_ends_at_512_messages_and_a_frame_too() -> None:
+    outbox = Outbox()
+    add(outbox, 1030)
+    assert frames(outbox) == [[(1, 512, "x")], [(513, 512, "x")], [(1025, 6, "x")]]
+
+
+def test_a_run_ends_at_256_kib() -> None:
+    outbox = Outbox()
+    add(outbox, 3, record=bytes(100 * 1024))
+    assert [[count for _, count, _ in frame] for frame in frames(outbox)] == [[2], [1]]
+
+
+def test_a_message_over_256_kib_travels_alone() -> None:
+    outbox = Outbox()
+    add(outbox)
+    add(outbox, record=bytes(MAX_RUN_BYTES + 1))
+    add(outbox)
+    assert frames(outbox) == [[(1, 1, "x")], [(2, 1, "x")], [(3, 1, "x")]]
+
+
+@pytest.mark.parametrize("message_type", ["t" * 251, "ü" * 125])
+def test_the_header_of_a_frame_stays_within_its_limit(message_type: str) -> None:
+    outbox = Outbox()
+    for number in range(512):
+        add(outbox, 1, f"{message_type}.{number:03}", kind=KIND_TELL, dest="d" * 64)
+    made = list(outbox.take_frames())
+    assert len(made) > 1
+    for frame in made:
+        runs = [(run.kind, run.type, run.count, len(run.body), run.dest) for run in frame]
+        assert len(pack(2, 1, frame[0].seq, None, runs)) < MAX_FRAME_HEADER + 64
+
+
+# The window
+
+
+def test_the_window_is_4096_messages() -> None:
+    outbox = Outbox()
+    for _ in range(WINDOW_MESSAGES):
+        assert outbox.has_room()
+        add(outbox)
+    assert not outbox.has_room()
+    frames(outbox)
+    assert not outbox.has_room()
+    outbox.apply((1, 0))
+    assert outbox.has_room()
+    add(outbox)
+    assert not outbox.has_room()
+
+
+def test_the_window_is_8_mib() -> None:
+    outbox = Outbox()
+    record = bytes(1024 * 1024)
+    sent = 0
+    while outbox.has_room():
+        add(outbox, record=record)
+        sent += 1
+    assert sent == WINDOW_BYTES // len(record)
+    frames(outbox)
+    outbox.apply((sent, 0))
+    assert outbox.has_room()
+    assert outbox.unaccepted_bytes == 0
+
+
+def test_what_is_not_settled_is_kept_up_to_65536_messages() -> None:
+    outbox = Outbox()
+    while outbox.has_room():
+        add(outbox)
+        if outbox.queued == 512:
+            frames(outbox)
+            outbox.apply((outbox.sent, 0))
+    assert outbox.retained_messages + outbox.queued == RETAIN_MESSAGES
+    outbox.apply((outbox.sent, 512))
+    assert outbox.has_room()
+
+
+# Watermarks
+
+
+def sent(*counts: int) -> Outbox:
+    """Return an outbox that has sent runs of these lengths."""
+    outbox = Outbox()
+    for number, count in enumerate(counts):
+        add(outbox, count, f"t{number}")
+    frames(outbox)
+    return outbox
+
+
+def kept(outbox: Outbox) -> list[int]:
+    return [run.seq for frame in outbox.resend_frames(0) for run in frame]
+
+
+def test_a_run_is_kept_until_its_last_message_is_settled() -> None:
+    outbox = sent(3, 3)
+    outbox.apply((6, 2))
+    assert kept(outbox) == [1, 4]
+    outbox.apply((6, 3))
+    assert kept(outbox) == [4]
+    assert outbox.floor() == 3
+    outbox.apply((6, 6))
+    assert outbox.is_all_settled
+    assert outbox.floor() == 6
+
+
+def test_runs_between_open_ranges_are_settled() -> None:
+    outbox = sent(2, 2, 2, 2)
+    outbox.apply((8, 0, 6, ((1, 2), (5, 6))))
+    assert kept(outbox) == [1, 5, 7]
+    assert outbox.floor() == 0
+
+
+def test_a_lower_watermark_changes_nothing() -> None:
+    outbox = sent(2, 2)
+    assert outbox.apply((4, 2))
+    assert not outbox.apply((1, 1))
+    assert (outbox.accepted, outbox.settled) == (4, 2)
+
+
+def test_a_watermark_over_what_was_sent_is_ignored() -> None:
+    outbox = sent(2)
+    add(outbox, 2)
+    for forged in ((3, 0), (0, 3), (4, 4), (99, 99, 99, ())):
+        assert not outbox.apply(forged)
+    assert kept(outbox) == [1]
+    assert outbox.accepted == 0
+
+
+def test_what_is_settled_is_accepted_too() -> None:
+    outbox = sent(2, 2)
+    outbox.apply((0, 0, 4, ((3, 4),)))
+    assert outbox.accepted == 2
+    outbox.apply((0, 0, 4, ()))
+    assert outbox.accepted == 4
+    assert outbox.unaccepted_bytes == 0
+
+
+def test_frames_sent_again_break_where_something_was_settled() -> None:
+    outbox = sent(1, 1, 1, 1)
+    outbox.apply((4, 0, 4, ((1, 1), (3, 4))))
+    again = [[run.seq for run in frame] for frame in outbox.resend_frames(0)]
+    assert again == [[1], [3, 4]], "a frame tells only its first seq"
+
+
+def test_only_what_the_bus_has_not_is_sent_again() -> None:
+    outbox = sent(2, 2, 2)
+    assert [[run.seq for run in frame] for frame in outbox.resend_frames(2)] == [[3, 5]]
+
+
+def test_the_floor_counts_what_is_queued_as_open() -> None:
+    outbox = Outbox()
+    assert outbox.floor() == 0
+    add(outbox, 2)
+    assert outbox.floor() == 0
+    assert outbox.sent == 0
+    frames(outbox)
+    assert outbox.sent == 2
+
+
+def test_many_settled_runs_are_dropped_in_one_go() -> None:
+    outbox = Outbox()
+    for number in range(60_000):
+        outbox.add(KIND_PUBLISH, f"t{number % 2}", None, RECORD, len(RECORD))
+    frames(outbox)
+    outbox.apply((60_000, 60_000))  # quadratic work would take a minute
+    assert outbox.is_all_settled
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=12), st.data())
+def test_accounts_are_even_whatever_is_settled_when(counts: list[int], data: st.DataObject) -> None:
+    outbox = sent(*counts)
+    runs: dict[int, OutRun] = dict(outbox._retained)
+    open_ = set(runs)
+    while open_:
+        open_.discard(data.draw(st.sampled_from(sorted(open_))))
+        floor = min(open_) - 1 if open_ else outbox.sent
+        ranges = tuple((seq, runs[seq].last) for seq in sorted(open_))
+        outbox.apply((outbox.sent, floor, outbox.sent, ranges))
+        assert set(outbox._retained) == open_
+        assert outbox.retained_messages == sum(runs[seq].count for seq in open_)
+        assert outbox.retained_bytes == sum(runs[seq].size for seq in open_)
+    assert outbox.is_all_settled
+    assert outbox.retained_messages == outbox.retained_bytes == outbox.unaccepted_bytes == 0
