@@ -112,9 +112,9 @@ class FilterSet:
         filters = cls(listening=listening, exclusive=exclusive)
         # Not by the setters: a frame has its own limit, and what came from a socket must not raise here.
         for type_or_pattern, allow in types:
-            table = filters._patterns if is_pattern(type_or_pattern) else filters._exact  # noqa: SLF001
+            table = filters._patterns if is_pattern(type_or_pattern) else filters._exact
             table[type_or_pattern] = allow
-            filters._bytes += len(type_or_pattern.encode()) + 5  # noqa: SLF001
+            filters._bytes += len(type_or_pattern.encode()) + 5
         filters.uuids.update(uuids)
-        filters._bytes += len(uuids) * UUID_ENTRY_BYTES  # noqa: SLF001
+        filters._bytes += len(uuids) * UUID_ENTRY_BYTES
         return filters

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from grav_actors.actor.actor import Actor
-from grav_actors.actor.port import PodPort
 from grav_actors.actor.origin import refuse_while_loading
+from grav_actors.actor.port import PodPort
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.spec import ActorSpec
 from grav_actors.bus.inquiry import PODS, RELEASE, STATS
@@ -201,7 +201,7 @@ class Grav:
                 RunnerContext(
                     self._link, self._pod._id, self._limits, self._release, self._fail, self.spawn,
                     self._on_line,
-                )  # fmt: skip
+                )
             )
             if self._bus is not None:
                 self._watch_bus()
@@ -421,7 +421,8 @@ class Grav:
         poll.register(self._bus_waker, select.POLLIN)
         descriptor = -1
         if delay is None:
-            assert self._bus is not None and self._bus.pid is not None
+            assert self._bus is not None
+            assert self._bus.pid is not None
             if not self._bus.is_alive():
                 return self._is_guarded
             try:

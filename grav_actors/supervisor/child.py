@@ -87,7 +87,7 @@ def run(job: Job) -> NoReturn:
         code = 0
     except SystemExit as error:
         code = _exit_code(error)
-    except BaseException:  # noqa: BLE001 - whatever it is, it ends here
+    except BaseException:
         traceback.print_exc()
     finally:
         _end(code)
@@ -194,8 +194,8 @@ def _exit_code(error: SystemExit) -> int:
 def _end(code: int) -> NoReturn:
     """End as the interpreter would, up to the point where daemon threads could hold it up or crash."""
     try:
-        _guarded(threading._shutdown)  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads that are no daemons
-        _guarded(atexit._run_exitfuncs)  # noqa: SLF001 - os._exit leaves it out
+        _guarded(threading._shutdown)  # type: ignore[attr-defined]
+        _guarded(atexit._run_exitfuncs)
         for stream in (sys.stdout, sys.stderr):
             _guarded(stream.flush)
     finally:
@@ -205,6 +205,6 @@ def _end(code: int) -> NoReturn:
 def _guarded(step: Callable[[], object]) -> None:
     try:
         step()
-    except BaseException:  # noqa: BLE001 - an end that fails is still an end
+    except BaseException:
         with suppress(Exception):
             traceback.print_exc()

@@ -171,7 +171,7 @@ def _preload(server: ForkServer, names: str) -> None:
     for name in filter(None, names.split(",")):
         try:
             importlib.import_module(name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a child that needs it will say so
+        except (Exception, SystemExit) as error:
             server.warn(f"preload of {name}: {type(error).__name__}: {error}")
     if threading.active_count() > 1:
         server.warn(f"a preloaded module of {names} has started threads; children may hang")

@@ -412,6 +412,8 @@ class RootRunner:
                 self._await_thread(life.runtime, deadline)
             if life.process is not None:
                 self._end_process(life.process, deadline)
+            if life.ending is None or life.ending.reason == "crash":
+                self._release(life, "stopping")  # it did not say so itself: what waits for it has nobody to wait for
         member.state = MemberState.STOPPED
 
     @staticmethod

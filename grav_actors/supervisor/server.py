@@ -87,7 +87,7 @@ class Server:
         fd = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
         theirs.close()
         arguments = [str(fd), str(os.getpid()), preload, *importable_path()]
-        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001
+        flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         try:
             self.process = subprocess.Popen(
                 [sys.executable, *flags, "-c", _PROGRAM, *arguments],

@@ -37,7 +37,7 @@ def guarded(function: Callable[..., object], *args: object) -> None:
     """Call a function that is not ours."""
     try:
         function(*args)
-    except Exception:  # noqa: BLE001 - one that fails must not end the watching of all
+    except Exception:
         _log.exception("a callback of the process host failed")
 
 

@@ -136,7 +136,7 @@ class Watcher:
                     key.data()
                 self._look_after_server()
                 self._finish_children()
-        except Exception:  # noqa: BLE001 - whatever it is, nothing may be left behind
+        except Exception:
             _log.exception("the watcher of child processes failed; its children are ended")
         finally:
             self._clean_up()

@@ -366,6 +366,32 @@ def test_joined_node_waits_for_a_bus_that_comes_back_and_goes_on(grav: Grav) -> 
     assert collected.data == list(range(5))
 
 
+def test_bus_that_takes_nothing_is_reported_and_nothing_is_lost() -> None:
+    with Grav(send_timeout=0.5) as node:
+        receiver, sender = node.connect(), node.connect()
+        collected = Collector()
+        receiver.on(collected)
+        sent = 0
+
+        def flood() -> None:
+            nonlocal sent
+            for number in range(100_000):
+                sender.publish("n", number)
+                sent += 1
+
+        os.kill(bus_pid(node), signal.SIGSTOP)
+        try:
+            with pytest.raises(BusBusyError, match=r"0\.5 s"):
+                flood()
+            with pytest.raises(BusBusyError):
+                sender.flush()
+        finally:
+            os.kill(bus_pid(node), signal.SIGCONT)
+        settle(sender)
+        assert 0 < sent < 100_000
+        assert collected.data == list(range(sent))  # what was refused was not taken
+
+
 @pytest.mark.slow
 def test_nothing_joins_where_no_bus_is() -> None:
     node = Grav()

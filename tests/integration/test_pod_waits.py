@@ -273,6 +273,31 @@ def test_reply_after_a_timeout_is_kept(connect: Connect) -> None:
     assert receipt.result(LIMIT).data == "late"
 
 
+def test_waits_that_have_ended_leave_nothing_in_the_pod(connect: Connect) -> None:
+    asker = connect()
+    echo(connect())
+
+    async def wait() -> None:
+        await asker.publish("ping")
+
+    for _ in range(100):
+        asker.publish("ping").result(LIMIT)
+        asker.publish("ping").wait_until(LIMIT, lambda reply: None)
+        asyncio.run(wait())
+        with pytest.raises(WaitTimeoutError):
+            asker.publish("unanswered").result(0)
+        with pytest.raises(NoRespondersError):
+            asker.ask("unanswered", timeout=LIMIT)
+    done = Collector()
+    asker.publish("ping").on_reply(done)
+    done.wait(1)
+    with asker._link.lock:
+        assert not asker._waiters
+        assert not asker._replies._takers
+        assert not asker._replies._questions
+        assert not asker._confirmations
+
+
 def test_receipt_is_true_and_says_the_uuid(connect: Connect) -> None:
     message = Message("x")
     receipt = connect().send(message)
@@ -579,6 +604,12 @@ async def _iterate(pod: Pod) -> None:
         pass
 
 
+def flood(pod: Pod) -> None:
+    for number in range(200_000):
+        if not pod.publish("held", number):  # the pod left while this thread was between two of them
+            raise ConnectionClosedError
+
+
 ENDLESS: dict[str, Callable[[Pod], object]] = {
     "result": lambda pod: pod.publish("unanswered").result(),
     "receipt.wait_on": lambda pod: pod.publish("unanswered").wait_on(unwanted),
@@ -590,7 +621,7 @@ ENDLESS: dict[str, Callable[[Pod], object]] = {
     "ask": lambda pod: pod.ask("held", timeout=None),
     "ask_async": lambda pod: asyncio.run(pod.ask_async("held", timeout=LIMIT * 10)),
     "flush": lambda pod: publish_and_flush(pod, None),
-    "send": lambda pod: [pod.publish("held", number) for number in range(200_000)],
+    "send": flood,
 }
 
 

@@ -27,6 +27,7 @@ from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.replies import Question, ReplyTable
 from grav_actors.protocol import (
+    ACK_DELAY,
     FAIL_ERROR,
     FAIL_REJECT,
     FLAG_REDELIVERED,
@@ -259,7 +260,7 @@ class Net:
     """The bus, its links, and the time.
 
     Attributes:
-        now: Seconds; only `advance` moves them.
+        now: Seconds.
         bad_verbs: Headers that reached a pod and were malformed; must stay empty.
     """
 
@@ -376,7 +377,7 @@ class Net:
         return moved
 
     def settle(self, *, handle: bool = True, rounds: int = 10_000) -> None:
-        """Let everything flow until nothing moves."""
+        """Let everything flow until nothing moves; the time goes on as long as acknowledgements wait for it."""
         for _ in range(rounds):
             moved = 0
             for wire in self.wires:
@@ -389,7 +390,9 @@ class Net:
             for wire in self.wires:
                 moved += self.down(wire) if wire.is_alive else 0
             self.check()
-            if not moved:
+            if not moved and self.bus.postman.unacked:
+                self.now += ACK_DELAY
+            elif not moved:
                 return
         raise AssertionError("it never comes to rest")
 

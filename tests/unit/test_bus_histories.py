@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
-from support.busnet import Died, Got, Net, Rejected, TestPod
 
 from grav_actors.pod.core import State
+from support.busnet import Died, Got, Net, Rejected, TestPod
 
 TYPES = ("x", "x", "y")
 

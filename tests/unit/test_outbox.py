@@ -15,7 +15,6 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_TELL,
     MAX_RUN_BYTES,
-    MAX_RUN_MESSAGES,
     RETAIN_MESSAGES,
     WINDOW_BYTES,
     WINDOW_MESSAGES,
