@@ -26,9 +26,7 @@ def measure(side: str, load: Load, receivers: int) -> Delivery:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         bus = stack.enter_context(Worker(side, "bus", folder=folder))
         endpoint = bus.ready()["endpoint"]
-        counters = [
-            stack.enter_context(Worker(side, "receiver", endpoint=endpoint)) for _ in range(receivers)
-        ]
+        counters = [stack.enter_context(Worker(side, "receiver", endpoint=endpoint)) for _ in range(receivers)]
         sender = stack.enter_context(
             Worker(side, "sender", endpoint=endpoint, receivers=receivers, load=dataclasses.asdict(load))
         )

@@ -123,9 +123,7 @@ def _convert_generic(value: Any, origin: Any, args: tuple[Any, ...], cls: Any, p
     if isinstance(value, dict) and issubclass(origin, Mapping):
         key_type, item_type = args
         return {
-            convert(key, key_type, f"{path}: key {key!r:.80}"): convert(
-                item, item_type, f"{path}[{key!r:.80}]"
-            )
+            convert(key, key_type, f"{path}: key {key!r:.80}"): convert(item, item_type, f"{path}[{key!r:.80}]")
             for key, item in value.items()
         }
     raise MessageDecodeError(f"{path}: expected {cls}, got {_seen(value)}")

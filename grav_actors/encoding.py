@@ -1,6 +1,5 @@
 """Messages and plain data to MessagePack bytes; `codec` says what they look like."""
 
-
 from datetime import UTC, datetime
 from operator import is_
 from types import NoneType
@@ -42,6 +41,7 @@ _LAST_SECOND = 253_402_300_799
 # one can meet a half-written buffer; one that failed, or has grown large, is not put back.
 _packers: list[Packer] = []
 _PACKER_KEEP_BYTES = 2 << 20
+
 
 class HasRecord(Protocol):
     """What is packed: a Message, seen from here."""

@@ -49,9 +49,7 @@ def id_bytes(text: str) -> bytes:
     # Formatting it again is the exact test: fromhex and replace forgive blanks, case and stray dashes.
     if len(raw) == ID_BYTES and id_text(raw) == text:
         return raw
-    raise ValueError(
-        f"not an id: {text!r:.80}; expected UUID text such as '0190b8f2-5c3a-8d1e-9f00-3a5b7c9d1e2f'"
-    )
+    raise ValueError(f"not an id: {text!r:.80}; expected UUID text such as '0190b8f2-5c3a-8d1e-9f00-3a5b7c9d1e2f'")
 
 
 def _renew() -> None:

@@ -199,7 +199,12 @@ class Grav:
             self._pod._port = self._port
             self._runner = RootRunner(
                 RunnerContext(
-                    self._link, self._pod._id, self._limits, self._release, self._fail, self.spawn,
+                    self._link,
+                    self._pod._id,
+                    self._limits,
+                    self._release,
+                    self._fail,
+                    self.spawn,
                     self._on_line,
                 )
             )

@@ -208,9 +208,7 @@ class Backoff:
         check_number("factor", self.factor, 1)
         check_number("jitter", self.jitter, 0, 1)
         if self.max < self.first:
-            raise OptionError(
-                f"max must be at least as long as first ({self.first:g} s), not {self.max:g} s", "max"
-            )
+            raise OptionError(f"max must be at least as long as first ({self.first:g} s), not {self.max:g} s", "max")
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,16 +291,9 @@ def unpack_header(header: bytes) -> tuple[Any, ...]:
         raise ProtocolError(f"header of {len(header)} bytes, allowed are {MAX_HEADER}")
     try:
         fields = msgpack.unpackb(header, **_STRICT)
-    except (
-        Exception
-    ) as exc:  # msgpack raises ValueError, its own errors, RecursionError and UnicodeDecodeError
+    except Exception as exc:  # msgpack raises ValueError, its own errors, RecursionError and UnicodeDecodeError
         raise ProtocolError(f"header is no MessagePack within the limits: {exc}") from exc
-    if (
-        type(fields) is not tuple
-        or len(fields) < 2
-        or type(fields[0]) is not int
-        or type(fields[1]) is not int
-    ):
+    if type(fields) is not tuple or len(fields) < 2 or type(fields[0]) is not int or type(fields[1]) is not int:
         raise ProtocolError(f"header must begin with verb and slot, saw {_brief(fields)}")
     if not 0 <= fields[1] <= MAX_SLOT:
         raise ProtocolError(f"slot {fields[1]} is not within 0 and 2**31 - 1")
@@ -362,7 +355,9 @@ def read_hello(fields: tuple[Any, ...]) -> Hello:
     settings = PodSettings.from_wire(settings_wire)
     if settings.actor and not name:
         raise ProtocolError("an actor without a name")
-    return Hello(request, uuid, name, settings, read_filters(filters), epoch, received, floor, sent, _read_claims(claims))
+    return Hello(
+        request, uuid, name, settings, read_filters(filters), epoch, received, floor, sent, _read_claims(claims)
+    )
 
 
 def _read_claims(value: tuple[Any, ...]) -> Claims:
@@ -527,9 +522,7 @@ def check_control(fields: tuple[Any, ...]) -> None:
             raise ProtocolError(f"WELCOME: epoch of {len(fields[4])} bytes, bus uuid of {len(fields[5])}")
     elif fields[0] in (Verb.CANCEL, Verb.CANCELLED):
         if len(fields[-1]) > MAX_CANCELS:
-            raise ProtocolError(
-                f"{len(fields[-1])} questions cancelled in one frame, allowed are {MAX_CANCELS}"
-            )
+            raise ProtocolError(f"{len(fields[-1])} questions cancelled in one frame, allowed are {MAX_CANCELS}")
         if fields[0] == Verb.CANCELLED and len(fields[2]) != 16:
             raise ProtocolError(f"CANCELLED: sender of {len(fields[2])} bytes, must be 16")
         for seq in fields[-1]:

@@ -69,9 +69,7 @@ class TransportOptions:
         if not self.node_uuid:
             raise ConfigError("node_uuid is empty: a transport needs the UUID of its node")
         if self.port is not None and not 0 <= self.port <= 65535:
-            raise ConfigError(
-                f"port is {self.port}: allowed are 1 to 65535, 0 for any free port, None for the default"
-            )
+            raise ConfigError(f"port is {self.port}: allowed are 1 to 65535, 0 for any free port, None for the default")
 
 
 @dataclass(frozen=True, slots=True)

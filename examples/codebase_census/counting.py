@@ -104,9 +104,7 @@ def python_files(root: str) -> collections.abc.Iterator[str]:
         NotADirectoryError: `root` is no folder.
     """
     if not pathlib.Path(root).is_dir():
-        raise NotADirectoryError(
-            f"{root!r} is no folder; give the folder whose Python files are to be counted"
-        )
+        raise NotADirectoryError(f"{root!r} is no folder; give the folder whose Python files are to be counted")
     for folder, subfolders, names in os.walk(root):
         subfolders[:] = sorted(set(subfolders) - SKIPPED_FOLDERS)
         for name in sorted(names):
@@ -135,9 +133,7 @@ def count_source(path: str, source: bytes) -> FileCount:
     except (SyntaxError, ValueError, RecursionError, MemoryError, tokenize.TokenError):
         return FileCount(path, unparsable=True)
     lines = source.splitlines()
-    count = FileCount(
-        path, lines=len(lines), blank_lines=sum(not line.strip() for line in lines), comments=comments
-    )
+    count = FileCount(path, lines=len(lines), blank_lines=sum(not line.strip() for line in lines), comments=comments)
     _count_tree(tree, count)
     return count
 
@@ -175,9 +171,7 @@ def _count_tree(tree: ast.Module, count: FileCount) -> None:
     count.longest = longest_of(found)
 
 
-def format_report(
-    totals: Totals, elapsed: float, workers: collections.abc.Mapping[str, int] | None = None
-) -> str:
+def format_report(totals: Totals, elapsed: float, workers: collections.abc.Mapping[str, int] | None = None) -> str:
     """Return the closing table: totals, longest functions, files of each worker, time."""
     numbers = [
         ("files", totals.files),

@@ -186,9 +186,7 @@ class BusCore:
         if len(fields) < 4 or type(fields[2]) is not int or type(fields[3]) is not int:
             raise ProtocolError("HELLO: malformed")
         if fields[2] != VERSION:
-            text = (
-                f"the pod speaks version {fields[2]} of the protocol, this bus version {VERSION}: update one"
-            )
+            text = f"the pod speaks version {fields[2]} of the protocol, this bus version {VERSION}: update one"
             self._refuse(route_id, slot, fields[3], "version", text)
             return
         hello = read_hello(fields)
@@ -420,9 +418,7 @@ class BusCore:
     def _on_cancel(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         for seq in fields[2]:
             for target, numbers in self.postman.cancel(receiver.sender, seq, now):
-                self.out.append(
-                    (target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b"")
-                )
+                self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b""))
 
     def _unhealthy(self, receiver: Receiver, now: float) -> None:
         """Disconnect a pod whose failures have reached the limit."""

@@ -92,9 +92,7 @@ class Directory:
         if settings.group:
             group = self.groups.get(settings.group)
             if group is None:
-                mailbox = Mailbox(
-                    settings.group, settings.mailbox_limit, settings.overflow, settings.stuck_after
-                )
+                mailbox = Mailbox(settings.group, settings.mailbox_limit, settings.overflow, settings.stuck_after)
                 group = self.groups[settings.group] = Group(settings.group, mailbox)
             group.members.append(receiver)
         self.changed()

@@ -513,9 +513,7 @@ class Postman:
         elif run.type.startswith("grav.sys."):
             self.counts.given_up += count  # never a dead letter of a dead letter
         else:
-            self.shelf.add(
-                DeadLetter(delivery.piece(delivery.lo, delivery.hi), reason, target, attempts, error)
-            )
+            self.shelf.add(DeadLetter(delivery.piece(delivery.lo, delivery.hi), reason, target, attempts, error))
             data = {
                 "reason": reason, "target": target, "attempts": attempts, "error": error, "type": run.type,
                 "count": count,

@@ -66,9 +66,7 @@ class Receiver:
         "window_bytes", "window_used",
     )  # fmt: skip
 
-    def __init__(
-        self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender
-    ) -> None:
+    def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
         self.uuid = uuid
         self.name = name
         self.settings = settings

@@ -186,4 +186,3 @@ class BusServer:
         """Close the socket; what was sent has 200 ms to leave."""
         self._socket.close()
         self._context.term()
-

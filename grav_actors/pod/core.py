@@ -499,11 +499,7 @@ class PodCore:
             else:
                 try:
                     offsets = offsets or record_offsets(inbound.body, inbound.count)
-                    body = (
-                        inbound.body
-                        if high - low == inbound.count
-                        else slice_body(inbound.body, offsets, low, high)
-                    )
+                    body = inbound.body if high - low == inbound.count else slice_body(inbound.body, offsets, low, high)
                 except MessageDecodeError:
                     body = b""  # found garbled, and counted, where it is decoded
                 part = inbound.part(low, high, body)
@@ -511,9 +507,7 @@ class PodCore:
                     part.flags |= FLAG_REDELIVERED
                     part.attempt = 2
                 elif inbound.flags & FLAG_GROUP or self.settings.incarnation:
-                    part.flags |= (
-                        FLAG_REDELIVERED  # another member, or the incarnation before, may have had it
-                    )
+                    part.flags |= FLAG_REDELIVERED  # another member, or the incarnation before, may have had it
                 self._open.append(part)
                 self.inbox.append(part)
             low = high

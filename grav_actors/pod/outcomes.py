@@ -35,7 +35,6 @@ def closed_error(closed_by: tuple[str, str]) -> GravError:
     return ConnectionClosedError(reason)
 
 
-
 def unanswered_error(error_message: Message | None) -> GravError:
     """Return the error in which a question ends that got no answer, or this message of type `grav.error`."""
     if error_message is None:
@@ -57,4 +56,3 @@ def late_answer_text(type: str, to: str | ActorRef | None, limit: float | None) 
     """Return what is said of a question that nobody answered within its limit, in seconds."""
     whom = f"from {to.name if isinstance(to, ActorRef) else to}" if to is not None else "from anybody"
     return f"no answer to {type} {whom} within {limit} s; the question was taken back"
-

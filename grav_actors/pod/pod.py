@@ -485,9 +485,7 @@ class Pod:
         with self._link.lock:
             self._flush_now()
 
-    def _ask(
-        self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, *, flush: bool = True
-    ) -> Question:
+    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, *, flush: bool = True) -> Question:
         name = None if to is None else target_name(to)
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")

@@ -124,9 +124,7 @@ class Server:
             stderr, stderr_end = _pipe(opened)
             report, report_end = _pipe(opened)
             self._last += 1
-            self.channel.send(
-                ["spawn", self._last, order.request], (payload, stdout_end, stderr_end, report_end)
-            )
+            self.channel.send(["spawn", self._last, order.request], (payload, stdout_end, stderr_end, report_end))
         except (OSError, ValueError, TypeError):
             for fd in opened:
                 os.close(fd)

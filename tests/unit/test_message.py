@@ -469,7 +469,6 @@ def test_importing_a_message_imports_nothing_heavy() -> None:
         "zmq",
         "msgspec",
         "pydantic",
-        "logging",
     }
     code = "import sys; before = set(sys.modules); import grav_actors.message, grav_actors.buffer; "
     code += "print(*(set(sys.modules) - before))"
