@@ -5,8 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import random
-import select
 import threading
 import time
 import weakref
@@ -19,6 +17,7 @@ from grav_actors.actor.origin import refuse_while_loading
 from grav_actors.actor.port import PodPort
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.spec import ActorSpec
+from grav_actors.bus.guard import BusGuard
 from grav_actors.bus.inquiry import PODS, RELEASE, STATS
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
@@ -41,7 +40,6 @@ from grav_actors.pod.receipt import Receipt
 from grav_actors.project import find_running, private_folder, remove_private_folder
 from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
-from grav_actors.supervisor.policy import GiveUp, RestartPolicy
 from grav_actors.supervisor.runner import OnLine, RootRunner, RunnerContext
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
@@ -173,9 +171,7 @@ class Grav:
         self._log = logger if logger is not None else logging.getLogger("grav_actors.node")
         self._folder = None
         self._bus: BusProcess | None = None
-        self._bus_policy = RestartPolicy(limits)
-        self._bus_waker: int = -1
-        self._bus_thread: threading.Thread | None = None
+        self._guard: BusGuard | None = None
         self._on_line: OnLine | None = None
         self._on_end: Callable[[str], None] | None = None
         self._control: ActorRuntime | None = None
@@ -183,7 +179,6 @@ class Grav:
         self._failure = ""
         self._stop_lock = threading.Lock()
         self._is_stopping = False
-        self._is_guarded = True
         self._is_stopped = False
 
     def _start_bus(self, spec: BusSpec) -> None:
@@ -209,7 +204,7 @@ class Grav:
                 )
             )
             if self._bus is not None:
-                self._watch_bus()
+                self._guard = BusGuard(self._bus, self._limits, self._lose_bus, self._log)
                 spec = ActorSpec(NodeControl, NODE_NAME, (self,))
                 self._control = ActorRuntime(spec, self._link, lambda ending: None, None)
                 self._control.start(CONTROL_TIMEOUT)
@@ -392,56 +387,6 @@ class Grav:
         """Return a row for each actor, in the order of their start, without asking the bus."""
         return self._runner.rows()
 
-    def _watch_bus(self) -> None:
-        assert self._bus is not None
-        self._bus_waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._bus_thread = threading.Thread(target=self._guard_bus, name="grav-bus-guard", daemon=True)
-        self._bus_thread.start()
-
-    def _guard_bus(self) -> None:
-        """Start the bus again when it dies; give up when it dies too often."""
-        bus = self._bus
-        assert bus is not None
-        while self._bus_ended(None):
-            text = f"the bus process ended with {bus.describe_exit()}"
-            decision = self._bus_policy.failed(time.monotonic(), random.random)
-            if isinstance(decision, GiveUp):
-                self._log.error("%s; %d restarts within %g s: giving up", text, decision.restarts, decision.within)
-                text = f"{text} once more after {decision.restarts} restarts within {decision.within:g} s"
-                assert self._link is not None
-                self._link.fail(ConnectionClosedError(f"the node has given up: {text}"))
-                self._fail(text)
-                return
-            self._log.error("%s; starting it again", text)
-            if decision.delay and self._bus_ended(decision.delay):
-                return
-            try:
-                bus.start()
-            except GravError as exc:
-                self._log.error("the bus did not start: %s", exc)
-
-    def _bus_ended(self, delay: float | None) -> bool:
-        """Wait for the end of the bus, or for a delay; return False (True for a delay) if it is no longer guarded."""
-        poll = select.poll()
-        poll.register(self._bus_waker, select.POLLIN)
-        descriptor = -1
-        if delay is None:
-            assert self._bus is not None
-            assert self._bus.pid is not None
-            if not self._bus.is_alive():
-                return self._is_guarded
-            try:
-                descriptor = os.pidfd_open(self._bus.pid)
-            except ProcessLookupError:
-                return self._is_guarded
-            poll.register(descriptor, select.POLLIN)
-        try:
-            poll.poll(None if delay is None else delay * 1000)
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-        return not self._is_guarded if delay is not None else self._is_guarded
-
     # Ending
 
     def _check_open(self) -> None:
@@ -454,6 +399,12 @@ class Grav:
         if self._failure:
             return ConnectionClosedError(f"this node has ended: {self._failure}")
         return ConnectionClosedError("this node is stopped; make a new Grav")
+
+    def _lose_bus(self, text: str) -> None:
+        """End because the bus died too often: nobody waits for it any longer."""
+        assert self._link is not None
+        self._link.fail(ConnectionClosedError(f"the node has given up: {text}"))
+        self._fail(text)
 
     def _fail(self, text: str) -> None:
         """End because something failed too often."""
@@ -478,7 +429,8 @@ class Grav:
     def _kill_bus(self) -> None:
         """Kill the bus, if it is this node's, for a process that is about to end at once."""
         self._is_stopping = True
-        self._is_guarded = False  # it is not started again
+        if self._guard is not None:
+            self._guard.release()
         if self._bus is not None:
             self._bus.kill()
 
@@ -493,7 +445,8 @@ class Grav:
         if self._pid != os.getpid():
             return
         # Whoever stops the node waits for the thread that guards the bus: that one must not wait in turn.
-        if not self._stop_lock.acquire(blocking=threading.current_thread() is not self._bus_thread):
+        is_guard = self._guard is not None and self._guard.is_here()
+        if not self._stop_lock.acquire(blocking=not is_guard):
             return
         try:
             if self._is_stopped:
@@ -529,14 +482,8 @@ class Grav:
                 self._control.stop("shutdown")
                 self._control.wait(1.0)
             link.close()
-        # Not before: what was sent is settled by a bus that comes back.
-        self._is_guarded = False
-        if self._bus_thread is not None:
-            os.eventfd_write(self._bus_waker, 1)
-            if self._bus_thread is not threading.current_thread():
-                self._bus_thread.join()
-            os.close(self._bus_waker)
-            self._bus_thread = None
+        if self._guard is not None:
+            self._guard.stop()  # not before: what was sent is settled by a bus that comes back
         if self._bus is not None:
             self._bus.stop()
         self._remove_folder()

@@ -129,8 +129,10 @@ class ActorThread(Callbacks):
         self._runtime = runtime
 
     def _work(self) -> None:
-        super()._work()
-        self._runtime.thread_ends()
+        try:
+            super()._work()
+        finally:
+            self._runtime.thread_ends()
 
 
 class ActorLoop(Callbacks):
@@ -176,21 +178,23 @@ class ActorLoop(Callbacks):
         self._loop = asyncio.get_running_loop()
         self._ready = asyncio.Event()
         slots = asyncio.Semaphore(self._concurrency)
-        while True:
-            while not self._items:
-                self._ready.clear()
-                self._is_resting = True
-                if not self._items:
-                    await self._ready.wait()
-            item = self._items.popleft()
-            if item is None or self._pod._gate is not None:
-                break
-            if callable(item):
-                await self._call_async(item)
-            else:
-                await self._take(item, slots)
-            self._flush(time.monotonic(), not self._items)
-        await self._runtime.thread_ends_async()
+        try:
+            while (item := await self._next(self._ready)) is not None and self._pod._gate is None:
+                if callable(item):
+                    await self._call_async(item)
+                else:
+                    await self._take(item, slots)
+                self._flush(time.monotonic(), not self._items)
+        finally:
+            await self._runtime.thread_ends_async()
+
+    async def _next(self, ready: asyncio.Event) -> Inbound | Job | None:
+        while not self._items:
+            ready.clear()
+            self._is_resting = True
+            if not self._items:
+                await ready.wait()
+        return self._items.popleft()
 
     async def _call_async(self, job: Callable[[], Any]) -> None:
         try:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.actor.actor import Actor, check_options
+from grav_actors.actor.actor import Actor
 from grav_actors.actor.answers import Answers, kind_of
 from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
@@ -24,7 +24,7 @@ from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, KIND_ASK, KIND_TELL, PodSettings
+from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, KIND_ASK, KIND_TELL
 from grav_actors.reference import ActorRef
 
 if TYPE_CHECKING:
@@ -51,27 +51,12 @@ class ActorRuntime:
 
     def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
         cls = spec.actor_class
-        group = spec.group or cls.group
-        options = check_options(cls, group)
-        settings = PodSettings(
-            actor=True,
-            supervisor=spec.supervisor,
-            incarnation=spec.incarnation,
-            service=spec.service,
-            group=group,
-            replay=cls.replay,
-            prefetch=options.window(cls.concurrency, grouped=bool(group)),
-            mailbox_limit=options.mailbox_limit,
-            overflow=options.overflow,
-            stuck_after=options.stuck_after,
-            max_deliver=options.max_deliver,
-        )
         self.spec = spec
         self.name = spec.name
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
         self.is_over = False
         self._handlers = cls._grav_handlers
-        self.pod = Pod(link, spec.name, settings, self._handlers.filters())
+        self.pod = Pod(link, spec.name, spec.settings(), self._handlers.filters())
         self.pod._port = PodPort(self.pod)
         self.pod._on_end = self._pod_ended
         self.answers = Answers(self.pod)
@@ -79,7 +64,8 @@ class ActorRuntime:
         self.timers = Timers(
             spec.name,
             lambda message: pack_record(message, self.pod._core.max_message),
-            lambda message: self.pod._tell(self.name, message),
+            self._send_timed,
+            self._is_settled,
         )
         self._thread: ActorThread | ActorLoop
         self._dispatch: Dispatch = Sequential(self)
@@ -189,6 +175,14 @@ class ActorRuntime:
         self.pod._leave(BYE_CRASHED if self.spec.incarnation else BYE_STOPPING, END_TIMEOUT, join=False)
         self._ended.set()
 
+    def _send_timed(self, message: Message) -> int:
+        self.pod._tell(self.name, message)
+        return self.pod._core.outbox.next_seq - 1
+
+    def _is_settled(self, number: int) -> bool:
+        with self.pod._link.lock:
+            return self.pod._core.outbox.floor() >= number
+
     # Messages
 
     def handle(self, message: Message, inbound: Inbound, index: int) -> bool:
@@ -268,7 +262,11 @@ class ActorRuntime:
             return True
         if not isinstance(exc, Reject):
             self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
-        return report_failure(self.pod, inbound, index, message, exc)
+        try:
+            return report_failure(self.pod, inbound, index, message, exc)
+        except GravError as error:  # the bus takes nothing, and so nobody would learn of it
+            self._crash(error)
+            return True
 
     # What the actor does
 

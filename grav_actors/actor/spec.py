@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from grav_actors.actor.actor import Actor, check_options
+from grav_actors.protocol import PodSettings
 from grav_actors.reference import ActorRef
 
 if TYPE_CHECKING:
-    from grav_actors.actor.actor import Actor
     from grav_actors.supervisor.spec import Child
 
 
@@ -32,6 +33,25 @@ class ActorSpec:
     supervisor: bytes = b""
     incarnation: int = 0
     cause: str = ""
+
+    def settings(self) -> PodSettings:
+        """Return what its pod says of itself; raise OptionError for a group that its class does not go with."""
+        cls = self.actor_class
+        group = self.group or cls.group
+        options = check_options(cls, group)
+        return PodSettings(
+            actor=True,
+            supervisor=self.supervisor,
+            incarnation=self.incarnation,
+            service=self.service,
+            group=group,
+            replay=cls.replay,
+            prefetch=options.window(cls.concurrency, grouped=bool(group)),
+            mailbox_limit=options.mailbox_limit,
+            overflow=options.overflow,
+            stuck_after=options.stuck_after,
+            max_deliver=options.max_deliver,
+        )
 
 
 @dataclass(frozen=True, slots=True)

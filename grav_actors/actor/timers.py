@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 BUSY_DELAY = 1.0
 """Seconds after which a message that the bus did not take is sent again."""
+LOOK_INTERVAL = 1.0
+"""Seconds between looks for messages of `every` that have ended without being handled."""
 SPARE_CANCELLED = 64
 """Cancelled timers that may stay in the schedule, however few others there are."""
 
@@ -93,7 +95,9 @@ class Timers:
 
     Args:
         check: Raises for a message that could not be sent.
-        send: Sends a message to the actor itself.
+        send: Sends a message to the actor itself and returns its number, or a higher one.
+        is_settled: Tells whether messages up to a number need nothing more: they were handled, or are dead
+            letters. Without that a full mailbox could end an `every` for good.
         clock: Monotonic seconds.
     """
 
@@ -101,18 +105,20 @@ class Timers:
         self,
         name: str,
         check: Callable[[Message], object],
-        send: Callable[[Message], object],
+        send: Callable[[Message], int],
+        is_settled: Callable[[int], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
         self._check = check
         self._send = send
+        self._is_settled = is_settled
         self._clock = clock
         self._schedule = Schedule()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._under_way: dict[bytes, Timer] = {}
+        self._under_way: dict[bytes, tuple[Timer, int]] = {}
 
     def after(self, seconds: float, type: str, data: Any) -> Timer:
         """Schedule one message."""
@@ -148,9 +154,15 @@ class Timers:
 
     def handled(self, message_id: bytes) -> None:
         """Note that a message was handled: if it is of `every`, the next one is due in its interval."""
-        timer = self._under_way.pop(message_id, None)
-        if timer is not None and not timer.is_cancelled:
-            self._add(timer, timer.interval)
+        with self._changed:
+            timer, _ = self._under_way.pop(message_id, (None, 0))
+            if timer is not None and not timer.is_cancelled:
+                self._add(timer, timer.interval)
+
+    def _look_for_lost(self) -> None:
+        for message_id, (_, number) in list(self._under_way.items()):
+            if number and self._is_settled(number):
+                self.handled(message_id)
 
     def close(self) -> None:
         """Send nothing more. The thread ends when what it is sending has left; see `join`."""
@@ -170,21 +182,27 @@ class Timers:
 
     def _next(self) -> Timer | None:
         """Wait for a timer to be due and return it; None at the end."""
-        with self._changed:
-            while not self._is_closed:
+        while True:
+            with self._changed:
                 timer = self._schedule.take(self._clock())
-                if timer is not None:
+                if timer is not None or self._is_closed:
                     return timer
-                self._changed.wait(self._schedule.rest(self._clock()))
-        return None
+                rest = self._schedule.rest(self._clock())
+                is_waiting = bool(self._under_way)
+                self._changed.wait(min(LOOK_INTERVAL, rest or LOOK_INTERVAL) if is_waiting else rest)
+            if is_waiting:
+                self._look_for_lost()
 
     def _fire(self, timer: Timer) -> None:
         message = Message(timer.type, timer.data)
         message_id: bytes = message._record[0]
         if timer.repeats:
-            self._under_way[message_id] = timer
+            self._under_way[message_id] = (timer, 0)  # first: it may be handled before the call returns
         try:
-            self._send(message)
+            number = self._send(message)
+            with self._changed:
+                if message_id in self._under_way:
+                    self._under_way[message_id] = (timer, number)
         except BusBusyError:
             self._under_way.pop(message_id, None)
             self._add(timer, BUSY_DELAY)

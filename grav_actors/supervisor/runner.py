@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import logging
 import os
@@ -21,6 +20,7 @@ from grav_actors.options import RestartLimits
 from grav_actors.pod.link import Link
 from grav_actors.protocol import BYE_CRASHED
 from grav_actors.reference import check_actor_name
+from grav_actors.supervisor.agenda import Agenda
 from grav_actors.supervisor.handle import ChildProcess
 from grav_actors.supervisor.member import Life, Member, MemberState
 from grav_actors.supervisor.policy import GiveUp, RestartPolicy
@@ -34,7 +34,6 @@ KILL_LIMIT = 5.0
 JOIN_LIMIT = 1.0
 """Seconds that the threads of an actor may take to be gone once it has ended."""
 
-Job = Callable[[], None]
 OnLine = Callable[[str, str, str], None]
 """Takes a line that a process actor wrote: its name, `stdout` or `stderr`, the line."""
 
@@ -66,7 +65,7 @@ class RootRunner:
     """Runs actors under one restart limit, each restarted alone.
 
     Starts happen on the caller's thread, or for restarts on one of their own; what is decided about deaths
-    is decided on the runner's thread, one after another. The lock is never held while something is waited for.
+    is decided on the thread of its agenda, one after another. The lock is never held while something is waited for.
     """
 
     def __init__(self, context: RunnerContext) -> None:
@@ -76,11 +75,8 @@ class RootRunner:
         self._lives: dict[ChildProcess, Life] = {}
         self._early: dict[ChildProcess, list[Callable[[Life], None]]] = {}
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
         self._host: ProcessHost | None = None
-        self._jobs: list[tuple[float, int, Job]] = []
-        self._order = itertools.count()
-        self._thread: threading.Thread | None = None
+        self._agenda = Agenda("grav-supervisor")
         self._is_stopping = False
 
     # Starting
@@ -268,7 +264,7 @@ class RootRunner:
             if member.life is life and member.state is MemberState.STARTING:
                 member.state = MemberState.READY
             if life.ended.is_set():
-                self._later(0.0, lambda: self._ended(life))
+                self._agenda.add(0.0, lambda: self._ended(life))
         life.outcome.set()
 
     def _over(self, life: Life) -> None:
@@ -276,9 +272,9 @@ class RootRunner:
         with self._lock:
             life.ended.set()
             if life.is_ready:
-                self._later(0.0, lambda: self._ended(life))
+                self._agenda.add(0.0, lambda: self._ended(life))
 
-    # Deaths, on the runner's thread
+    # Deaths, on the thread of its agenda
 
     def _ended(self, life: Life) -> None:
         member = life.member
@@ -322,7 +318,7 @@ class RootRunner:
         self._report_crash(member, life, f"restart {member.restarts} {when}")
         if decision.delay and not life.has_left:
             self._release(life, BYE_CRASHED)  # who has asked it must not wait for the next
-        self._later(decision.delay, lambda: self._restart_aside(member))
+        self._agenda.add(decision.delay, lambda: self._restart_aside(member))
 
     def _release(self, life: Life, reason: str) -> None:
         self._context.release(life.member.name, life.number, reason)
@@ -347,49 +343,21 @@ class RootRunner:
                 return  # refused: everything ends
             text = str(exc.args[0] if isinstance(exc, GravError) and exc.args else exc)
             life.ending = Ending("crash", text, getattr(exc, "remote_traceback", ""))
-            self._later(0.0, lambda: self._ended(life))
+            self._agenda.add(0.0, lambda: self._ended(life))
 
     def _give_up(self, text: str) -> None:
         threading.Thread(target=self._context.give_up, args=(text,), name="grav-give-up", daemon=True).start()
-
-    def _later(self, delay: float, job: Job) -> None:
-        with self._changed:
-            if self._is_stopping:
-                return
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="grav-supervisor", daemon=True)
-                self._thread.start()
-            heapq.heappush(self._jobs, (time.monotonic() + delay, next(self._order), job))
-            self._changed.notify()
-
-    def _work(self) -> None:
-        while (job := self._next_job()) is not None:
-            try:
-                job()
-            except Exception:
-                logger.exception("the supervisor met an error")
-
-    def _next_job(self) -> Job | None:
-        with self._changed:
-            while not self._is_stopping:
-                rest = self._jobs[0][0] - time.monotonic() if self._jobs else None
-                if rest is not None and rest <= 0:
-                    return heapq.heappop(self._jobs)[2]
-                self._changed.wait(rest)
-        return None
 
     # Stopping
 
     def stop(self, timeout: float) -> None:
         """Stop all actors, the last started first, then the processes behind them. Idempotent."""
         deadline = time.monotonic() + timeout
-        with self._changed:
+        with self._lock:
             self._is_stopping = True
-            self._changed.notify()
             members = list(self._members.values())
             host = self._host
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._agenda.close()
         for member in reversed(members):
             self._stop_member(member, "shutdown", max(0.1, deadline - time.monotonic()))
             self._strike(member)

@@ -193,6 +193,20 @@ def test_timers_are_gone_at_a_restart(grav: Grav, kind: str) -> None:
     assert [message.data for message in ticked.wait(1)] == [["after", 1]]
 
 
+def test_timer_goes_on_after_its_message_found_no_room(grav: Grav, kind: str) -> None:
+    ticked = collect(grav, "ticked")
+    grav.spawn(actors.Gate, kind="thread")
+    ref = grav.spawn(actors.TimedInNarrowMailbox, kind=kind)
+    ticked.wait(1)
+    ref.tell("wait")
+    grav.ask("gate.arrived", 1, to="gate", timeout=LIMIT)
+    for _ in range(5):
+        ref.tell("fill")  # one finds room, and then the tick finds none
+    assert wait_dead_letters(grav, 5) == {"overflow": 5}
+    grav.ask("gate.open", to="gate", timeout=LIMIT)
+    ticked.wait(len(ticked.messages) + 2)
+
+
 # Groups
 
 

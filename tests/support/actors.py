@@ -419,6 +419,29 @@ class Special(Exception):
     """Crashes those that list it."""
 
 
+class TimedInNarrowMailbox(Actor):
+    """Has a timer, and a mailbox that takes little."""
+
+    mailbox_limit = 2
+    prefetch = 1
+    overflow = "drop_newest"
+
+    def on_start(self) -> None:
+        self.every(0.2, "tick")
+
+    @on_type("tick")
+    def tick(self, msg: Message) -> None:
+        self.publish("ticked")
+
+    @on_type("wait")
+    def wait(self, msg: Message) -> None:
+        self.ask("gate", "gate.wait", timeout=LIMIT)
+
+    @on_type("fill")
+    def fill(self, msg: Message) -> None:
+        return None
+
+
 class Failing(Actor):
     """Fails as it is told, with `[how, attempts that fail]`."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from grav_actors import Message
+from grav_actors.actor import timers as timers_module
 from grav_actors.actor.timers import SPARE_CANCELLED, Schedule, Timer, Timers
 from grav_actors.codec import pack_record
 from grav_actors.errors import BusBusyError, ConnectionClosedError, MessageEncodeError
@@ -87,8 +88,12 @@ def clock() -> Clock:
 def make_timers(clock: Clock) -> Iterator[MakeTimers]:
     made: list[Timers] = []
 
-    def make(send: Callable[[Message], object]) -> Timers:
-        made.append(Timers("test", lambda message: pack_record(message, 1000), send, clock))
+    def make(send: Callable[[Message], object], is_settled: Callable[[int], bool] = lambda number: False) -> Timers:
+        def send_numbered(message: Message) -> int:
+            send(message)
+            return 7
+
+        made.append(Timers("test", lambda message: pack_record(message, 1000), send_numbered, is_settled, clock))
         return made[-1]
 
     yield make
@@ -143,6 +148,31 @@ def test_every_ends_when_it_is_cancelled_while_handled(make_timers: MakeTimers, 
     timer.cancel()
     timers.handled(message._record[0])
     assert (len(timers._schedule), timers.is_waiting) == (0, False)
+
+
+def test_every_goes_on_when_its_message_was_a_dead_letter(
+    make_timers: MakeTimers, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timers_module, "LOOK_INTERVAL", 0.001)
+    sent: SimpleQueue[Message] = SimpleQueue()
+    settled: list[int] = []
+    looked = threading.Event()
+
+    def is_settled(number: int) -> bool:
+        looked.set()
+        return number in settled
+
+    timers = make_timers(sent.put, is_settled)
+    timers.every(1.0, "tick", None)
+    pass_time(timers, clock, 1.0)
+    sent.get(timeout=LIMIT)
+    assert looked.wait(LIMIT)
+    assert len(timers._schedule) == 0
+    settled.append(7)
+    with timers._changed:
+        assert timers._changed.wait_for(lambda: len(timers._schedule) == 1, LIMIT)
+    pass_time(timers, clock, 1.0)
+    assert sent.get(timeout=LIMIT).type == "tick"
 
 
 def test_data_is_that_of_the_call(make_timers: MakeTimers, clock: Clock) -> None:

@@ -515,7 +515,10 @@ def test_the_next_incarnation_takes_name_mailbox_and_what_was_in_flight() -> Non
     sender.publish("x", *range(6))
     net.settle()
     net.kill(actor)
+    net.advance(2)
+    assert len(net.bus._away) == 1
     heir = takeover(net, actor)
+    assert net.bus._away == {}
     net.settle()
     assert [(got.data, got.redelivered, got.attempt) for got in heir.got] == [
         (0, True, 2), (1, True, 1), (2, True, 1), (3, False, 1), (4, False, 1), (5, False, 1),
@@ -578,7 +581,8 @@ def test_questions_in_flight_to_a_process_that_died_end_with_an_error() -> None:
     assert questions[2] in asker.answers
 
 
-def test_answers_for_a_dead_incarnation_hold_nobody_up() -> None:
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_answers_for_a_dead_incarnation_hold_nobody_up(is_noticed: bool) -> None:
     net = Net()
     asker, callee = net.actor("asker", "x"), net.actor("callee")
     asker.ask("callee", "q")
@@ -586,13 +590,19 @@ def test_answers_for_a_dead_incarnation_hold_nobody_up() -> None:
     net.up(asker.wire)
     net.route()
     net.down(callee.wire)
+    net.kill(asker)
+    if is_noticed:
+        callee.paused = True
+        net.advance(2)
+        callee.paused = False
     callee.handle()
     callee.push()
-    net.kill(asker)
     net.up(callee.wire)
     net.route()
+    assert net.receiver(asker).answers == 1
     takeover(net, asker)
     net.advance(1)
+    assert net.bus.postman.counts.late_answers == 1
     net.check_quiet()
 
 

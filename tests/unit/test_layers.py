@@ -102,6 +102,7 @@ LAYERS = {
         (
             "grav_actors.bus.server",
             "grav_actors.bus.process",
+            "grav_actors.bus.guard",
             "grav_actors.pod.link",
             "grav_actors.pod.pod",
             "grav_actors.pod.intake",

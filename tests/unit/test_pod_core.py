@@ -595,6 +595,18 @@ def test_what_failed_for_the_old_bus_comes_again_marked() -> None:
     assert bus.handled() == 3
 
 
+def test_what_failed_and_was_then_handled_does_not_come_again() -> None:
+    pod, bus = joined()
+    bus.deliver(1)
+    pod.failed(pod.inbox[0], 0, FAIL_ERROR, "e")
+    finish(pod)
+    bus.deliver(1, flags=FLAG_REDELIVERED, attempt=2)
+    finish(pod)
+    new_bus(pod, bus)
+    bus.deliver(1, flags=FLAG_RESENT)
+    assert pod.inbox == []
+
+
 def test_what_was_rejected_between_two_buses_is_reported_to_the_second() -> None:
     pod, bus = joined()
     bus.deliver(1)
