@@ -338,8 +338,8 @@ def test_node_that_gives_up_is_stopped_within_moments() -> None:
     pod = node.connect()
     for number in range(100):
         pod.publish("n", number)
-    guard = node._bus_thread
-    assert guard is not None
+    assert node._guard is not None
+    guard = node._guard._thread
     kill_bus(node)
     guard.join(3.0)
     assert not guard.is_alive()
