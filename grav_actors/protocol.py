@@ -343,7 +343,9 @@ def read_filters(value: Any) -> FilterWire:
 def read_hello(fields: tuple[Any, ...]) -> Hello:
     """Check a HELLO of this version; the version itself is checked by the bus before."""
     _match(fields, [int, int, int, int, bytes, str, tuple, tuple, [bytes, int, int, int, tuple]], "HELLO")
-    _, _, _, request, uuid, name, settings_wire, filters, (epoch, received, floor, sent, claims) = fields
+    _, slot, _, request, uuid, name, settings_wire, filters, (epoch, received, floor, sent, claims) = fields
+    if slot == 0:
+        raise ProtocolError("HELLO of slot 0, which is the link itself")
     if len(uuid) != 16:
         raise ProtocolError(f"pod uuid of {len(uuid)} bytes, must be 16")
     if len(name) > MAX_NAME:

@@ -9,7 +9,7 @@ from grav_actors.actor.dispatch import flush_late
 from grav_actors.message import Message
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.pod import Pod
-from grav_actors.protocol import ERROR_TYPE, KIND_ASK, KIND_PUBLISH, KIND_TELL, REPLY_TYPE
+from grav_actors.protocol import ERROR_TYPE, KIND_ASK, KIND_TELL, REPLY_TYPE
 
 
 class Answers:
@@ -25,7 +25,7 @@ class Answers:
         if call.is_deferred:
             return False
         if not call.is_answered:
-            kind = kind_of(call.message)
+            kind = call.inbound.kind
             if kind == KIND_ASK or (result is not None and kind != KIND_TELL):
                 self._answer(call.message, result, call.message.uuid)
         return True
@@ -115,9 +115,3 @@ class Answers:
         core.finished_ahead(inbound)
         if inbound.attempt == 1 and core.open_failures:
             core.succeeded()
-
-
-def kind_of(message: Message) -> int:
-    """Return as what a message came."""
-    origin = message._origin
-    return origin.kind if origin is not None else KIND_PUBLISH

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
-from grav_actors.actor.answers import Answers, kind_of
+from grav_actors.actor.answers import Answers
 from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
+from grav_actors.actor.handlers import FOUND_LIMIT
 from grav_actors.actor.port import STOP_TYPE, PodPort
 from grav_actors.actor.spec import ActorSpec, Ending, Spawn
 from grav_actors.actor.timers import Timers
@@ -67,6 +68,7 @@ class ActorRuntime:
             self._send_timed,
             self._is_settled,
         )
+        self._ticks = self.timers.under_way
         self._thread: ActorThread | ActorLoop
         self._dispatch: Dispatch = Sequential(self)
         if self._handlers.is_async:
@@ -187,7 +189,7 @@ class ActorRuntime:
 
     def handle(self, message: Message, inbound: Inbound, index: int) -> bool:
         """Call the handler of a message; return whether it is finished, which a deferred reply is not."""
-        method = self._method(message)
+        method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
         call = Call(message, inbound, index)
@@ -205,7 +207,7 @@ class ActorRuntime:
 
     async def handle_async(self, message: Message, inbound: Inbound, index: int) -> bool:
         """As `handle`, for plain and `async def` handlers."""
-        method = self._method(message)
+        method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
         call = Call(message, inbound, index)
@@ -227,34 +229,32 @@ class ActorRuntime:
             current.reset(token)
         return self._handled(call, result)
 
-    def _method(self, message: Message) -> Callable[[Message], Any] | None:
-        message_type = message._type
-        if message_type == STOP_TYPE:
+    def _find_method(self, message: Message, inbound: Inbound) -> Callable[[Message], Any] | None:
+        if inbound.type == STOP_TYPE:
             self.stop("stop")
             return None
-        name = self._handlers.find(message_type)
+        name = self._handlers.find(inbound.type)
         if name is not None:
-            try:
-                return self._methods[name]
-            except KeyError:
-                method: Callable[[Message], Any] = getattr(self._actor, name)
-                self._methods[name] = method
-                return method
-        kind = kind_of(message)
-        if kind == KIND_ASK:
-            self.answers.refuse(message, f"{self.name} does not handle {message_type}")
-        elif kind == KIND_TELL:
-            raise Reject(f"{self.name} has no handler for {message_type}")
+            method: Callable[[Message], Any] = getattr(self._actor, name)
+            if len(self._methods) < FOUND_LIMIT:
+                self._methods[inbound.type] = method
+            return method
+        if inbound.kind == KIND_ASK:
+            self.answers.refuse(message, f"{self.name} does not handle {inbound.type}")
+        elif inbound.kind == KIND_TELL:
+            raise Reject(f"{self.name} has no handler for {inbound.type}")
         return None
 
     def _handled(self, call: Call, result: Any) -> bool:
-        if self.timers.is_waiting:
+        if self._ticks:
             self.timers.handled(call.message._record[0])
+        if result is None and not call.is_deferred and call.inbound.kind != KIND_ASK:
+            return True
         return self.answers.returned(call, result)
 
     def failed(self, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
         """Report what a handler raised; return whether the actor ends by it."""
-        if self.timers.is_waiting:
+        if self._ticks:
             self.timers.handled(message._record[0])
         self.answers.failed(message)
         if isinstance(exc, self._crashes):

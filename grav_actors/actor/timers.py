@@ -99,6 +99,9 @@ class Timers:
         is_settled: Tells whether messages up to a number need nothing more: they were handled, or are dead
             letters. Without that a full mailbox could end an `every` for good.
         clock: Monotonic seconds.
+
+    Attributes:
+        under_way: Messages of `every` that `handled` must be told of, by their uuids.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class Timers:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._under_way: dict[bytes, tuple[Timer, int]] = {}
+        self.under_way: dict[bytes, tuple[Timer, int]] = {}
 
     def after(self, seconds: float, type: str, data: Any) -> Timer:
         """Schedule one message."""
@@ -147,20 +150,15 @@ class Timers:
                 self._thread.start()
             self._changed.notify()
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether messages of `every` are under way, so that `handled` must be told."""
-        return bool(self._under_way)
-
     def handled(self, message_id: bytes) -> None:
         """Note that a message was handled: if it is of `every`, the next one is due in its interval."""
         with self._changed:
-            timer, _ = self._under_way.pop(message_id, (None, 0))
+            timer, _ = self.under_way.pop(message_id, (None, 0))
             if timer is not None and not timer.is_cancelled:
                 self._add(timer, timer.interval)
 
     def _look_for_lost(self) -> None:
-        for message_id, (_, number) in list(self._under_way.items()):
+        for message_id, (_, number) in list(self.under_way.items()):
             if number and self._is_settled(number):
                 self.handled(message_id)
 
@@ -188,7 +186,7 @@ class Timers:
                 if timer is not None or self._is_closed:
                     return timer
                 rest = self._schedule.rest(self._clock())
-                is_waiting = bool(self._under_way)
+                is_waiting = bool(self.under_way)
                 self._changed.wait(min(LOOK_INTERVAL, rest or LOOK_INTERVAL) if is_waiting else rest)
             if is_waiting:
                 self._look_for_lost()
@@ -197,14 +195,14 @@ class Timers:
         message = Message(timer.type, timer.data)
         message_id: bytes = message._record[0]
         if timer.repeats:
-            self._under_way[message_id] = (timer, 0)  # first: it may be handled before the call returns
+            self.under_way[message_id] = (timer, 0)  # first: it may be handled before the call returns
         try:
             number = self._send(message)
             with self._changed:
-                if message_id in self._under_way:
-                    self._under_way[message_id] = (timer, number)
+                if message_id in self.under_way:
+                    self.under_way[message_id] = (timer, number)
         except BusBusyError:
-            self._under_way.pop(message_id, None)
+            self.under_way.pop(message_id, None)
             self._add(timer, BUSY_DELAY)
         except GravError as exc:  # the pod has ended
             logger.debug("%s: its timers end: %s", self._name, exc)

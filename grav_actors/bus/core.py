@@ -481,9 +481,9 @@ class BusCore:
         if not unacked:
             return
         sent: list[Sender] = []
-        for sender, due in unacked.items():
-            if due == 0.0:
-                due = unacked[sender] = now + ACK_DELAY
+        for sender, noted in unacked.items():
+            due = noted or now + ACK_DELAY
+            unacked[sender] = due
             if now >= due or sender.is_due():
                 receiver = self.directory.by_uuid.get(sender.uuid)
                 if receiver is not None and receiver.route:

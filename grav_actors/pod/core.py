@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from grav_actors.codec import record_offsets, slice_body
-from grav_actors.errors import MessageDecodeError
+from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.filters import FilterSet
 from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
@@ -354,6 +354,10 @@ class PodCore:
             self._on_ack(read_ack(fields[2]))
             return
         check_control(fields)
+        if verb < Verb.WELCOME:
+            raise ProtocolError(f"{Verb(verb).name} is not for a pod")
+        if self.state is State.CLOSED:
+            return
         if verb == Verb.WELCOME:
             self._on_welcome(fields, now)
         elif verb == Verb.OK:
@@ -363,11 +367,10 @@ class PodCore:
             if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
                 self.hello(now)
         elif verb == Verb.REFUSED:
-            if fields[2] == self._hello_request and self.state is not State.CLOSED:
+            if fields[2] == self._hello_request:
                 self._close(fields[3], fields[4])
         elif verb == Verb.CLOSE:
-            if self.state is not State.CLOSED:
-                self._close(fields[2], fields[3])
+            self._close(fields[2], fields[3])
         elif verb == Verb.CANCELLED:
             self.cancelled.append((fields[2], fields[3]))
 
@@ -382,7 +385,7 @@ class PodCore:
         self.state = State.CLOSED
 
     def _on_welcome(self, fields: tuple[Any, ...], now: float) -> None:
-        if fields[3] != self._hello_request or self.state in (State.JOINED, State.CLOSED):
+        if fields[3] != self._hello_request or self.state is State.JOINED:
             return
         _, _, _, request, epoch, _, received, is_resumed, limits = fields
         leaving = self.state is State.LEAVING

@@ -87,7 +87,7 @@ class Inbound:
         done = self.done
         if done and self.number + done - 1 > floor:
             ranges.append((max(self.number, floor + 1), self.number + done - 1))
-        for index in sorted(tuple(self.ahead or ())):
+        for index in sorted(self.ahead or ()):
             number = self.number + index
             if number <= floor:
                 continue

@@ -316,10 +316,9 @@ class Net:
             assert pod.core.state is State.JOINED, pod.core.closed_by
         return pod
 
-    def actor(self, name: str, *patterns: str, incarnation: int = 0, **settings: Any) -> TestPod:
-        """Return a supervised actor."""
-        settings = {"actor": True, "supervisor": b"s" * 16, "incarnation": incarnation} | settings
-        return self.pod(name, *patterns, **settings)
+    def actor(self, name: str, *patterns: str, supervisor: bytes = b"s" * 16, **settings: Any) -> TestPod:
+        """Return a supervised actor; see `pod`."""
+        return self.pod(name, *patterns, actor=True, supervisor=supervisor, **settings)
 
     def receiver(self, pod: TestPod) -> Receiver:
         return self.bus.directory.by_uuid[pod.uuid]
@@ -367,8 +366,8 @@ class Net:
                 if fields[0] == Verb.REJOIN:
                     for pod in wire.pods.values():
                         pod.core.receive(fields, b"", self.now)
-            elif (pod := wire.pods.get(fields[1])) is not None:
-                pod.core.receive(fields, body, self.now)
+            elif fields[1] in wire.pods:
+                wire.pods[fields[1]].core.receive(fields, body, self.now)
         for pod in list(wire.pods.values()):
             pod.take()
             if pod.core.state is State.CLOSED or pod.core._bye_request in pod.confirmed:

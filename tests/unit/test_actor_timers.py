@@ -116,7 +116,7 @@ def test_after_sends_once(make_timers: MakeTimers, clock: Clock) -> None:
     pass_time(timers, clock, 2.0)
     message = sent.get(timeout=LIMIT)
     assert (message.type, message.data) == ("tick", {"n": 1})
-    assert not timers.is_waiting
+    assert not timers.under_way
     pass_time(timers, clock, 100.0)
     timers.after(0, "end", None)
     assert sent.get(timeout=LIMIT).type == "end"
@@ -129,7 +129,7 @@ def test_every_counts_from_the_end_of_the_last_handling(make_timers: MakeTimers,
     pass_time(timers, clock, 1.0)
     first = sent.get(timeout=LIMIT)
     pass_time(timers, clock, 50.0)
-    assert timers.is_waiting
+    assert timers.under_way
     assert timers._schedule.rest(clock.now) is None
     timers.handled(first._record[0])
     assert timers._schedule.rest(clock.now) == 1.0
@@ -147,7 +147,7 @@ def test_every_ends_when_it_is_cancelled_while_handled(make_timers: MakeTimers, 
     message = sent.get(timeout=LIMIT)
     timer.cancel()
     timers.handled(message._record[0])
-    assert (len(timers._schedule), timers.is_waiting) == (0, False)
+    assert (len(timers._schedule), len(timers.under_way)) == (0, 0)
 
 
 def test_every_goes_on_when_its_message_was_a_dead_letter(
@@ -230,7 +230,7 @@ def test_busy_bus_is_tried_again(make_timers: MakeTimers, clock: Clock) -> None:
     while sent.empty():
         pass_time(timers, clock, 1.0)
     assert sent.get(timeout=LIMIT).type == "tick"
-    assert len(timers._under_way) == 1
+    assert len(timers.under_way) == 1
 
 
 def test_timers_end_with_their_pod(make_timers: MakeTimers, clock: Clock) -> None:

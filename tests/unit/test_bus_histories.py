@@ -190,12 +190,21 @@ class History:
                 order[pod, got.sender] = got.data
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize(
     "trouble",
-    ["", "failures", "cuts", "deaths", "restarts", "restarts cuts", "deaths failures cuts", "restarts deaths failures cuts"],
+    [
+        "",
+        "failures",
+        "cuts",
+        "deaths",
+        "restarts",
+        "restarts cuts",
+        "deaths failures cuts",
+        "restarts deaths failures cuts",
+    ],
 )
 def test_nothing_is_lost_and_nothing_comes_twice_unsaid(trouble: str, seed: int) -> None:
     history = History(seed, trouble=frozenset(trouble.split()))
-    history.run(400)
+    history.run(300)
     history.hold()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from grav_actors.bus import postman
+from grav_actors.codec import unpack_body
 from grav_actors.filters import FilterSet
 from grav_actors.ids import process_prefix
 from grav_actors.message import Message
@@ -16,9 +17,9 @@ from grav_actors.protocol import (
     KIND_ANSWER,
     KIND_PUBLISH,
     KIND_REPLY,
-    RETAIN_MESSAGES,
     WINDOW_MESSAGES,
 )
+from grav_actors.reference import ActorRef
 from support.busnet import Got, Net, Rejected, TestPod
 
 
@@ -32,6 +33,10 @@ def failing(*data: Any, times: int = 10**9, error: type[Exception] = ValueError)
             raise error(f"no {got.data}")
 
     return handler
+
+
+def answering(data: Any) -> Any:
+    return lambda got: data
 
 
 # Filters
@@ -163,7 +168,7 @@ def test_the_first_answer_to_a_published_question_counts() -> None:
     net = Net()
     asker = net.pod()
     for name in "ab":
-        net.pod(name, "q", handler=lambda got, name=name: name)
+        net.pod(name, "q", handler=answering(name))
     question = asker.ask(None, "q")
     net.settle()
     assert asker.answers[question].data == "a"
@@ -186,7 +191,7 @@ def test_an_error_counts_only_when_everybody_has_failed() -> None:
 def test_instances_of_a_service_are_told_and_asked_in_turn() -> None:
     net = Net()
     sender = net.pod()
-    instances = [net.actor(f"s-{n}", service="s", handler=lambda got, n=n: n) for n in range(3)]
+    instances = [net.actor(f"s-{n}", service="s", handler=answering(n)) for n in range(3)]
     for number in range(6):
         sender.tell("s", "x", number)
         sender.core.flush(net.now)
@@ -370,9 +375,6 @@ def test_what_a_dead_member_leaves_goes_to_the_front_of_the_group() -> None:
 
 
 def waiting_data(pod: TestPod) -> list[Any]:
-    from grav_actors.reference import ActorRef
-    from support.busnet import unpack_body
-
     return [record[4] for run in pod.waiting for record in unpack_body(run.body, run.count, ActorRef)]
 
 
@@ -755,7 +757,12 @@ def test_after_5_attempts_it_is_a_dead_letter() -> None:
         sender.publish("x", number)
         net.settle()
     (letter,) = net.bus.postman.shelf.letters()
-    assert (letter.reason, letter.target, letter.attempts, letter.error) == ("max_deliver", "p", 5, "ValueError: no bad")
+    assert (letter.reason, letter.target, letter.attempts, letter.error) == (
+        "max_deliver",
+        "p",
+        5,
+        "ValueError: no bad",
+    )
     assert [got.attempt for got in pod.got if got.data == "bad"] == [1, 2, 3, 4, 5]
     net.settle()
     net.check_quiet()
@@ -1047,16 +1054,15 @@ def test_a_sender_that_has_much_unsettled_sends_it_all_again() -> None:
     net = Net()
     sender, pod = net.pod(), net.pod("", ">", stuck_after=None)
     pod.paused = True
-    for number in range(3000):
+    for number in range(1000):
         sender.publish(f"t{number % 5}", number)
     net.settle()
     net.restart_bus()
     net.advance(2, handle=False)
     pod.paused = False
     net.advance(2)
-    assert pod.data == list(range(3000))
+    assert pod.data == list(range(1000))
     assert sender.core.outbox.retained_messages == 0
-    assert RETAIN_MESSAGES > 3000
     net.check_quiet()
 
 

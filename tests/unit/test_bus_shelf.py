@@ -14,9 +14,7 @@ def letter(seq: int, count: int = 1, size: int = 10, reason: str = "overflow") -
 
 def held(shelf: Shelf) -> list[int]:
     return [
-        one.delivery.run.seq + index
-        for one in shelf.letters()
-        for index in range(one.delivery.lo, one.delivery.hi)
+        one.delivery.run.seq + index for one in shelf.letters() for index in range(one.delivery.lo, one.delivery.hi)
     ]
 
 

@@ -57,7 +57,14 @@ def test_a_pattern_that_is_set_again_keeps_its_place() -> None:
 
 @pytest.mark.parametrize(
     ("entry", "wanted"),
-    [("grav.sys.dead", True), ("grav.sys.>", True), ("grav.>", True), (">", False), ("*.*.*", False), ("*.sys.dead", False)],
+    [
+        ("grav.sys.dead", True),
+        ("grav.sys.>", True),
+        ("grav.>", True),
+        (">", False),
+        ("*.*.*", False),
+        ("*.sys.dead", False),
+    ],
 )
 def test_framework_types_come_only_by_name_or_a_pattern_that_begins_with_grav(entry: str, wanted: bool) -> None:
     assert listening((entry, True)).allows_type("grav.sys.dead") is wanted

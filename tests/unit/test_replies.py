@@ -21,7 +21,8 @@ def question(table: ReplyTable, seq: int = 1, *, directed: bool = True) -> Quest
 
 
 def test_a_reply_goes_to_whoever_waits_for_it() -> None:
-    table, got, uuid = ReplyTable(), [], new_id()
+    table, uuid = ReplyTable(), new_id()
+    got: list[Message] = []
     assert table.expect(uuid, got.append) is None
     table.offer(reply(new_id()))
     assert got == []

@@ -172,9 +172,7 @@ def test_every_verb_has_a_vector() -> None:
     assert all((sides[verb.name] == "pod") == (verb < Verb.WELCOME) for verb in Verb)
 
 
-@pytest.mark.parametrize(
-    "entry", named([entry for entry in FRAMES["frames"] if entry["verb"] in ("SEND", "DELIVER")])
-)
+@pytest.mark.parametrize("entry", named([entry for entry in FRAMES["frames"] if entry["verb"] in ("SEND", "DELIVER")]))
 def test_bodies_in_frames_are_bodies(entry: dict[str, Any]) -> None:
     offset = 0
     body = bytes.fromhex(entry["body"])
@@ -207,8 +205,7 @@ def test_a_malformed_frame_is_refused(entry: dict[str, Any]) -> None:
 def test_a_roster_is_read_as_written() -> None:
     raw = b"".join(bytes.fromhex(entry["hex"]) for entry in ROSTER["records"])
     left = [
-        {"uuid": entry.uuid.hex(), "name": entry.name, "filters": entry.filters}
-        for entry in roster.read_roster(raw)
+        {"uuid": entry.uuid.hex(), "name": entry.name, "filters": entry.filters} for entry in roster.read_roster(raw)
     ]
     assert left == [{**entry, "filters": value(entry["filters"], tuple)} for entry in ROSTER["left"]]
 
