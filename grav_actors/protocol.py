@@ -302,7 +302,8 @@ def unpack_header(header: bytes) -> tuple[Any, ...]:
 
 def read_handled(value: Any) -> Handled:
     """Check a handled watermark."""
-    if type(value) is int and 0 <= value <= MAX_NUMBER:
+    if type(value) is int:
+        _match(value, int, "handled")
         return value
     _match(value, [int, tuple, tuple], "handled")
     _read_ranges(value[1], "handled range")

@@ -104,8 +104,8 @@ class PodCore:
         self._received = 0
         self._floor = 0
         self._reported: Handled = 0
-        self._open: deque[Inbound] = deque()
-        self._ahead: dict[Inbound, None] = {}
+        self._open: deque[Inbound | Held] = deque()
+        self._ahead: dict[Inbound | Held, None] = {}
         self._done_ahead = Ranges()
         self._failures: list[tuple[int, int, str]] = []
         self._told_failures: deque[tuple[int, int, str]] = deque(maxlen=TOLD_FAILURES)

@@ -83,54 +83,59 @@ class Inbound:
 
     def ranges(self, floor: int) -> list[tuple[int, int]]:
         """Return the finished numbers above the floor, as ranges."""
-        ranges: list[tuple[int, int]] = []
-        done = self.done
-        if done and self.number + done - 1 > floor:
-            ranges.append((max(self.number, floor + 1), self.number + done - 1))
-        for index in sorted(self.ahead or ()):
-            number = self.number + index
-            if number <= floor:
-                continue
-            if ranges and ranges[-1][1] == number - 1:
-                ranges[-1] = (ranges[-1][0], number)
-            else:
-                ranges.append((number, number))
-        return ranges
+        return _ranges(self.number, self.done, sorted(self.ahead or ()), floor)
 
 
-class Held(Inbound):
+class Held:
     """Messages that a new bus has delivered once more and that the pod still has from an earlier one.
 
     Nothing is done with it: it is as far as the original is, so that the new bus learns of that.
+
+    Attributes:
+        original: The run that is handled.
+        number, seq, count: As of a run.
     """
 
-    __slots__ = ("_offset", "original")
+    __slots__ = ("_offset", "count", "number", "original", "seq")
 
     def __init__(self, number: int, original: Inbound, lo: int, hi: int) -> None:
-        run = (
-            original.sender, original.seq + lo, original.floor, original.kind, original.type, hi - lo, 0,
-            original.flags, original.attempt,
-        )  # fmt: skip
+        self.number = number
         self.original = original
+        self.seq = original.seq + lo
+        self.count = hi - lo
         self._offset = lo
-        super().__init__(number, run, b"")
+
+    @property
+    def last(self) -> int:
+        """Its highest seq."""
+        return self.seq + self.count - 1
 
     @property
     def done(self) -> int:
         """Messages finished from the front."""
         return min(max(self.original.done - self._offset, 0), self.count)
 
-    @done.setter
-    def done(self, value: int) -> None:
-        """Do nothing: the original is what is handled."""
-
     @property
-    def ahead(self) -> set[int] | None:
-        """Indexes that were finished out of order."""
-        done = self.done
-        ahead = tuple(self.original.ahead or ())
-        return {index - self._offset for index in ahead if done <= index - self._offset < self.count} or None
+    def is_finished(self) -> bool:
+        """Whether every message is finished."""
+        return self.done == self.count
 
-    @ahead.setter
-    def ahead(self, value: set[int] | None) -> None:
-        """Do nothing: the original is what is handled."""
+    def ranges(self, floor: int) -> list[tuple[int, int]]:
+        """Return the finished numbers above the floor, as ranges."""
+        done = self.done
+        ahead = [index - self._offset for index in sorted(self.original.ahead or ())]
+        return _ranges(self.number, done, [index for index in ahead if done <= index < self.count], floor)
+
+
+def _ranges(number: int, done: int, ahead: list[int], floor: int) -> list[tuple[int, int]]:
+    ranges: list[tuple[int, int]] = []
+    if done and number + done - 1 > floor:
+        ranges.append((max(number, floor + 1), number + done - 1))
+    for one in (number + index for index in ahead):
+        if one <= floor:
+            continue
+        if ranges and ranges[-1][1] == one - 1:
+            ranges[-1] = (ranges[-1][0], one)
+        else:
+            ranges.append((one, one))
+    return ranges

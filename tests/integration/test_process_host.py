@@ -200,9 +200,7 @@ class TestEnds:
             ("os.abort()", -6),
         ],
     )
-    def test_code_is_that_of_the_child(
-        self, host: ProcessHost, recorder: Recorder, program: str, code: int
-    ) -> None:
+    def test_code_is_that_of_the_child(self, host: ProcessHost, recorder: Recorder, program: str, code: int) -> None:
         child = run(host, program)
 
         assert child.wait(LIMIT)
@@ -223,9 +221,7 @@ class TestEnds:
         assert (child.exitcode, child.stderr_tail) == (1, ["enough"])
 
     @pytest.mark.parametrize("entry", ["no_such_module:f", "entries:no_such_function", "entries"])
-    def test_entry_that_cannot_be_loaded_is_an_exit_with_the_reason(
-        self, host: ProcessHost, entry: str
-    ) -> None:
+    def test_entry_that_cannot_be_loaded_is_an_exit_with_the_reason(self, host: ProcessHost, entry: str) -> None:
         child = host.spawn("a", entry, b"", capture=True)
 
         assert child.wait(LIMIT)
@@ -279,9 +275,7 @@ class TestEnds:
 
 class TestWords:
     @pytest.mark.parametrize("count", [1, 3000])
-    def test_all_is_delivered_in_order_before_the_exit(
-        self, host: ProcessHost, recorder: Recorder, count: int
-    ) -> None:
+    def test_all_is_delivered_in_order_before_the_exit(self, host: ProcessHost, recorder: Recorder, count: int) -> None:
         child = host.spawn("a", "entries:talk", str(count).encode(), capture=True)
         recorder.wait(child, "exit")
 
@@ -306,9 +300,7 @@ for thread in threads: thread.join()
         for me in range(8):
             assert [report["n"] for report in reports if report["me"] == me] == list(range(200))
 
-    def test_report_that_cannot_be_carried_raises_in_the_child(
-        self, host: ProcessHost, recorder: Recorder
-    ) -> None:
+    def test_report_that_cannot_be_carried_raises_in_the_child(self, host: ProcessHost, recorder: Recorder) -> None:
         program = """
 for bad in ({"x": b"x" * 2_000_000}, {"x": 2**70}, {"x": {1}}):
     try:
@@ -342,9 +334,7 @@ print("still here")
         payload = os.urandom(5_000_000)
         child = host.spawn("a", "entries:digest", payload, capture=True)
 
-        assert recorder.wait(child, "report") == [
-            {"size": len(payload), "sha": hashlib.sha256(payload).digest()}
-        ]
+        assert recorder.wait(child, "report") == [{"size": len(payload), "sha": hashlib.sha256(payload).digest()}]
         assert child.wait(LIMIT)
 
     def test_long_lines_and_bad_bytes(self, host: ProcessHost, recorder: Recorder) -> None:
@@ -487,9 +477,7 @@ class TestMany:
 
     def test_50_children_killed_by_stop(self, host: ProcessHost, recorder: Recorder) -> None:
         with ThreadPoolExecutor(10) as pool:
-            children = list(
-                pool.map(lambda n: host.spawn(f"a-{n}", "entries:hold", b"", capture=True), range(50))
-            )
+            children = list(pool.map(lambda n: host.spawn(f"a-{n}", "entries:hold", b"", capture=True), range(50)))
         for child in children:
             recorder.wait(child, "report")
         host.stop()
@@ -543,9 +531,7 @@ class TestCallbacks:
         assert done.wait(LIMIT)
         assert codes == list(range(20))
 
-    def test_waiting_for_oneself_is_refused(
-        self, make_host: Callable[..., ProcessHost], recorder: Recorder
-    ) -> None:
+    def test_waiting_for_oneself_is_refused(self, make_host: Callable[..., ProcessHost], recorder: Recorder) -> None:
         errors: list[BaseException] = []
 
         def on_report(child: ChildProcess, _report: dict[str, Any]) -> None:
@@ -682,9 +668,7 @@ class TestStop:
         with pytest.raises(ActorStartError, match="stopped"):
             host.spawn("a", "entries:hold", b"", capture=True)
 
-    def test_child_that_ignores_sigterm_is_killed_after_the_time(
-        self, host: ProcessHost, recorder: Recorder
-    ) -> None:
+    def test_child_that_ignores_sigterm_is_killed_after_the_time(self, host: ProcessHost, recorder: Recorder) -> None:
         child = host.spawn("a", "entries:stubborn", b"", capture=True)
         recorder.wait(child, "report")
         host.stop(timeout=0.1)
@@ -825,9 +809,7 @@ for _ in range(3):
         assert parent.process.returncode == 0
         assert [each.ends_within(2) for each in ours] == [True, True]
 
-    def test_spawn_in_a_thread_that_ends_does_not_end_the_server(
-        self, script: Callable[[str], Script]
-    ) -> None:
+    def test_spawn_in_a_thread_that_ends_does_not_end_the_server(self, script: Callable[[str], Script]) -> None:
         parent = script(
             "host, spawn = start()\nthread = threading.Thread(target=spawn, args=['entries:hold'])\n"
             "thread.start(); thread.join()\nsys.stdin.readline()\n"
@@ -875,9 +857,7 @@ host.stop()
         assert json.dumps(["stdout", "out 0"]) not in out
         assert json.dumps(["exit", 5, ["err 0"]]) in out
 
-    def test_parent_that_is_init_collects_the_orphans_of_a_lost_server(
-        self, script: Callable[[str], Script]
-    ) -> None:
+    def test_parent_that_is_init_collects_the_orphans_of_a_lost_server(self, script: Callable[[str], Script]) -> None:
         parent = script("""
 import ctypes
 PR_SET_CHILD_SUBREAPER = 36

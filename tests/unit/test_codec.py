@@ -277,9 +277,7 @@ def test_the_array_header_is_that_of_messagepack(count: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=40) | st.lists(st.integers(0, 9), max_size=3), max_size=40), st.data())
-def test_a_body_can_be_sliced_and_its_ids_read_without_decoding(
-    datas: list[Any], data: st.DataObject
-) -> None:
+def test_a_body_can_be_sliced_and_its_ids_read_without_decoding(datas: list[Any], data: st.DataObject) -> None:
     messages = [Message("a", one) for one in datas]
     body = join_body([pack_record(message, CAP) for message in messages])
     offsets = record_offsets(body, len(messages))
@@ -441,12 +439,7 @@ BOMBS = {
         + b"\xdd\x00\x01\x00\x00" * 1000
     ),
     "a large blob that is not there": (
-        b"\x91\x96\xc4\x10"
-        + bytes(16)
-        + b"\xc4\x00\xc4\x00\xcf"
-        + bytes(8)
-        + b"\xc6\xff\xff\xff\xff"
-        + bytes(1 << 20)
+        b"\x91\x96\xc4\x10" + bytes(16) + b"\xc4\x00\xc4\x00\xcf" + bytes(8) + b"\xc6\xff\xff\xff\xff" + bytes(1 << 20)
     ),
     "deep extensions": b"\x91\x96\xc9\xff\xff\xff\xff\x01",
 }

@@ -375,9 +375,7 @@ def test_text_in_another_encoding_is_told_with_its_line(tmp_path: Path) -> None:
     assert caught.value.line == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("none.toml", "no such file"), ("", "cannot be read: Is a directory")]
-)
+@pytest.mark.parametrize(("name", "reason"), [("none.toml", "no such file"), ("", "cannot be read: Is a directory")])
 def test_a_file_that_cannot_be_read_is_told_without_a_line(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(ConfigFileError, match=reason) as caught:
         load_config(tmp_path / name)
@@ -385,9 +383,7 @@ def test_a_file_that_cannot_be_read_is_told_without_a_line(tmp_path: Path, name:
     assert caught.value.line is None
 
 
-def test_a_file_below_the_working_directory_is_shown_relative(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_below_the_working_directory_is_shown_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "grav.toml").write_text("[nod]")
     for path in (Path("grav.toml"), tmp_path / "grav.toml"):
@@ -525,9 +521,7 @@ def written(value: Any, newline: str) -> str:
 
 
 @given(TABLES, st.sampled_from(["", "\n"]))
-def test_every_key_is_found_on_the_line_where_it_stands(
-    tables: dict[str, dict[str, Any]], newline: str
-) -> None:
+def test_every_key_is_found_on_the_line_where_it_stands(tables: dict[str, dict[str, Any]], newline: str) -> None:
     out: list[str] = []
     expected: dict[tuple[str | int, ...], int] = {}
     for name, table in tables.items():

@@ -56,9 +56,7 @@ def test_unknown_name_gets_the_nearest_and_all_registered_ones(install_plugin: I
         discovery.load("pidgeon")
 
 
-def test_built_in_class_cannot_be_taken_by_a_package(
-    install_plugin: Install, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_built_in_class_cannot_be_taken_by_a_package(install_plugin: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(discovery._BUILT_IN, "pigeon", "collections:OrderedDict")
     install_plugin(GROUP, "pigeon", "pigeon_discovery:Pigeon", SOURCE)
 
@@ -91,9 +89,7 @@ def test_what_cannot_be_imported_names_entry_point_package_and_cause(
     with pytest.raises(ConfigError) as failure:
         discovery.load("pigeon")
 
-    assert 'discovery "pigeon" (pigeon_discovery:Pigeon of third-party) cannot be imported: ' in str(
-        failure.value
-    )
+    assert 'discovery "pigeon" (pigeon_discovery:Pigeon of third-party) cannot be imported: ' in str(failure.value)
     assert reason in str(failure.value)
     assert failure.value.__cause__ is not None
 

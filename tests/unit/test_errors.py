@@ -57,9 +57,7 @@ def test_an_ask_timeout_is_a_wait_timeout() -> None:
 
 
 def test_handler_error_shows_the_error_and_the_remote_traceback() -> None:
-    error = HandlerError(
-        "actor 'a' failed", error="ValueError: bad site", remote_traceback="Traceback: there\n"
-    )
+    error = HandlerError("actor 'a' failed", error="ValueError: bad site", remote_traceback="Traceback: there\n")
     assert str(error) == "actor 'a' failed: ValueError: bad site\n\nRemote traceback:\nTraceback: there"
 
 

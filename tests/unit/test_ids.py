@@ -28,9 +28,7 @@ def test_the_counter_counts_by_one() -> None:
 
 def test_threads_never_share_an_id() -> None:
     made: list[list[bytes]] = [[] for _ in range(8)]
-    threads = [
-        threading.Thread(target=lambda ids=ids: ids.extend(new_id() for _ in range(2_000))) for ids in made
-    ]
+    threads = [threading.Thread(target=lambda ids=ids: ids.extend(new_id() for _ in range(2_000))) for ids in made]
     for thread in threads:
         thread.start()
     for thread in threads:

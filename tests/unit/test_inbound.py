@@ -69,19 +69,9 @@ def test_what_is_held_is_as_far_as_its_original() -> None:
     original.finish(1)
     assert held.done == 0
     original.finish(3)
-    assert held.ahead == {1}
     assert held.ranges(49) == [(51, 51)]
     original.finish(2)
     assert held.done == 2
     original.finish(4)
     assert held.is_finished
     assert not original.is_finished
-
-
-def test_what_is_held_changes_nothing_by_itself() -> None:
-    original = inbound(number=0)
-    held = Held(50, original, 0, 5)
-    held.finish_all()
-    assert not held.is_finished
-    original.finish_all()
-    assert held.is_finished

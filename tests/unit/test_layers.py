@@ -241,9 +241,7 @@ def wrong_directions(module: str, layer: int, found: tuple[Import, ...]) -> list
         f"{module}:{each.line}: layer {layer} ({LAYERS[layer].name}) imports {each.target}"
         f" of layer {layer_of(each.target)}"
         for each in found
-        if is_ours(each.target)
-        and layer_of(each.target) not in allowed
-        and not (layer == GROUND and each.typing_only)
+        if is_ours(each.target) and layer_of(each.target) not in allowed and not (layer == GROUND and each.typing_only)
     ]
 
 
@@ -287,11 +285,7 @@ def test_deciders_touch_nothing_and_read_no_clock(module: str) -> None:
 
 
 def test_only_named_files_touch_zmq() -> None:
-    users = {
-        module
-        for module in modules()
-        if any(each.target.partition(".")[0] == "zmq" for each in imports(module))
-    }
+    users = {module for module in modules() if any(each.target.partition(".")[0] == "zmq" for each in imports(module))}
 
     assert users <= MAY_IMPORT_ZMQ
 

@@ -57,9 +57,7 @@ def test_the_timestamp_is_aware_utc_and_now() -> None:
     assert before - timedelta(milliseconds=1) <= stamp <= datetime.now(UTC)
 
 
-@pytest.mark.parametrize(
-    "type", ["", "a b", "a..b", "*", "a.>", "grav.sys.dead", "\ud800", None, 5, ["a"], b"a"]
-)
+@pytest.mark.parametrize("type", ["", "a b", "a..b", "*", "a.>", "grav.sys.dead", "\ud800", None, 5, ["a"], b"a"])
 def test_a_bad_type_is_refused_where_the_message_is_made(type: Any) -> None:
     with pytest.raises(MessageEncodeError):
         Message(type)

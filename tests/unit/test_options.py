@@ -154,9 +154,7 @@ def test_the_nearest_word_is_found_whatever_its_case(word: str, expected: str | 
 
 
 def test_importing_options_imports_neither_difflib_nor_tomllib() -> None:
-    code = (
-        "import grav_actors.options, sys; print(sorted({'difflib', 'tomllib', 'hashlib'} & set(sys.modules)))"
-    )
+    code = "import grav_actors.options, sys; print(sorted({'difflib', 'tomllib', 'hashlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

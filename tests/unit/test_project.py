@@ -86,9 +86,7 @@ def test_a_runtime_folder_that_is_none_is_passed_over(
     assert project_folder(directory).is_relative_to(tempfile.gettempdir())
 
 
-def test_a_runtime_folder_of_another_user_is_passed_over(
-    monkeypatch: pytest.MonkeyPatch, directory: Path
-) -> None:
+def test_a_runtime_folder_of_another_user_is_passed_over(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     uid = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: uid + 1)
     with pytest.raises(ConfigError, match=rf"grav-actors-{uid + 1} belongs to user {uid}, not to {uid + 1}"):

@@ -110,9 +110,7 @@ TIMES = st.lists(st.floats(0, 500), max_size=60).map(sorted)
 
 
 @given(LIMITS, TIMES, st.integers(0, 2**32))
-def test_no_window_ever_holds_more_than_max_restarts(
-    limits: RestartLimits, times: list[float], seed: int
-) -> None:
+def test_no_window_ever_holds_more_than_max_restarts(limits: RestartLimits, times: list[float], seed: int) -> None:
     policy, chance = RestartPolicy(limits), random.Random(seed)
     restarts: list[float] = []
     for now in times:
@@ -138,9 +136,7 @@ def test_waits_stay_within_backoff_and_jitter(limits: RestartLimits, times: list
 
 
 @given(LIMITS, TIMES)
-def test_the_first_restart_after_a_quiet_window_is_immediate(
-    limits: RestartLimits, times: list[float]
-) -> None:
+def test_the_first_restart_after_a_quiet_window_is_immediate(limits: RestartLimits, times: list[float]) -> None:
     policy = RestartPolicy(limits)
     for now in times:
         policy.failed(now, no_jitter)

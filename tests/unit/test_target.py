@@ -172,9 +172,7 @@ def test_a_syntax_error_is_told_at_its_line(write: Write) -> None:
 
 def test_a_script_that_exits_while_it_is_imported_is_a_failing_module(write: Write) -> None:
     write("gh_script.py", "import sys\nsys.exit(3)\n")
-    assert refused("gh_script:Display") == (
-        'module "gh_script" failed while importing: gh_script.py:2: SystemExit: 3'
-    )
+    assert refused("gh_script:Display") == ('module "gh_script" failed while importing: gh_script.py:2: SystemExit: 3')
 
 
 def test_an_interrupt_is_not_swallowed(write: Write) -> None:
@@ -214,9 +212,7 @@ def test_what_is_no_class_is_told_by_its_kind(write: Write, name: str, kind: str
 
 def test_a_module_whose_lookup_of_names_fails_is_a_failing_module(write: Write) -> None:
     write("gh_lazy.py", "def __getattr__(name):\n    raise ValueError(name)\n")
-    assert refused("gh_lazy:Display") == (
-        'module "gh_lazy" failed while importing: gh_lazy.py:2: ValueError: Display'
-    )
+    assert refused("gh_lazy:Display") == ('module "gh_lazy" failed while importing: gh_lazy.py:2: ValueError: Display')
 
 
 def test_a_class_must_be_derived_from_the_base_that_is_asked_for(write: Write) -> None:
