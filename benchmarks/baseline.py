@@ -59,7 +59,7 @@ def bus(settings: dict[str, typing.Any]) -> None:
     worker.end_with_parent()
     worker.announce({"endpoint": endpoint})
     subscribers: dict[bytes, list[bytes]] = {}
-    subscribed = msgpack.packb([SUBSCRIBED, 0, None])
+    subscribed: bytes = msgpack.packb([SUBSCRIBED, 0, None])  # pyright: ignore[reportAssignmentType]
     receive, send = router.recv_multipart, router.send_multipart
     while True:
         sender, target, body = receive()

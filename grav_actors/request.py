@@ -62,8 +62,9 @@ async def read_request_async(request: Any, limit: int = MAX_BODY_BYTES) -> tuple
         return body, _media_type(headers.get(b"content-type", b"").decode("latin-1"))
     content_type = _content_type(request)
     _content_length(request, limit)
-    if callable(getattr(request, "stream", None)):
-        return await _join(request.stream(), limit), content_type
+    stream = getattr(request, "stream", None)
+    if callable(stream):
+        return await _join(stream(), limit), content_type
     if hasattr(request, "read"):
         # aiohttp's request reads all of it at once; its content is the stream.
         source = getattr(request, "content", request)

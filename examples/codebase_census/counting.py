@@ -52,8 +52,9 @@ class FileCount:
     @classmethod
     def from_data(cls, data: collections.abc.Mapping[str, typing.Any]) -> "FileCount":
         """Make a count from what `to_data` returned."""
-        longest = [LongFunction(*function) for function in data["longest"]]
-        return cls(**{**data, "longest": longest})
+        fields: dict[str, typing.Any] = dict(data)
+        fields["longest"] = [LongFunction(*function) for function in data["longest"]]
+        return cls(**fields)
 
 
 SUMMED = ("lines", "blank_lines", "comments", "imports", "classes", "functions", "async_functions")

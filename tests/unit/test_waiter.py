@@ -54,7 +54,12 @@ def test_it_can_be_waited_for_again_after_a_limit_has_passed() -> None:
 def test_a_coroutine_is_woken_from_another_thread() -> None:
     async def scenario() -> list[int]:
         waiters = [Waiter() for _ in range(100)]
-        thread = threading.Thread(target=lambda: [waiter.resolve(n) for n, waiter in enumerate(waiters)])
+
+        def resolve_all() -> None:
+            for number, waiter in enumerate(waiters):
+                waiter.resolve(number)
+
+        thread = threading.Thread(target=resolve_all)
         waits = [asyncio.ensure_future(waiter.wait_async(LIMIT)) for waiter in waiters]
         await asyncio.sleep(0)  # lets the waits begin
         thread.start()
