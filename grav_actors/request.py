@@ -62,7 +62,7 @@ async def read_request_async(request: Any, limit: int = MAX_BODY_BYTES) -> tuple
         return body, _media_type(headers.get(b"content-type", b"").decode("latin-1"))
     content_type = _content_type(request)
     _content_length(request, limit)
-    stream = getattr(request, "stream", None)
+    stream: Any = getattr(request, "stream", None)
     if callable(stream):
         return await _join(stream(), limit), content_type
     if hasattr(request, "read"):
