@@ -5,7 +5,7 @@ Known forms: a WSGI environ (dict), a Werkzeug or Flask request, a handler of `h
 `(scope, receive)` of ASGI. Never reads more than the limit, and one byte more to see that the body ends.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from grav_actors.errors import MessageDecodeError, MessageTooLargeError
@@ -62,7 +62,7 @@ async def read_request_async(request: Any, limit: int = MAX_BODY_BYTES) -> tuple
         return body, _media_type(headers.get(b"content-type", b"").decode("latin-1"))
     content_type = _content_type(request)
     _content_length(request, limit)
-    stream: Any = getattr(request, "stream", None)
+    stream: Callable[[], Any] | None = getattr(request, "stream", None)
     if callable(stream):
         return await _join(stream(), limit), content_type
     if hasattr(request, "read"):
