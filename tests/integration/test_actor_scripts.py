@@ -171,8 +171,8 @@ from greenhouse import Display, Thermometer
 with Grav() as grav:
     display = grav.spawn(Display)
     grav.spawn(Child(Thermometer, instances=2))
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         sys.stdin.read()
     except KeyboardInterrupt:
         print("last:", display.ask("display.last", timeout=20), flush=True)
