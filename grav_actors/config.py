@@ -293,7 +293,7 @@ def _read(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except FileNotFoundError as exc:
-        raise ConfigFileError(f'{_shown(path)}: no such file', path) from exc
+        raise ConfigFileError(f"{_shown(path)}: no such file", path) from exc
     except OSError as exc:
         raise ConfigFileError(f"{_shown(path)}: cannot be read: {exc.strerror}", path) from exc
     try:
