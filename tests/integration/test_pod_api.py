@@ -24,6 +24,7 @@ from grav_actors import (
     Reject,
 )
 from support.collecting import LIMIT, Collector, in_thread, settle
+from support.naming import stable
 
 Connect = Callable[..., Pod]
 
@@ -119,7 +120,7 @@ def test_publish_makes_the_message(connect: Connect) -> None:
         [1, [2, [3]]], {}, {"a": 1, b"b": 2, 3: None},
         datetime(2024, 2, 29, 12, 0, 0, 123456, UTC),
     ],
-    ids=repr,
+    ids=stable,
 )  # fmt: skip
 def test_data_arrives_equal(connect: Connect, data: Any) -> None:
     receiver, sender = connect(), connect()
@@ -145,7 +146,7 @@ class Name(str):
         ((1, (2,)), [1, [2]]), (bytearray(b"x"), b"x"), (memoryview(b"x"), b"x"), (Level.HIGH, 3), (Name("n"), "n"),
         (OrderedDict(a=1), {"a": 1}), ([Level.HIGH, Name("n")], [3, "n"]),
     ],
-    ids=repr,
+    ids=stable,
 )  # fmt: skip
 def test_data_of_other_types_arrives_as_its_base(connect: Connect, data: Any, arrives: Any) -> None:
     receiver, sender = connect(), connect()

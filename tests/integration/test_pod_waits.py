@@ -21,6 +21,7 @@ from grav_actors import (
     WaitTimeoutError,
 )
 from support.collecting import LIMIT, Collector, in_thread, settle, wait_for_receivers
+from support.naming import stable
 
 Connect = Callable[..., Pod]
 
@@ -534,7 +535,7 @@ def test_wait_ends_with_its_limit(connect: Connect, held: Pod, wait: str, limit:
     assert isinstance(caught.value, TimeoutError)
 
 
-@pytest.mark.parametrize("limit", [-1, -0.001, float("nan"), "1", True, lambda: -1], ids=repr)
+@pytest.mark.parametrize("limit", [-1, -0.001, float("nan"), "1", True, lambda: -1], ids=stable)
 @pytest.mark.parametrize("wait", WAITS)
 def test_negative_limit_is_an_error(connect: Connect, held: Pod, wait: str, limit: Any) -> None:
     with pytest.raises(ValueError, match="limit"):
@@ -554,7 +555,7 @@ def test_none_is_no_limit(connect: Connect, wait: str, limit: Any) -> None:
     actions[wait]()
 
 
-@pytest.mark.parametrize("limit", [0, -1, -0.5, None, lambda: 0, lambda: -3], ids=str)
+@pytest.mark.parametrize("limit", [0, -1, -0.5, None, lambda: 0, lambda: -3], ids=stable)
 def test_wait_until_of_zero_or_less_has_no_limit(connect: Connect, grav: Grav, limit: Any) -> None:
     pod, sender = connect(), connect()
     receipt = pod.publish("question")

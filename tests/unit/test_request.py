@@ -83,14 +83,16 @@ def test_a_marshalled_message_becomes_that_message(form: Any, content_type: str)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=FORM_IDS)
-@pytest.mark.parametrize("body", [b"", b'{"a": 1}', RAW[:-1], b"\x99\xa4grav\x01"])
+@pytest.mark.parametrize(
+    "body", [b"", b'{"a": 1}', RAW[:-1], b"\x99\xa4grav\x01"], ids=["empty", "json", "cut", "magic"]
+)
 def test_any_other_body_becomes_raw_data(form: Any, body: bytes) -> None:
     message = Message.from_request(form(body, "application/json"))
     assert (message.type, message.data) == ("grav.default", body)
 
 
 @pytest.mark.parametrize("form", FORMS, ids=FORM_IDS)
-@pytest.mark.parametrize("body", [b"", b"{}", RAW[:-1], RAW + b"x"])
+@pytest.mark.parametrize("body", [b"", b"{}", RAW[:-1], RAW + b"x"], ids=["empty", "json", "cut", "long"])
 def test_a_body_declared_as_a_message_must_be_one(form: Any, body: bytes) -> None:
     with pytest.raises(MessageDecodeError):
         Message.from_request(form(body, GRAV))
