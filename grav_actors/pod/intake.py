@@ -55,7 +55,7 @@ def _take_replies(pod: Pod, inbound: Inbound) -> None:
         if question is None:
             continue
         if message.type == ERROR_TYPE:
-            question.waiter.fail(unanswered_error(message))
+            question.waiter.fail(unanswered_error(question, message))
         else:
             question.waiter.resolve(message.data)
 
@@ -65,7 +65,7 @@ def _take_acks(pod: Pod) -> None:
     acks, core.acks = core.acks, []
     for ack in acks:
         for question in pod._replies.settled(ack):
-            question.waiter.fail(unanswered_error(question.error))
+            question.waiter.fail(unanswered_error(question, question.error))
     if pod._room_waiters:
         pod._room.notify_all()
 

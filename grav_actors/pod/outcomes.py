@@ -14,6 +14,7 @@ from grav_actors.errors import (
     ProtocolError,
 )
 from grav_actors.message import Message
+from grav_actors.pod.replies import Question
 from grav_actors.protocol import CLOSE_OVERFLOW, CLOSE_STOPPING, CLOSE_UNHEALTHY
 from grav_actors.reference import ActorRef
 
@@ -35,12 +36,14 @@ def closed_error(closed_by: tuple[str, str]) -> GravError:
     return ConnectionClosedError(reason)
 
 
-def unanswered_error(error_message: Message | None) -> GravError:
+def unanswered_error(question: Question, error_message: Message | None) -> GravError:
     """Return the error in which a question ends that got no answer, or this message of type `grav.error`."""
     if error_message is None:
-        return NoRespondersError(
-            "nobody answers: the name is unknown, nobody handles this type, or all have handled it without an answer"
-        )
+        if question.directed:
+            reason = "no actor has that name, or it ended without an answer"
+        else:
+            reason = "nobody handles this type, or all have handled it without an answer"
+        return NoRespondersError(f"nobody answers {question.about}: {reason}; `grav-actors ps` lists the actors")
     data = error_message.data if isinstance(error_message.data, dict) else {}
     error, code = str(data.get("error", "")), data.get("code")
     if code == "stopped":

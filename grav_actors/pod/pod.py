@@ -500,7 +500,8 @@ class Pod:
             if self._gate is not None:
                 raise self._error()
             uuid: bytes = message._record[0]
-            question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter())
+            about = type if name is None else f"{type} to {name!r}"
+            question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter(), about=about)
             if not self._core.outbox.has_room():
                 self._wait_for_room()
                 question.seq = self._core.outbox.next_seq

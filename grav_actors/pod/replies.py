@@ -25,6 +25,7 @@ class Question:
         waiter: Who waits; opaque here.
         directed: Its first error is final; a published question may still be answered by another.
         error: The first error that came.
+        about: What was asked, and whom, for error texts.
     """
 
     seq: int
@@ -32,6 +33,7 @@ class Question:
     directed: bool
     waiter: Any
     error: Message | None = None
+    about: str = ""
 
 
 class ReplyTable:
