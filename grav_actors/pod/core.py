@@ -17,7 +17,6 @@ from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
 from grav_actors.pod.ranges import Memories, Ranges
 from grav_actors.protocol import (
-    CLOSE_UNHEALTHY,
     FAIL_ERROR,
     FAILED_LIMIT,
     FLAG_GROUP,
@@ -542,13 +541,6 @@ class PodCore:
     def has_open(self) -> bool:
         """Whether something was delivered that is not acknowledged."""
         return bool(self._open) or self._floor != self._reported
-
-    @property
-    def is_unhealthy(self) -> bool:
-        """Whether the bus, or the pod itself, has found too many failures."""
-        return self.open_failures >= FAILED_LIMIT or (
-            self.closed_by is not None and self.closed_by[0] == CLOSE_UNHEALTHY
-        )
 
 
 _NEW, _DONE, _REJECTED, _FAILED = "new", "done", "rejected", "failed"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
-from grav_actors.pod.outcomes import closed_error, unanswered_error
-from grav_actors.protocol import ERROR_TYPE
+from grav_actors.pod.outcomes import Disconnected, closed_error, unanswered_error
+from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
@@ -37,7 +37,8 @@ def collect(pod: Pod) -> None:
                 pod._cancellations.note(sender, seq)
     if core.closed_by is not None:
         error = closed_error(core.closed_by)
-        pod._end(error)
+        # Bus and pod both count failures, and whoever comes first ends the pod: to its user it is the same.
+        pod._end(Disconnected(str(error)) if core.closed_by[0] == CLOSE_UNHEALTHY else error)
         on_end, pod._on_end = pod._on_end, None
         if on_end is not None:
             # On a thread of its own: it may wait for this one.

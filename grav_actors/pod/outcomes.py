@@ -18,6 +18,12 @@ from grav_actors.pod.replies import Question
 from grav_actors.protocol import CLOSE_OVERFLOW, CLOSE_STOPPING, CLOSE_UNHEALTHY
 from grav_actors.reference import ActorRef
 
+UNHEALTHY_TEXT = "64 messages failed"
+
+
+class Disconnected(Exception):
+    """Marks a pod that has left: `send` returns a false receipt instead of raising. Its text says why, if it had to."""
+
 
 def closed_error(closed_by: tuple[str, str]) -> GravError:
     """Return the error for a code and text with which the bus has refused or closed a pod."""
@@ -30,7 +36,7 @@ def closed_error(closed_by: tuple[str, str]) -> GravError:
         return ConfigError(text)
     reason = {
         CLOSE_STOPPING: "the bus was stopped",
-        CLOSE_UNHEALTHY: "64 messages failed, so the bus has disconnected this pod",
+        CLOSE_UNHEALTHY: UNHEALTHY_TEXT,
         CLOSE_OVERFLOW: "its mailbox overflowed, and its policy is to disconnect",
     }.get(code, f"the bus has closed this pod: {code} {text}".strip())
     return ConnectionClosedError(reason)

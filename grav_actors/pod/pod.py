@@ -29,7 +29,7 @@ from grav_actors.pod.cancellations import Cancellations
 from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
-from grav_actors.pod.outcomes import late_answer_text
+from grav_actors.pod.outcomes import UNHEALTHY_TEXT, Disconnected, late_answer_text
 from grav_actors.pod.receipt import NO_RECEIPT, Receipt
 from grav_actors.pod.replies import Question, ReplyTable
 from grav_actors.pod.waiter import Waiter
@@ -63,10 +63,6 @@ RECORD_BYTES = 40
 """What a record takes beside its data, about."""
 LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
-
-
-class Disconnected(Exception):
-    """Marks a pod that has left: `send` returns a false receipt instead of raising."""
 
 
 class Pod:
@@ -289,7 +285,8 @@ class Pod:
         """Return a fresh error of the kind that ended this pod."""
         gate = self._gate
         if gate is None or isinstance(gate, Disconnected):
-            return ConnectionClosedError("this pod has disconnected; make a new one with Grav.connect()")
+            reason = f"{gate}, so " if str(gate or "") else ""
+            return ConnectionClosedError(f"{reason}this pod has disconnected; make a new one with Grav.connect()")
         return type(gate)(str(gate))
 
     # Receiving
@@ -648,9 +645,9 @@ class Pod:
                 self._core.flush(monotonic(), force=True)
                 self._core.request_bye(CLOSE_UNHEALTHY)
                 self._link.send_out(self)
-                self._end(Disconnected())
+                self._end(Disconnected(UNHEALTHY_TEXT))
         if self._on_end is not None:
-            self._on_end(ConnectionClosedError("64 messages failed"))
+            self._on_end(ConnectionClosedError(UNHEALTHY_TEXT))
 
     def _begin(self, inbound: Inbound, records: list[list[Any]], origin: Origin) -> None:
         """Note questions that handlers are called with from now on; those in `origin.cancelled` need not be."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from grav_actors import (
     ActorRef,
     ConfigError,
+    ConnectionClosedError,
     Grav,
     Message,
     MessageEncodeError,
@@ -23,6 +25,8 @@ from grav_actors import (
     Receipt,
     Reject,
 )
+from grav_actors.pod.intake import collect
+from grav_actors.protocol import CLOSE_UNHEALTHY, Verb
 from support.collecting import LIMIT, Collector, in_thread, settle
 from support.naming import stable
 
@@ -715,6 +719,17 @@ def test_sixty_four_failures_disconnect_and_the_rest_goes_on(connect: Connect, g
     assert healthy.is_connected
     assert grav.stats()["dead_letters"]["pod_unhealthy"] == before + 64
     assert not pod.publish("late")
+
+
+def test_a_pod_found_unhealthy_by_the_bus_first_has_disconnected_as_well(connect: Connect) -> None:
+    pod = connect()
+    with pod._link.lock:
+        pod._core.receive((Verb.CLOSE.value, pod._core.slot, CLOSE_UNHEALTHY, ""), b"", monotonic())
+        collect(pod)
+    assert not pod.is_connected
+    assert not pod.publish("late")
+    with pytest.raises(ConnectionClosedError, match="64 messages failed, so this pod has disconnected"):
+        pod.flush(1.0)
 
 
 def test_sixty_three_failures_do_not_disconnect(connect: Connect) -> None:
