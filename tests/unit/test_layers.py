@@ -79,6 +79,13 @@ LAYERS = {
         (
             "grav_actors.bus.core",
             "grav_actors.bus.postman",
+            "grav_actors.bus.mailroom",
+            "grav_actors.bus.handling",
+            "grav_actors.bus.estate",
+            "grav_actors.bus.undertaker",
+            "grav_actors.bus.herald",
+            "grav_actors.bus.ledger",
+            "grav_actors.bus.counts",
             "grav_actors.bus.receiver",
             "grav_actors.bus.sender",
             "grav_actors.bus.mailbox",
