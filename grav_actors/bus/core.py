@@ -5,7 +5,7 @@ The states of a pod on the bus, and the answer to every frame in each, are in `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -334,10 +334,20 @@ class BusCore:
         """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
         return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
 
-    def release_name(self, supervisor: bytes, name: str, incarnation: int, reason: str, error: str, now: float) -> bool:
+    def release_name(
+        self,
+        supervisor: bytes,
+        name: str,
+        incarnation: int,
+        reason: str,
+        error: str,
+        handling: Collection[tuple[bytes, int]],
+        now: float,
+    ) -> bool:
         """Note that an actor has ended, as its supervisor tells; return whether that incarnation was known.
 
-        With the reason `crashed` a next one will come; else it is struck.
+        With the reason `crashed` a next one will come; else it is struck. The messages in `handling`, each by the
+        uuid of its sender and its seq, were in handlers, and are charged with a death.
 
         Args:
             error: What it failed with, for those who watch it; "" if it did not fail.
@@ -348,6 +358,7 @@ class BusCore:
             receiver.settings.incarnation,
         ):
             return False
+        self.estate.charge(receiver, handling, now)
         if reason == BYE_CRASHED:
             self._end(receiver, "pod_lost", Ended("crashed", error), now, died=True)
             return True
@@ -417,6 +428,7 @@ class BusCore:
         if reason == BYE_UNHEALTHY:
             self._unhealthy(receiver, now)
         elif reason == BYE_CRASHED:
+            self.estate.charge(receiver, (), now)  # it has said itself in which handler
             self._end(receiver, "pod_lost", Ended("crashed"), now, died=True)
         else:
             self._release(receiver, reason if reason == BYE_STOPPING else "", Ended("stopped"), now)
@@ -545,7 +557,7 @@ class BusCore:
             if now < deadline:
                 continue
             if self._is_awaited(receiver):
-                self.estate.take_back(receiver, now, died=True)
+                self.estate.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:
                 self._release(receiver, "pod_lost", Ended("lost"), now)

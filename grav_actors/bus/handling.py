@@ -9,7 +9,7 @@ from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import RETRY_FIRST, RETRY_MAX, Failure, Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.undertaker import Undertaker
-from grav_actors.protocol import FAIL_REJECT, FAILED_LIMIT, FLAG_REDELIVERED, QUESTION_KINDS, Handled
+from grav_actors.protocol import FAIL_CRASH, FAIL_REJECT, FAILED_LIMIT, FLAG_REDELIVERED, QUESTION_KINDS, Handled
 
 
 class Handling:
@@ -78,6 +78,9 @@ class Handling:
         """Note that a handler raised; return how many messages that finishes."""
         delivery = receiver.find(number)
         if delivery is None or delivery.priority:
+            return 0
+        if how == FAIL_CRASH:
+            receiver.suspects.add((delivery.run, delivery.lo + number - delivery.number))
             return 0
         delivery.marks = delivery.marks if delivery.marks is not None else set()
         delivery.marks.add(number)

@@ -193,15 +193,7 @@ class Mailroom:
         for mailbox in self._mailboxes():
             for position, delivery in enumerate(mailbox.waiting):
                 if delivery.run is run and delivery.lo <= index < delivery.hi:
-                    del mailbox.waiting[position]
-                    mailbox.waiting_count -= delivery.count
-                    mailbox.discard(delivery)
-                    pieces = [delivery.piece(delivery.lo, index), delivery.piece(index + 1, delivery.hi)]
-                    for piece in (piece for piece in reversed(pieces) if piece.count):
-                        mailbox.waiting.insert(position, piece)
-                        mailbox.waiting_count += piece.count
-                        mailbox.used += piece.count
-                        mailbox.used_bytes += piece.size
+                    mailbox.replace(position, [piece for piece, is_it in delivery.parted({index}) if not is_it])
                     self._ledger.settle(run, 1)
                     break
         return [
