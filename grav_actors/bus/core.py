@@ -12,6 +12,7 @@ from typing import Any
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.inquiry import answer_inquiry
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.postman import Postman
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Body, Run
@@ -442,7 +443,7 @@ class BusCore:
             overflowed, postman.overflowed = postman.overflowed, []
             for receiver in overflowed:
                 self._disconnect(receiver, now)
-            groups, postman.dirty_groups = postman.dirty_groups, set()
+            groups, postman.dirty_groups = postman.dirty_groups, OrderedSet()
             for name in groups:
                 group = self.directory.groups.get(name)
                 if group is not None:

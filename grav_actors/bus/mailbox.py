@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from grav_actors.bus.ordered import OrderedSet
+
 if TYPE_CHECKING:
     from grav_actors.bus.run import Delivery
     from grav_actors.bus.sender import Sender
@@ -38,7 +40,7 @@ class Mailbox:
         self.waiting_count = 0
         self.used = 0
         self.used_bytes = 0
-        self.blocked: set[Sender] = set()
+        self.blocked: OrderedSet[Sender] = OrderedSet()
         self.progress_at = 0.0
         self.stuck = False
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from grav_actors.bus.directory import Directory, Group
 from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import (
     ANSWERS_BYTES,
     ANSWERS_LIMIT,
@@ -100,13 +101,13 @@ class Postman:
         self.counts = Counts()
         self.own = Sender(new_id())
         self.dirty: list[Receiver] = []
-        self.dirty_groups: set[str] = set()
+        self.dirty_groups: OrderedSet[str] = OrderedSet()
         self.unacked: dict[Sender, float] = {}
-        self.full: set[Mailbox] = set()
-        self.failing: set[Receiver] = set()
+        self.full: OrderedSet[Mailbox] = OrderedSet()
+        self.failing: OrderedSet[Receiver] = OrderedSet()
         self.overflowed: list[Receiver] = []
         self.held_bytes = 0
-        self._starved: set[Sender] = set()
+        self._starved: OrderedSet[Sender] = OrderedSet()
 
     # Routing
 
