@@ -74,6 +74,14 @@ class Mailbox:
             self.used += delivery.count
             self.used_bytes += delivery.size
 
+    def add_again(self, deliveries: Iterable[Delivery]) -> None:
+        """Put failed deliveries in front, but behind those that came back before them and still wait."""
+        before: list[Delivery] = []
+        while self.waiting and self.waiting[0].flush:
+            before.append(self.waiting.popleft())
+        self.add_first(deliveries)
+        self.waiting.extendleft(reversed(before))
+
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""
         head = self.waiting[0]

@@ -238,12 +238,13 @@ class Postman:
 
     def _overflow(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
         run = delivery.run
-        if mailbox.overflow == "block":
-            if run.sender is self.own and (mailbox.stuck or mailbox.is_full):
-                # Nobody holds the bus itself back, and nobody misses its events in a full mailbox.
-                self.counts.given_up += delivery.count
-                self.settle(run, delivery.count)
-            elif mailbox.stuck:
+        if run.sender is self.own and (mailbox.stuck or mailbox.is_full):
+            # Nobody holds the bus itself back, and nobody misses its events in a full mailbox. Nor do they push
+            # out what users sent: each would be told by another event.
+            self.counts.given_up += delivery.count
+            self.settle(run, delivery.count)
+        elif mailbox.overflow == "block":
+            if mailbox.stuck:
                 self.bury(delivery, "overflow", mailbox.name, now)
             else:
                 mailbox.add(delivery)
@@ -325,12 +326,15 @@ class Postman:
             if member is None:
                 if is_possible:
                     break
-                self._finish_group_head(mailbox, head)
+                self._unwanted(group, head, now)
                 continue
             try:
                 head.run.offsets()
             except MessageDecodeError:
-                self._finish_group_head(mailbox, head)
+                mailbox.take(head.count)
+                self.counts.garbled += head.count
+                mailbox.discard(head)
+                self.settle(head.run, head.count)
                 continue
             # One at a time while members are idle, so that a short run spreads over all of them.
             room = member.room() - member.mailbox.waiting_count
@@ -344,11 +348,14 @@ class Postman:
         member.mailbox.add(piece)
         self.touch(member)
 
-    def _finish_group_head(self, mailbox: Mailbox, head: Delivery) -> None:
-        # Garbled, or only its own sender is left in the group.
-        mailbox.take(head.count)
-        mailbox.discard(head)
-        self.settle(head.run, head.count)
+    def _unwanted(self, group: Group, head: Delivery, now: float) -> None:
+        """End what no member takes any more: those who wanted it have left, or only its own sender is there."""
+        group.mailbox.take(head.count)
+        group.mailbox.discard(head)
+        if head.run.kind in QUESTION_KINDS:
+            self.settle(head.run, head.count)  # the asker learns that nobody answers
+        else:
+            self.bury(head, "no_responders", group.name, now, head.attempt - 1)
 
     # Finishing
 
@@ -479,7 +486,7 @@ class Postman:
         self._deliver_again(receiver, again, now)
 
     def _deliver_again(self, receiver: Receiver, again: list[Delivery], now: float) -> None:
-        receiver.mailbox.add_first(again)
+        receiver.mailbox.add_again(again)
         self.counts.redeliveries += len(again)
         receiver.retry_at = now + receiver.retry_delay
         if not receiver.failed:

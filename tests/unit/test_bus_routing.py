@@ -394,6 +394,20 @@ def test_a_member_that_was_cut_off_for_a_moment_keeps_what_it_has() -> None:
     net.check_quiet()
 
 
+def test_what_waits_for_a_group_whose_takers_have_left_is_a_dead_letter() -> None:
+    net = Net()
+    sender = net.pod()
+    one = net.actor("one", "x", group="g", prefetch=1)
+    net.actor("other", "y", group="g", prefetch=1)
+    one.paused = True
+    sender.publish("x", 0, 1, 2)
+    net.settle()
+    one.leave()
+    net.settle()
+    assert net.dead() == [("no_responders", "g", 0), ("no_responders", "g", 1), ("no_responders", "g", 2)]
+    net.check_quiet()
+
+
 def test_a_full_group_lets_its_senders_go_on_when_it_has_room_again() -> None:
     net = Net()
     sender = net.pod()
@@ -684,6 +698,22 @@ def test_events_of_the_bus_do_not_fill_a_mailbox_that_is_full() -> None:
     assert len(net.dead()) == 100
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "disconnect"])
+def test_events_of_the_bus_push_nothing_out_of_a_mailbox_that_is_full(overflow: str) -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("p", "x", "grav.sys.dead", mailbox_limit=5, prefetch=1, overflow=overflow)
+    pod.paused = True
+    sender.publish("x", *range(5))
+    net.settle()
+    for number in range(100):
+        sender.tell("nobody", "y", number)
+        net.settle()
+    pod.paused = False
+    net.settle()
+    assert [got.data for got in pod.got if got.type == "x"] == list(range(5))
+    assert len(net.dead()) == 100
+
+
 def test_two_pods_that_flood_each_other_both_go_on() -> None:
     net = Net()
     one, other = (net.pod("", kind, mailbox_limit=10, prefetch=4) for kind in "xy")
@@ -708,6 +738,18 @@ def test_what_failed_comes_again_after_a_success_in_order() -> None:
     ]  # fmt: skip
     net.settle()
     net.check_quiet()
+
+
+def test_what_failed_comes_again_behind_what_failed_before_it_and_still_waits() -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("", "x", prefetch=3, handler=failing(0, 1, 2, 4, times=1))
+    sender.publish("x", *range(8))
+    for _ in range(100):
+        # One at a time, so that the success of 5 brings 4 back while 2 waits for the window.
+        pod.handle(1)
+        pod.push()
+        net.settle(handle=False)
+    assert [got.data for got in pod.got if got.attempt == 2] == [0, 1, 2, 4]
 
 
 def test_a_success_before_the_failure_brings_nothing_back() -> None:
