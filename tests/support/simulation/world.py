@@ -111,11 +111,11 @@ class World(Net):
                     self.record(Taken, uuid)
             route(run, source, now)
 
-        def watched_release(receiver: Receiver, reason: str, now: float) -> None:
+        def watched_release(receiver: Receiver, *args: Any) -> None:
             pod = self.by_uuid.get(receiver.uuid)
             if pod is not None and not pod.is_leaving:
                 self.record(Lost, pod.label)
-            release(receiver, reason, now)
+            release(receiver, *args)
 
         bus.postman.route = watched_route  # type: ignore[method-assign]
         bus._release = watched_release  # type: ignore[method-assign]
