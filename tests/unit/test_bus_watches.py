@@ -16,7 +16,7 @@ def watching(net: Net, *names: str) -> TestPod:
 
 
 def release(net: Net, supervisor: TestPod, name: str, incarnation: int, reason: str, error: str = "") -> None:
-    supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason, error])
+    supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason, error, []])
     net.settle()
 
 
