@@ -354,9 +354,11 @@ class BusCore:
             error: What it failed with, for those who watch it; "" if it did not fail.
         """
         receiver = self.directory.by_name.get(name)
-        if receiver is None or (supervisor, incarnation) != (
-            receiver.settings.supervisor,
-            receiver.settings.incarnation,
+        # A later incarnation may have died before its HELLO came here: then the one before has ended too.
+        if (
+            receiver is None
+            or receiver.settings.supervisor != supervisor
+            or receiver.settings.incarnation > incarnation
         ):
             return False
         self.estate.charge(receiver, handling, now)
@@ -567,6 +569,10 @@ class BusCore:
             self.out.append((route_id, pack(Verb.PING.value, 0), b""))
         self.handling.retry_failed(now)
         self.mailroom.check_stuck(now)
+        for sender in list(self.ledger.starved):
+            starved = self.directory.by_uuid.get(sender.uuid)
+            if starved is not None and starved.mailbox.used:
+                self.ledger.feed(sender, now)
 
     def stop(self, now: float) -> None:
         """Tell every pod that the bus is going to stop."""

@@ -655,6 +655,19 @@ def test_a_supervised_actor_that_is_not_coming_back_is_struck_when_its_superviso
     assert release(net, supervisor, "a", 2, "pod_lost") is False
 
 
+def test_an_actor_is_struck_by_the_end_of_a_later_incarnation_that_never_joined() -> None:
+    net = Net()
+    supervisor, sender = net.pod("node"), net.pod()
+    actor = net.actor("a", "x", supervisor=supervisor.uuid)
+    net.kill(actor)
+    sender.publish("x", 1)
+    net.settle()
+    assert release(net, supervisor, "a", 1, "pod_lost") is True
+    net.settle()
+    assert net.dead() == [("pod_lost", "a", 1)]
+    net.check_quiet()
+
+
 def test_what_an_actor_held_goes_back_at_once_when_its_supervisor_says_that_it_has_crashed() -> None:
     net = Net()
     supervisor, asker = net.pod("node"), net.pod()

@@ -11,6 +11,7 @@ from grav_actors.codec import unpack_body
 from grav_actors.filters import FilterSet
 from grav_actors.ids import process_prefix
 from grav_actors.message import Message
+from grav_actors.pod import outbox
 from grav_actors.pod.core import State
 from grav_actors.protocol import (
     FAILED_LIMIT,
@@ -684,6 +685,46 @@ def test_the_bus_takes_no_more_than_its_memory(monkeypatch: pytest.MonkeyPatch) 
     net.settle()
     assert sender.core.outbox.accepted == 5
     net.check_quiet()
+
+
+def test_handlers_that_send_go_on_when_the_bus_holds_all_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
+    monkeypatch.setattr(outbox, "WINDOW_MESSAGES", 8)
+    net = Net()
+    sender, worker, last = net.pod(), net.pod("", "x"), net.pod("", "y")
+
+    def work(got: Got) -> None:
+        worker.publish("y", got.data)
+
+    worker.handler = work
+    for _ in range(2):
+        sender.publish("x", *["x" * 1000] * 8)
+        net.settle(handle=False)
+    assert not sender.core.outbox.has_room(), "who has nothing to handle waits"
+    for _ in range(16):
+        assert worker.core.outbox.has_room(), "its handler would wait for ever"
+        assert worker.handle(1)
+        net.advance(0.1, handle=False)
+    net.advance(2)
+    assert sender.core.outbox.has_room()
+    assert len(last.got) == 16
+    net.check_quiet()
+
+
+def test_who_is_held_back_goes_on_when_it_has_something_to_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
+    net = Net()
+    sender, pod, other = net.pod(), net.pod("", "x"), net.pod()
+    pod.paused = True
+    sender.publish("x", "x" * 20_000)
+    net.settle()
+    assert sender.core.outbox.accepted == 0
+    sender.listen("y")
+    sender.paused = True
+    net.settle()
+    other.publish("y", 1)
+    net.advance(1.5)
+    assert sender.core.outbox.accepted == 1
 
 
 def test_events_of_the_bus_do_not_fill_a_mailbox_that_is_full() -> None:
