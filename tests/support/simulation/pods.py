@@ -108,6 +108,7 @@ class SimPod(TestPod):
     Attributes:
         label: Its name in the history, unique for each incarnation.
         running: Handlers that have not returned, at most `concurrency`.
+        was_handling: What was running when it ended, by sender and seq.
         unsettled: What it has sent and not been told to be settled, by seq.
     """
 
@@ -134,6 +135,7 @@ class SimPod(TestPod):
         self.questions: dict[bytes, int] = {}
         self.taken_back: set[tuple[bytes, int]] = set()
         self.filter_requests: set[int] = set()
+        self.was_handling: list[tuple[bytes, int]] = []
         self.is_joined = False
         self.is_leaving = False
         world.record(
@@ -204,6 +206,7 @@ class SimPod(TestPod):
         if self.is_alive:
             self.is_alive = False
             self.core.close()
+            self.was_handling = [(one.inbound.sender, one.inbound.seq + one.index) for one in self.running]
             self.running.clear()
             self.queue.clear()
             self.wire.pods.pop(self.slot, None)

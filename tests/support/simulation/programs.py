@@ -8,17 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from grav_actors.bus import receiver as receiver_limits
-from grav_actors.bus import shelf as shelf_limits
 from grav_actors.bus.mailbox import Mailbox
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_text
-from grav_actors.pod import outbox as outbox_limits
 from grav_actors.pod.inbound import Inbound
 from grav_actors.protocol import FAILED_LIMIT, KIND_ASK, KIND_ASK_ANY, KIND_PUBLISH, KIND_REPLY, KIND_TELL, PodSettings
 from support.busnet import Wire
 from support.simulation.history import Measured, Noted, Quiet
 from support.simulation.pods import Outcome, Post, SimPod
+from support.simulation.seeding import Limits
 from support.simulation.wards import Ward
 from support.simulation.world import World
 
@@ -54,8 +52,9 @@ class Program(World):
         is_calm: No more trouble comes, but messages keep their fates.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, limits: Limits) -> None:
         super().__init__(rng, replay_limit=rng.choice((0, 3, 128)))
+        self.limits = limits
         self.troubles = frozenset(name for name in TROUBLES if rng.random() < 0.5)
         self.is_calm = False
         self.fates: dict[str, Fate] = {}
@@ -385,10 +384,9 @@ class Program(World):
             self.pass_time(1.0 if rounds < 12 else 5.0)
 
     def is_at_rest(self) -> bool:
-        postman = self.bus.postman
         return (
-            not postman.held_bytes
-            and not postman.failing
+            not self.bus.ledger.held_bytes
+            and not self.bus.handling.failing
             and not self.bus._away
             and all(pod.is_idle or pod.is_leaving for pod in self.everybody())
             and all(ward.is_given_up or ward.pod.is_alive for ward in self.wards.values())
@@ -396,9 +394,9 @@ class Program(World):
 
     def measure(self) -> None:
         """Note how full everything is, when that is more than ever."""
-        window = outbox_limits.WINDOW_MESSAGES
+        window = self.limits.window
         postman = self.bus.postman
-        self.measured("dead letters", len(postman.shelf), shelf_limits.SHELF_MESSAGES)
+        self.measured("dead letters", len(postman.shelf), self.limits.shelved)
         self.measured("replay ring", len(postman.ring), self.replay_limit)
         directory = self.bus.directory
         # Past the limit: a window of each sender, and what comes back, from failures, a member, or the ring.
@@ -411,13 +409,13 @@ class Program(World):
             elif box.overflow == "drop_oldest":
                 self.measured(f"mailbox {box.name}", box.waiting_count, box.limit + slack)
         for receiver in directory:
-            excess = receiver_limits.MAX_RUN_MESSAGES - 1 if receiver.window >= receiver_limits.MAX_RUN_MESSAGES else 0
+            excess = self.limits.frame - 1 if receiver.window >= self.limits.frame else 0
             self.measured(f"in flight to {receiver.name}", receiver.window_used, receiver.window + excess)
             self.measured(f"failures of {receiver.name}", len(receiver.failed), FAILED_LIMIT)
         for pod in self.everybody():
             box_ = pod.core.outbox
             self.measured(f"window of {pod.label}", box_.next_seq - 1 - box_.accepted, window)
-            self.measured(f"kept by {pod.label}", box_.retained_messages + box_.queued, outbox_limits.RETAIN_MESSAGES)
+            self.measured(f"kept by {pod.label}", box_.retained_messages + box_.queued, self.limits.retained)
 
     def measured(self, what: str, used: float, limit: float) -> None:
         if used > self.highest.get(what, 0):

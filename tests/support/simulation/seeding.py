@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import count
 from unittest.mock import patch
 
-from grav_actors import ids, message
+from grav_actors import ids, message, protocol
 from grav_actors.bus import core as bus_core
-from grav_actors.bus import postman, receiver, sender, shelf
+from grav_actors.bus import ledger, receiver, sender, shelf
 from grav_actors.pod import core as pod_core
 from grav_actors.pod import outbox
 
@@ -33,26 +34,42 @@ def process_prefix(number: int) -> bytes:
     return bytes((0, 0, 0, 0, 0, 0, 0x80, number & 0xFF)) if number < 256 else number.to_bytes(8, "big")
 
 
-@contextmanager
-def small_limits(*, window: int, frame: int, shelved: int, held_bytes: int) -> Iterator[None]:
-    """Shrink limits that no short history would reach.
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits that no short history would reach, unless they are made smaller.
 
-    Args:
+    Attributes:
         window: Messages that a sender may have sent and the bus not accepted.
         frame: Messages in one frame.
+        retained: Messages that a sender keeps until they are settled.
         shelved: Dead letters that are kept.
         held_bytes: Unsettled bytes at which the bus gives no credit.
+        listed: Ranges in a watermark.
+        failures: Failures in one.
     """
-    with ExitStack() as stack:
-        for module in (outbox, bus_core, sender):
-            stack.enter_context(patch.object(module, "WINDOW_MESSAGES", window))
-        for module in (outbox, receiver):
-            stack.enter_context(patch.object(module, "MAX_RUN_MESSAGES", frame))
-        stack.enter_context(patch.object(outbox, "RETAIN_MESSAGES", window * 4))
-        stack.enter_context(patch.object(sender, "MAX_OPEN_RANGES", 3))
-        stack.enter_context(patch.object(pod_core, "MAX_OPEN_RANGES", 3))
-        stack.enter_context(patch.object(pod_core, "MAX_FAILURES", 2))
-        stack.enter_context(patch.object(sender, "SCANNED_RUNS", 8))
-        stack.enter_context(patch.object(shelf, "SHELF_MESSAGES", shelved))
-        stack.enter_context(patch.object(postman, "HELD_BYTES", held_bytes))
-        yield
+
+    window: int = protocol.WINDOW_MESSAGES
+    frame: int = protocol.MAX_RUN_MESSAGES
+    retained: int = protocol.RETAIN_MESSAGES
+    shelved: int = shelf.SHELF_MESSAGES
+    held_bytes: int = ledger.HELD_BYTES
+    listed: int = protocol.MAX_OPEN_RANGES
+    failures: int = protocol.MAX_FAILURES
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Have the cores keep these limits."""
+        values = {
+            "WINDOW_MESSAGES": ((outbox, bus_core, sender), self.window),
+            "MAX_RUN_MESSAGES": ((outbox, receiver), self.frame),
+            "RETAIN_MESSAGES": ((outbox,), self.retained),
+            "SHELF_MESSAGES": ((shelf,), self.shelved),
+            "HELD_BYTES": ((ledger,), self.held_bytes),
+            "MAX_OPEN_RANGES": ((sender, pod_core), self.listed),
+            "MAX_FAILURES": ((pod_core,), self.failures),
+        }
+        with ExitStack() as stack:
+            for name, (modules, value) in values.items():
+                for module in modules:
+                    stack.enter_context(patch.object(module, name, value))
+            yield

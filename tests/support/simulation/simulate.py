@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from support.simulation.checkers import Violation, violations
 from support.simulation.history import Event, line
 from support.simulation.programs import Program
-from support.simulation.seeding import seeded_ids, small_limits
+from support.simulation.seeding import Limits, seeded_ids
 
 STEPS = (40, 150, 300)
 
@@ -31,23 +30,14 @@ class Result:
         return "\n".join(lines)
 
 
-def simulate(seed: int, program: Callable[[random.Random], Program] = Program) -> Result:
+def simulate(seed: int, program: Callable[[random.Random, Limits], Program] = Program) -> Result:
     """Run the program of a seed; the same seed gives the same history."""
     rng = random.Random(seed)
     world: Program | None = None
     failure: list[Violation] = []
-    with ExitStack() as stack:
-        stack.enter_context(seeded_ids(lambda: world.now if world is not None else 0.0))
-        if rng.random() < 0.5:
-            stack.enter_context(
-                small_limits(
-                    window=rng.choice((4, 16, 64)),
-                    frame=rng.choice((1, 4, 16)),
-                    shelved=rng.choice((3, 1000)),
-                    held_bytes=rng.choice((2_000, 1 << 28)),
-                )
-            )
-        world = program(rng)
+    limits = _limits(rng)
+    with seeded_ids(lambda: world.now if world is not None else 0.0), limits.applied():
+        world = program(rng, limits)
         try:
             world.run(rng.choice(STEPS))
             if world.is_at_rest():
@@ -57,6 +47,21 @@ def simulate(seed: int, program: Callable[[random.Random], Program] = Program) -
         except AssertionError as exc:
             failure.append(Violation("accounting", str(exc) or _place(exc)))
     return Result(seed, world.history, [*failure, *violations(world.history)])
+
+
+def _limits(rng: random.Random) -> Limits:
+    if rng.random() < 0.5:
+        return Limits()
+    window = rng.choice((4, 16, 64))
+    return Limits(
+        window=window,
+        frame=rng.choice((1, 4, 16)),
+        retained=window * 64,
+        shelved=rng.choice((3, 1000)),
+        held_bytes=rng.choice((2_000, 1 << 28)),
+        listed=3,
+        failures=2,
+    )
 
 
 def _place(exc: BaseException) -> str:

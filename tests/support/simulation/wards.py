@@ -54,11 +54,14 @@ class Ward:
                 self._tell(BYE_CRASHED)
 
     def _tell(self, reason: str) -> None:
-        self._to_tell.append(Post(KIND_ASK, RELEASE, BUS_NAME, data=[self.name, self.incarnation, reason]))
+        named = [[sender, seq] for sender, seq in self.pod.was_handling]
+        self._to_tell.append(Post(KIND_ASK, RELEASE, BUS_NAME, data=[self.name, self.incarnation, reason, "", named]))
 
     def look(self, world: World, supervisor: SimPod) -> None:
         """Do what is due."""
-        while self._to_tell and supervisor.is_here and supervisor.post(self._to_tell[0]):
+        # What had left a process when it died comes to the bus before its supervisor knows of the death.
+        is_known = self.pod.is_alive or not self.pod.wire.up
+        while is_known and self._to_tell and supervisor.is_here and supervisor.post(self._to_tell[0]):
             self._to_tell.pop(0)
         if self.due is not None and world.now >= self.due and not self._to_tell:
             self.due = None

@@ -117,9 +117,10 @@ class World(Net):
                 self.record(Lost, pod.label)
             release(receiver, *args)
 
-        bus.postman.route = watched_route  # type: ignore[method-assign]
-        bus._release = watched_release  # type: ignore[method-assign]
-        bus.postman.shelf = RecordingShelf(self._buried)
+        watched: Any = bus
+        watched._release = watched_release
+        watched.postman.route = watched_route
+        bus.undertaker.shelf = bus.postman.shelf = RecordingShelf(self._buried)
 
     def _buried(self, letter: DeadLetter) -> None:
         delivery = letter.delivery
@@ -233,7 +234,7 @@ class World(Net):
             self.route()
             for wire in self.wires:
                 moved += self.down(wire) if wire.is_alive else 0
-            if not moved and self.is_bus_up and self.bus.postman.unacked:
+            if not moved and self.is_bus_up and self.bus.ledger.unacked:
                 self.now += ACK_DELAY
             elif not moved:
                 return
