@@ -39,6 +39,7 @@ from grav_actors.protocol import (
     MAX_ERROR_TEXT,
     MAX_OVERHEAD,
     MAX_RUN_BYTES,
+    OK_UNKNOWN,
     REJOIN_GRACE,
     VERB_ACK,
     VERB_HANDLED,
@@ -154,8 +155,8 @@ class BusCore:
         if action is None:
             raise ProtocolError(f"{Verb(verb).name} is not for the bus")
         if verb == Verb.BYE and (route is None or slot not in route.pods):
-            # Who is unknown is as good as gone, and must not be asked to join for that.
-            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], ""), b""))
+            # Who is unknown is as good as gone, unless it has sent what did not arrive: only the pod knows.
+            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], OK_UNKNOWN), b""))
             return
         receiver = self._pod(route_id, route, slot)
         if receiver is not None:

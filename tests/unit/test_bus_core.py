@@ -90,8 +90,27 @@ def test_an_unknown_slot_is_told_that_its_pod_must_join(fields: tuple[Any, ...])
 def test_who_is_unknown_and_leaves_is_gone_and_not_told_to_join() -> None:
     net = Net()
     pod = net.pod()
-    assert give(net, b"new", Verb.BYE, 1, 7, "") == [(Verb.OK, 1, 7, "")]
-    assert give(net, pod.wire.route, Verb.BYE, 9, 7, "") == [(Verb.OK, 9, 7, "")]
+    assert give(net, b"new", Verb.BYE, 1, 7, "") == [(Verb.OK, 1, 7, "unknown")]
+    assert give(net, pod.wire.route, Verb.BYE, 9, 7, "") == [(Verb.OK, 9, 7, "unknown")]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["connection", "bus"])
+def test_what_a_leaving_pod_sent_arrives_although_it_was_lost_on_the_way(is_restarted: bool) -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("", "x")
+    sender.publish("x", 1)
+    sender.leave()
+    sender.push()
+    bye = sender.wire.up.pop()
+    if is_restarted:
+        net.restart_bus()
+    else:
+        net.cut(sender.wire)
+    sender.wire.up.append(bye)  # ZeroMQ keeps what had not left, and sends it on the new connection
+    net.advance(2)
+    assert pod.data == [1]
+    assert sender.core.state is State.CLOSED
+    net.check_quiet()
 
 
 def test_a_beat_of_a_known_route_needs_no_answer() -> None:
