@@ -60,7 +60,7 @@ class Ward:
     def look(self, world: World, supervisor: SimPod) -> None:
         """Do what is due."""
         # What had left a process when it died comes to the bus before its supervisor knows of the death.
-        is_known = self.pod.is_alive or not self.pod.wire.up
+        is_known = self.pod.wire.is_alive or not self.pod.wire.up
         while is_known and self._to_tell and supervisor.is_here and supervisor.post(self._to_tell[0]):
             self._to_tell.pop(0)
         if self.due is not None and world.now >= self.due and not self._to_tell:
