@@ -155,7 +155,6 @@ class BusCore:
         if action is None:
             raise ProtocolError(f"{Verb(verb).name} is not for the bus")
         if verb == Verb.BYE and (route is None or slot not in route.pods):
-            # Who is unknown is as good as gone, unless it has sent what did not arrive: only the pod knows.
             self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], OK_UNKNOWN), b""))
             return
         receiver = self._pod(route_id, route, slot)

@@ -28,8 +28,8 @@ from grav_actors.protocol import (
     MAX_ERROR_TEXT,
     MAX_FAILURES,
     MAX_OPEN_RANGES,
-    OK_UNKNOWN,
     MAX_WATCHES,
+    OK_UNKNOWN,
     VERB_ACK,
     VERB_DELIVER,
     VERB_HANDLED,
@@ -460,8 +460,9 @@ class PodCore:
             self._hello_request = 0
 
     def _on_ok(self, request: int, text: str, now: float) -> None:
-        if text == OK_UNKNOWN and request == self._bye_request and self.outbox.accepted < self.outbox.sent:
-            # What it sent may be lost, with a connection or a bus: it joins once more, sends it again, and leaves.
+        if text == OK_UNKNOWN and request == self._bye_request:
+            # A bus that has its name from the roster would expect it, and what it sent may be lost, with a connection
+            # or a bus: it joins once more, sends that again, and leaves.
             if not self.is_joining:
                 self.hello(now)
             return

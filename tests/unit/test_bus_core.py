@@ -113,6 +113,15 @@ def test_what_a_leaving_pod_sent_arrives_although_it_was_lost_on_the_way(is_rest
     net.check_quiet()
 
 
+def test_a_supervised_actor_that_leaves_as_the_bus_dies_is_not_expected_by_the_next() -> None:
+    net = Net()
+    actor = net.actor("a", supervisor=net.pod("node").uuid)
+    net.restart_bus()
+    actor.leave("stopping")
+    net.advance(2)
+    assert net.bus.directory.named("a") is None
+
+
 def test_a_beat_of_a_known_route_needs_no_answer() -> None:
     net = Net()
     assert give(net, net.pod().wire.route, Verb.BEAT, 0) == []
