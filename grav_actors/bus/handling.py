@@ -6,6 +6,7 @@ from grav_actors.bus.counts import Counts
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailroom import Mailroom
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import RETRY_FIRST, RETRY_MAX, Failure, Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.undertaker import Undertaker
@@ -27,7 +28,7 @@ class Handling:
         self._undertaker = undertaker
         self._mailroom = mailroom
         self._counts = counts
-        self.failing: set[Receiver] = set()
+        self.failing: OrderedSet[Receiver] = OrderedSet()
 
     def handled(self, receiver: Receiver, handled: Handled, now: float) -> None:
         """Apply a pod's watermark; the caller has checked it."""
@@ -112,7 +113,7 @@ class Handling:
         self._deliver_again(receiver, again, now)
 
     def _deliver_again(self, receiver: Receiver, again: list[Delivery], now: float) -> None:
-        receiver.mailbox.add_first(again)
+        receiver.mailbox.add_again(again)
         self._counts.redeliveries += len(again)
         receiver.retry_at = now + receiver.retry_delay
         if not receiver.failed:

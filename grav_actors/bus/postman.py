@@ -92,7 +92,7 @@ class Postman:
             elif kind == KIND_REPLY:
                 self._route_receipts(run, now)
         if run.pending:
-            self.ledger.open(run)
+            self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
         elif kind in QUESTION_KINDS:
             sender.urgent = True  # nobody handles it, and the asker should know at once
         self.ledger.note(sender, now)

@@ -96,6 +96,7 @@ LAYERS = {
             "grav_actors.bus.roster",
             "grav_actors.bus.directory",
             "grav_actors.bus.inquiry",
+            "grav_actors.bus.ordered",
             "grav_actors.pod.core",
             "grav_actors.pod.outbox",
             "grav_actors.pod.ranges",
