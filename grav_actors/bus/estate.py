@@ -46,7 +46,7 @@ class Estate:
         failures, receiver.failed = receiver.failed, []
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self._undertaker.bury(failure.delivery, reason or "pod_lost", receiver.label, now, attempts, failure.error)
+            self._undertaker.bury_of(receiver, failure.delivery, reason or "pod_lost", now, attempts, failure.error)
         self._drop_answers(receiver)
 
     def _drop_answers(self, receiver: Receiver) -> None:
@@ -78,7 +78,7 @@ class Estate:
             target = back if group is not None and piece.group else own
             if died and piece.run.kind in QUESTION_KINDS:
                 is_charged = True
-                self._undertaker.bury(piece, "crashed", receiver.label, now)
+                self._undertaker.bury_of(receiver, piece, "crashed", now)
                 continue
             self._counts.redeliveries += piece.count
             if not is_charged:
@@ -122,5 +122,5 @@ class Estate:
         delivery.attempt += 1
         if delivery.deaths < MAX_DEATHS:
             return False
-        self._undertaker.bury(delivery, "crashed", receiver.label, now, delivery.attempt - 1, "its process died")
+        self._undertaker.bury_of(receiver, delivery, "crashed", now, delivery.attempt - 1, "its process died")
         return True
