@@ -472,7 +472,7 @@ class BusCore:
         self.handling.failing.discard(receiver)
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self.undertaker.bury(failure.delivery, "pod_unhealthy", receiver.label, now, attempts, failure.error)
+            self.undertaker.bury_of(receiver, failure.delivery, "pod_unhealthy", now, attempts, failure.error)
         self._end(receiver, "", Ended("crashed", f"{FAILED_LIMIT} messages failed"), now, died=False)
 
     def _reply(self, receiver: Receiver, header: bytes) -> None:
@@ -486,6 +486,8 @@ class BusCore:
         mailroom = self.mailroom
         unacked = self.ledger.unacked
         out = self.out
+        if self.undertaker.has_untold:
+            postman.post_dead(now)
         while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.herald.queue:
             overflowed, mailroom.overflowed = mailroom.overflowed, []
             for receiver in overflowed:
@@ -537,7 +539,8 @@ class BusCore:
             unacked[sender] = due
             if now >= due or sender.is_due():
                 receiver = self.directory.by_uuid.get(sender.uuid)
-                if receiver is not None and receiver.route:
+                # Not to a pod whose messages somebody else has sent: a dead letter that was given again.
+                if receiver is not None and receiver.sender is sender and receiver.route:
                     self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
                 sent.append(sender)
         for sender in sent:
@@ -551,6 +554,8 @@ class BusCore:
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
+        if self.undertaker.has_untold:
+            return now
         for due in self.ledger.unacked.values():
             return min(self._next_second, due)  # they were noted in order
         return self._next_second
@@ -573,6 +578,7 @@ class BusCore:
             starved = self.directory.by_uuid.get(sender.uuid)
             if starved is not None and starved.mailbox.used:
                 self.ledger.feed(sender, now)
+        self.undertaker.log.tick(now)
 
     def stop(self, now: float) -> None:
         """Tell every pod that the bus is going to stop."""
@@ -603,6 +609,7 @@ class BusCore:
         return {
             **asdict(postman.counts),
             "dead_letters": dict(postman.shelf.counts),
+            "shelf": len(postman.shelf),
             "pods": len(self.directory),
             "groups": len(self.directory.groups),
             "mailboxes": sum(receiver.mailbox.used for receiver in self.directory)
