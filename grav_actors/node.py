@@ -308,9 +308,9 @@ class Grav:
         """Return a reference by name; whether there is such an actor shows when it is used."""
         return ActorRef(name, self._port)
 
-    def _release(self, name: str, incarnation: int, reason: str) -> None:
+    def _release(self, name: str, incarnation: int, reason: str, error: str) -> None:
         try:
-            self._pod.ask(RELEASE, [name, incarnation, reason], to=BUS_NAME)
+            self._pod.ask(RELEASE, [name, incarnation, reason, error], to=BUS_NAME)
         except GravError as exc:
             self._log.warning("the bus was not told that %s is gone: %s", name, exc)
 

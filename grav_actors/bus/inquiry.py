@@ -24,8 +24,9 @@ RECEIVERS = "grav.sys.bus.receivers"
 CONNECTED = "grav.sys.bus.connected"
 """Whether the actor whose name is the question's data can be reached."""
 RELEASE = "grav.sys.bus.release"
-"""`[name, incarnation, reason]`, from its supervisor: that incarnation has ended and could not say so. With the
-reason `crashed` a next one takes its mailbox; with others it is not coming back."""
+"""`[name, incarnation, reason, error]`, from its supervisor: that incarnation has ended and could not say so. With
+the reason `crashed` a next one takes its mailbox; with others it is not coming back, and `error` says to those who
+watch it what it failed with, if it did."""
 
 
 def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
@@ -60,7 +61,7 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
-    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str]:
-        return core.release_name(run.sender.uuid, data[0], data[1], data[2], now)
+    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str, str]:
+        return core.release_name(run.sender.uuid, data[0], data[1], data[2], data[3], now)
     known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")

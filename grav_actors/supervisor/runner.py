@@ -45,8 +45,8 @@ class RunnerContext:
     Attributes:
         link: Link of this process, for thread actors.
         supervisor: Uuid of the node's own pod: it marks the names that outlive their processes.
-        release: Tells the bus that an incarnation has ended without a word: its name, its number, and why:
-            `crashed` if a next one is to come.
+        release: Tells the bus that an incarnation has ended without a word: its name, its number, why (`crashed`
+            if a next one is to come), and what it failed with, or "".
         give_up: Called, on a thread of its own, when there were too many restarts.
         spawn: Starts further actors for actors of this process.
         on_line: Takes what processes write; None leaves it to the terminal.
@@ -55,7 +55,7 @@ class RunnerContext:
     link: Link
     supervisor: bytes
     limits: RestartLimits
-    release: Callable[[str, int, str], None]
+    release: Callable[[str, int, str, str], None]
     give_up: Callable[[str], None]
     spawn: Spawn
     on_line: OnLine | None = None
@@ -188,7 +188,7 @@ class RootRunner:
             process.wait(KILL_LIMIT)
             if not life.has_left:
                 # It may have joined, and has not said that it leaves.
-                self._release(life, BYE_CRASHED if life.number else "pod_lost")
+                self._release(life, BYE_CRASHED if life.number else "pod_lost", life.cause)
             raise
 
     def _process_host(self) -> ProcessHost:
@@ -300,7 +300,8 @@ class RootRunner:
         if life.ending is None or life.ending.reason == "crash":
             if not is_draining:
                 self._report_crash(member, life, "it is not started again")
-            self._release(life, "pod_lost")  # also when it has said that it crashed, for which its name is kept
+            # Also when it has said that it crashed, for which its name is kept.
+            self._release(life, "pod_lost", "" if life.has_ended_well else member.cause)
         if child.significant and not is_draining:
             self._give_up(f"actor {member.name} has ended, which its node depends on")
 
@@ -317,11 +318,11 @@ class RootRunner:
         when = "at once" if decision.delay == 0 else f"in {decision.delay:.2g} s"
         self._report_crash(member, life, f"restart {member.restarts} {when}")
         if decision.delay and not life.has_left:
-            self._release(life, BYE_CRASHED)  # who has asked it must not wait for the next
+            self._release(life, BYE_CRASHED, member.cause)  # who has asked it must not wait for the next
         self._agenda.add(decision.delay, lambda: self._restart_aside(member))
 
-    def _release(self, life: Life, reason: str) -> None:
-        self._context.release(life.member.name, life.number, reason)
+    def _release(self, life: Life, reason: str, error: str) -> None:
+        self._context.release(life.member.name, life.number, reason, error)
 
     @staticmethod
     def _report_crash(member: Member, life: Life, next_step: str) -> None:
@@ -381,7 +382,8 @@ class RootRunner:
             if life.process is not None:
                 self._end_process(life.process, deadline)
             if life.ending is None or life.ending.reason == "crash":
-                self._release(life, "stopping")  # it did not say so itself: what waits for it has nobody to wait for
+                # It did not say so itself: what waits for it has nobody to wait for.
+                self._release(life, "stopping", life.cause if life.ending is not None else "")
         member.state = MemberState.STOPPED
 
     @staticmethod

@@ -78,6 +78,7 @@ LAYERS = {
         "deciders",
         (
             "grav_actors.bus.core",
+            "grav_actors.bus.watches",
             "grav_actors.bus.postman",
             "grav_actors.bus.receiver",
             "grav_actors.bus.sender",
