@@ -38,6 +38,8 @@ MAX_RUN_BYTES: Final = 256 * 1024
 """Bytes after which a sender closes a frame pair; one larger message travels alone."""
 MAX_OVERHEAD: Final = 32 * 1024
 """Bytes that the ids and headers of one message add to its data, at most."""
+MAX_OWN_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of one message of the bus itself, as the answer to a question about its pods."""
 MAX_OPEN_RANGES: Final = 64
 """Ranges that a watermark lists; what does not fit counts as open."""
 MAX_FAILURES: Final = 16
@@ -257,6 +259,14 @@ _STRICT = {
     "raw": False, "use_list": False, "strict_map_key": True, "max_str_len": MAX_HEADER, "max_bin_len": MAX_HEADER,
     "max_array_len": MAX_ITEMS, "max_map_len": 0, "max_ext_len": 0,
 }  # fmt: skip
+
+
+def max_frame_to_pod(max_message: int) -> int:
+    """Return how long a frame from a bus may be that carries messages of so many bytes.
+
+    A frame is closed when it has reached a size, and so by one message of any size.
+    """
+    return max(max_message, MAX_OWN_BYTES) + MAX_OVERHEAD + MAX_RUN_BYTES
 
 
 def pack(*fields: Any) -> bytes:

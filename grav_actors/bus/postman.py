@@ -39,15 +39,17 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
+    MAX_OWN_BYTES,
     QUESTION_KINDS,
     Handled,
 )
 
 HELD_BYTES = 256 * 1024 * 1024
 """Bytes of unsettled runs at which no sender is given credit, until a quarter of them is gone."""
+SLOW_AFTER = 1.0
+"""Seconds after which a mailbox that became full, and is not half empty again, makes its receiver a slow one."""
 MAX_DEATHS = 3
 """Deaths in the handler of one message that send it to the dead letters."""
-OWN_MESSAGE_LIMIT = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -89,6 +91,7 @@ class Postman:
         dirty_groups: Groups whose members may have room.
         unacked: Senders whose watermarks have moved, with the time by which they must be told.
         full: Mailboxes with the policy `block` that hold back their senders.
+        pressed: Mailboxes of any policy that became full and are not half empty again.
         failing: Receivers with failures that wait.
         overflowed: Receivers to disconnect: too many failures, or a full mailbox with that policy.
     """
@@ -103,6 +106,7 @@ class Postman:
         self.dirty_groups: set[str] = set()
         self.unacked: dict[Sender, float] = {}
         self.full: set[Mailbox] = set()
+        self.pressed: dict[Mailbox, None] = {}
         self.failing: set[Receiver] = set()
         self.overflowed: list[Receiver] = []
         self.held_bytes = 0
@@ -187,7 +191,7 @@ class Postman:
 
     def send_own(self, message: Message, kind: int, dest: Any, now: float) -> None:
         """Send a message of the bus itself."""
-        body = join_body([pack_record(message, OWN_MESSAGE_LIMIT)])
+        body = join_body([pack_record(message, MAX_OWN_BYTES)])
         self.own.received += 1
         run = Run(self.own, self.own.received, kind, message.type, 1, body, len(body), dest)
         self.route(run, None, now)
@@ -237,6 +241,9 @@ class Postman:
 
     def _overflow(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
         run = delivery.run
+        if mailbox not in self.pressed:
+            self.pressed[mailbox] = None
+            mailbox.pressed_at = now
         if mailbox.overflow == "block":
             if run.sender is self.own and (mailbox.stuck or mailbox.is_full):
                 # Nobody holds the bus itself back, and nobody misses its events in a full mailbox.
@@ -307,6 +314,30 @@ class Postman:
             self.announce("grav.sys.pod.stuck", data, now)
         return stuck
 
+    def check_slow(self, now: float) -> None:
+        """Tell of receivers that became slow, each once, and of those that have recovered."""
+        for mailbox in list(self.pressed):
+            seconds = now - mailbox.pressed_at
+            if mailbox.is_half_empty:
+                del self.pressed[mailbox]
+                if mailbox.slow:
+                    mailbox.slow = False
+                    self.announce("grav.sys.pod.recovered", {"pod": mailbox.name, "seconds": seconds}, now)
+            elif not mailbox.slow and seconds >= SLOW_AFTER:
+                mailbox.slow = True
+                data = {
+                    "pod": mailbox.name, "waiting": mailbox.used, "bytes": mailbox.used_bytes,
+                    "limit": mailbox.limit, "overflow": mailbox.overflow, "seconds": seconds,
+                    "senders": len(mailbox.blocked),
+                }  # fmt: skip
+                self.announce("grav.sys.pod.slow", data, now)
+
+    def forget_mailbox(self, mailbox: Mailbox, now: float) -> None:
+        """Hold nobody back for a mailbox whose receivers are gone."""
+        self.full.discard(mailbox)
+        self.pressed.pop(mailbox, None)
+        self._unblock(mailbox, now)
+
     def share(self, group: Group, now: float) -> None:
         """Give a group's waiting messages to members with room, the least loaded first."""
         mailbox = group.mailbox
@@ -373,6 +404,7 @@ class Postman:
                 highest = number
         if not finished:
             return  # nothing that is new, and so no sign of progress
+        receiver.repeats = 0
         mailbox = receiver.mailbox
         mailbox.progress_at = now
         if mailbox in self.full or mailbox.stuck:
@@ -524,8 +556,7 @@ class Postman:
     def give_up(self, receiver: Receiver, reason: str, now: float) -> None:
         """Empty a receiver that is gone for good; with the reason "" what it held is only counted."""
         self.take_back(receiver, now, died=reason == "pod_lost")
-        self.full.discard(receiver.mailbox)
-        self._unblock(receiver.mailbox, now)
+        self.forget_mailbox(receiver.mailbox, now)
         self._forget_sender(receiver.sender)
         self.failing.discard(receiver)
         self.abandon(receiver.mailbox.pop_waiting(), reason, receiver.label, now)
