@@ -415,6 +415,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
     ):
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     total = 0
+    last = fields[2] - 1
     for run in fields[4]:
         if type(run) is not tuple or len(run) != 5:
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
@@ -436,6 +437,10 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         ):
             raise ProtocolError(f"SEND: kind {kind} with destination {_brief(dest)}")
         total += size
+        last += count
+    if last > MAX_NUMBER:
+        # Its receivers would take the frame for malformed, and with it what others have sent.
+        raise ProtocolError(f"SEND: the last seq is {last}, allowed are numbers to 2**53 - 1")
     if total != body_size:
         raise ProtocolError(f"SEND: runs of {total} bytes in a body of {body_size}")
     if fields[3] is not None:

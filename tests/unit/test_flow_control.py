@@ -98,7 +98,7 @@ def test_a_slow_receiver_that_leaves_is_forgotten() -> None:
 
 
 def test_who_is_slow_or_stuck_stands_in_the_list_of_pods() -> None:
-    net, sender, pod, _ = flooded()
+    net, _, _, _ = flooded()
     net.advance(2)
     rows = {row["name"]: (row["slow"], row["stuck"]) for row in net.bus.describe_pods()}
     assert rows["tortoise"] == (True, False)
@@ -131,7 +131,7 @@ def test_a_pod_with_a_full_window_changes_its_filter_and_leaves() -> None:
 
 
 def test_an_answer_passes_the_window_of_a_pod_that_finishes_nothing() -> None:
-    net, sender, pod, _ = flooded()
+    net, _, pod, _ = flooded()
     answerer = net.actor("answerer", "q")
     answerer.handler = lambda got: got.data
     uuid = pod.ask("answerer", "q", 7)
