@@ -5,7 +5,7 @@ The states of a pod on the bus, and the answer to every frame in each, are in `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -95,6 +95,11 @@ class BusCore:
         self.journal: list[bytes] = []
         self.directory = Directory()
         self.postman = Postman(self.directory, replay_limit)
+        self.ledger = self.postman.ledger
+        self.undertaker = self.postman.undertaker
+        self.mailroom = self.postman.mailroom
+        self.handling = self.postman.handling
+        self.estate = self.postman.estate
         self.watches = Watches(self.directory)
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
@@ -134,7 +139,7 @@ class BusCore:
                 receiver = self._pod(route_id, route, fields[1])
                 if receiver is not None:
                     receiver.check(handled)
-                    self.postman.handled(receiver, handled, now)
+                    self.handling.handled(receiver, handled, now)
             elif verb == Verb.HELLO:
                 self._on_hello(route_id, fields, now)
             else:
@@ -237,18 +242,18 @@ class BusCore:
         self.directory.changed()
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
-        self.postman.touch(receiver)
+        self.mailroom.touch(receiver)
         self._is_back(receiver)
         # What it was told last may have been lost with the connection.
         sender.urgent = True
-        self.postman.note(sender, now)
+        self.ledger.note(sender, now)
 
     def _is_back(self, receiver: Receiver) -> None:
         """Let what waits for a member of a group go on: it is here, or no longer expected."""
         group = self.directory.groups.get(receiver.settings.group)
         if group is not None:
             group.missing.discard(receiver)
-            self.postman.dirty_groups.add(group.name)
+            self.mailroom.dirty_groups.add(group.name)
 
     def _admit(self, route_id: bytes, slot: int, hello: Hello, now: float) -> Receiver | None:
         settings = hello.settings
@@ -280,7 +285,7 @@ class BusCore:
                 self._away.pop(owner, None)
                 self.watches.forget(owner)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
-                self.postman.inherit(owner, receiver, now)
+                self.estate.inherit(owner, receiver, now)
                 self.directory.remove(owner)
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
@@ -328,24 +333,34 @@ class BusCore:
         ended_group = self.directory.remove(receiver)
         for watcher, number, told in self.watches.ended(receiver, why):
             self._tell_down(watcher, number, told)
-        self.postman.give_up(receiver, reason, now)
+        self.estate.give_up(receiver, reason, now)
         if reason == "pod_lost":
             self._departed[receiver.uuid] = receiver.sender
             if len(self._departed) > MAX_DEPARTED:
                 del self._departed[next(iter(self._departed))]
         if ended_group is not None:
-            self.postman.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
-            self.postman.forget_mailbox(ended_group.mailbox, now)
+            self.undertaker.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
+            self.mailroom.forget(ended_group.mailbox, now)
         self.journal.append(roster.leave_record(receiver.uuid))
 
     def _is_awaited(self, receiver: Receiver) -> bool:
         """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
         return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
 
-    def release_name(self, supervisor: bytes, name: str, incarnation: int, reason: str, error: str, now: float) -> bool:
+    def release_name(
+        self,
+        supervisor: bytes,
+        name: str,
+        incarnation: int,
+        reason: str,
+        error: str,
+        handling: Collection[tuple[bytes, int]],
+        now: float,
+    ) -> bool:
         """Note that an actor has ended, as its supervisor tells; return whether that incarnation was known.
 
-        With the reason `crashed` a next one will come; else it is struck.
+        With the reason `crashed` a next one will come; else it is struck. The messages in `handling`, each by the
+        uuid of its sender and its seq, were in handlers, and are charged with a death.
 
         Args:
             error: What it failed with, for those who watch it; "" if it did not fail.
@@ -356,6 +371,7 @@ class BusCore:
             receiver.settings.incarnation,
         ):
             return False
+        self.estate.charge(receiver, handling, now)
         if reason == BYE_CRASHED:
             self._end(receiver, "pod_lost", Ended("crashed", error), now, died=True)
             return True
@@ -402,10 +418,10 @@ class BusCore:
                 sender.taken(size)
             seq += count
             offset += size
-        postman.note(sender, now)
+        self.ledger.note(sender, now)
         # After its output: what a handler sent is ahead of the news that the handler has ended.
         if handled is not None:
-            postman.handled(receiver, handled, now)
+            self.handling.handled(receiver, handled, now)
 
     def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.filters = FilterSet.from_wire(fields[3])
@@ -425,6 +441,7 @@ class BusCore:
         if reason == BYE_UNHEALTHY:
             self._unhealthy(receiver, now)
         elif reason == BYE_CRASHED:
+            self.estate.charge(receiver, (), now)  # it has said itself in which handler
             self._end(receiver, "pod_lost", Ended("crashed"), now, died=True)
         else:
             self._release(receiver, reason if reason == BYE_STOPPING else "", Ended("stopped"), now)
@@ -433,17 +450,17 @@ class BusCore:
         """Strike a pod that has ended; a supervised one keeps name and mailbox for its next incarnation."""
         if receiver.is_supervised:
             self._lost(receiver, now)
-            self.postman.take_back(receiver, now, died=died)
+            self.estate.take_back(receiver, now, died=died)
         else:
             self._release(receiver, reason, why, now)
 
     def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.sender.urgent = True
-        self.postman.note(receiver.sender, now)
+        self.ledger.note(receiver.sender, now)
 
     def _on_cancel(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         for seq in fields[2]:
-            for target, numbers in self.postman.cancel(receiver.sender, seq, now):
+            for target, numbers in self.mailroom.cancel(receiver.sender, seq, now):
                 self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b""))
 
     def _on_watch(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
@@ -462,10 +479,10 @@ class BusCore:
     def _unhealthy(self, receiver: Receiver, now: float) -> None:
         """Disconnect a pod whose failures have reached the limit."""
         failures, receiver.failed = receiver.failed, []
-        self.postman.failing.discard(receiver)
+        self.handling.failing.discard(receiver)
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self.postman.bury(failure.delivery, "pod_unhealthy", receiver.label, now, attempts, failure.error)
+            self.undertaker.bury(failure.delivery, "pod_unhealthy", receiver.label, now, attempts, failure.error)
         self._end(receiver, "", Ended("crashed", f"{FAILED_LIMIT} messages failed"), now, died=False)
 
     def _reply(self, receiver: Receiver, header: bytes) -> None:
@@ -476,28 +493,33 @@ class BusCore:
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        mailroom = self.mailroom
+        unacked = self.ledger.unacked
         out = self.out
         if self._again:
             self._repeat()
-        while postman.dirty or postman.dirty_groups or postman.overflowed:
-            overflowed, postman.overflowed = postman.overflowed, []
+        while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.herald.queue:
+            overflowed, mailroom.overflowed = mailroom.overflowed, []
             for receiver in overflowed:
                 self._disconnect(receiver, now)
-            groups, postman.dirty_groups = postman.dirty_groups, set()
+            groups, mailroom.dirty_groups = mailroom.dirty_groups, set()
             for name in groups:
                 group = self.directory.groups.get(name)
                 if group is not None:
-                    postman.share(group, now)
-            dirty, postman.dirty = postman.dirty, []
+                    mailroom.share(group, now)
+            # Before any frame: its acknowledgement may say that a question has been settled.
+            if postman.herald.queue:
+                postman.post_own(now)
+            dirty, mailroom.dirty = mailroom.dirty, []
             for receiver in dirty:
                 receiver.is_dirty = False
                 route_id = receiver.route
                 if not route_id:
                     continue
                 first = receiver.number
-                for header, body, garbled in receiver.frames(postman.unacked):
+                for header, body, garbled in receiver.frames(unacked):
                     for delivery in garbled:
-                        postman.drop_garbled(receiver, delivery)
+                        mailroom.drop_garbled(receiver, delivery)
                     if header:
                         out.append((route_id, header, body))
                 postman.counts.deliveries += receiver.number - first
@@ -526,7 +548,7 @@ class BusCore:
             self._release(receiver, "overflow", Ended("crashed", "its mailbox overflowed"), now)
 
     def _send_acks(self, now: float) -> None:
-        unacked = self.postman.unacked
+        unacked = self.ledger.unacked
         if not unacked:
             return
         sent: list[Sender] = []
@@ -549,7 +571,7 @@ class BusCore:
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
-        for due in self.postman.unacked.values():
+        for due in self.ledger.unacked.values():
             return min(self._next_second, due)  # they were noted in order
         return self._next_second
 
@@ -558,15 +580,15 @@ class BusCore:
             if now < deadline:
                 continue
             if self._is_awaited(receiver):
-                self.postman.take_back(receiver, now, died=True)
+                self.estate.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:
                 self._release(receiver, "pod_lost", Ended("lost"), now)
         # Only a send can find out that a process is gone.
         self.out.extend((route_id, PING, b"") for route_id in self._routes)
-        self.postman.retry_failed(now)
-        self.postman.check_stuck(now)
-        self.postman.check_slow(now)
+        self.handling.retry_failed(now)
+        self.mailroom.check_stuck(now)
+        self.mailroom.check_slow(now)
 
     def stop(self, now: float) -> None:
         """Tell every pod that the bus is going to stop."""
@@ -602,7 +624,7 @@ class BusCore:
             "mailboxes": sum(receiver.mailbox.used for receiver in self.directory)
             + sum(group.mailbox.used for group in self.directory.groups.values()),
             "replay": len(postman.ring),
-            "held_bytes": postman.held_bytes,
+            "held_bytes": self.ledger.held_bytes,
             "uptime": now - (self.started_at if self.started_at is not None else now),
             "epoch": self.epoch.hex(),
         }

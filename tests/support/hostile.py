@@ -156,7 +156,8 @@ class Hostile:
         )  # fmt: skip
         hello = Hello(
             request=self.number() % MAX_NUMBER, uuid=source.choice(self.uuids),
-            name=source.choice(("h1", "h2", "h" * 64)), settings=settings, filters=source.choice(FILTERS), epoch=source.choice(self.epochs),
+            name=source.choice(("h1", "h2", "h" * 64)), settings=settings,
+            filters=source.choice(FILTERS), epoch=source.choice(self.epochs),
             received=self.number() % MAX_NUMBER, floor=floor, sent=max(floor, self.number() % MAX_NUMBER),
             claims=source.choice(((), ((bytes(16), ((1, 9), (3, MAX_NUMBER))),))),
         )  # fmt: skip
@@ -303,5 +304,4 @@ def _packed(fields: tuple[Any, ...]) -> list[bytes]:
 
 
 def _packb(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(value, default=str)
-    return packed
+    return bytes(msgpack.packb(value, default=str) or b"")

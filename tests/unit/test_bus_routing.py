@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from grav_actors.bus import postman
+from grav_actors.bus import ledger, postman
 from grav_actors.codec import unpack_body
 from grav_actors.filters import FilterSet
 from grav_actors.ids import process_prefix
@@ -658,7 +658,7 @@ def test_disconnect_ends_the_pod_whose_mailbox_overflows() -> None:
 
 
 def test_the_bus_takes_no_more_than_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postman, "HELD_BYTES", 10_000)
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
     net = Net()
     sender, pod = net.pod(), net.pod("", "x")
     pod.paused = True

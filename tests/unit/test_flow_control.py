@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from grav_actors.bus.core import BAD_FRAMES_LIMIT, MAX_REPEATS, PING
-from grav_actors.bus.postman import SLOW_AFTER
+from grav_actors.bus.mailroom import SLOW_AFTER
 from grav_actors.protocol import WINDOW_BYTES, WINDOW_MESSAGES, Verb, unpack_header
 from support.busnet import Net, TestPod
 
@@ -63,7 +63,7 @@ def test_a_slow_receiver_has_recovered_when_its_mailbox_is_half_empty() -> None:
     assert told(watcher)[1:] == [(RECOVERED, "tortoise")]
     assert watcher.data[1]["seconds"] > SLOW_AFTER
     assert not net.receiver(pod).mailbox.slow
-    assert not net.bus.postman.pressed
+    assert not net.bus.mailroom.pressed
     pod.paused = True
     sender.publish("x", *range(30))
     net.advance(3)
@@ -75,7 +75,7 @@ def test_a_mailbox_that_is_full_for_a_moment_makes_nobody_slow() -> None:
     pod.paused = False
     net.advance(5)
     assert told(watcher) == []
-    assert not net.bus.postman.pressed
+    assert not net.bus.mailroom.pressed
 
 
 def test_a_group_is_slow_as_a_whole() -> None:
@@ -94,7 +94,7 @@ def test_a_slow_receiver_that_leaves_is_forgotten() -> None:
     pod.leave()
     net.advance(3)
     assert told(watcher) == [(SLOW, "tortoise")]
-    assert not net.bus.postman.pressed
+    assert not net.bus.mailroom.pressed
 
 
 def test_who_is_slow_or_stuck_stands_in_the_list_of_pods() -> None:
@@ -170,7 +170,7 @@ def test_what_the_bus_holds_against_a_stopped_pod_is_bounded_by_mailbox_and_wind
     else:
         raise AssertionError("the sender was never held back")
     assert net.receiver(pod).mailbox.used <= 1000 + WINDOW_MESSAGES
-    assert net.bus.postman.held_bytes <= 1000 * 10_100 + WINDOW_BYTES
+    assert net.bus.ledger.held_bytes <= 1000 * 10_100 + WINDOW_BYTES
     assert sender.core.outbox.retained_bytes <= 1000 * 10_100 + WINDOW_BYTES
 
 
@@ -186,7 +186,7 @@ def test_one_hung_delivery_keeps_nothing_but_itself_at_its_sender() -> None:
     net.advance(1)
     assert len(quick.got) == 20_000
     assert sender.core.outbox.retained_messages == 1
-    assert net.bus.postman.held_bytes < 200
+    assert net.bus.ledger.held_bytes < 200
 
 
 # Pods that come and go
@@ -199,13 +199,13 @@ def test_pods_that_come_send_and_leave_are_forgotten() -> None:
 
     def sizes() -> list[int]:
         bus = net.bus
-        directory, postman = bus.directory, bus.postman
+        directory, mailroom = bus.directory, bus.mailroom
         return [
             len(held)
             for held in (
                 bus._routes, bus._away, bus._departed, bus._again, directory.by_uuid, directory.by_name,
-                directory._by_process, directory._by_service, directory.groups, postman.unacked, postman.full,
-                postman.pressed, postman.failing, postman.own.open, receiver.core._failed_held, wire.pods,
+                directory._by_process, directory._by_service, directory.groups, bus.ledger.unacked, mailroom.full,
+                mailroom.pressed, mailroom.overflowed, bus.handling.failing, bus.postman.own.open, receiver.core._failed_held, wire.pods,
             )
         ]  # fmt: skip
 

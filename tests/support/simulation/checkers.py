@@ -214,6 +214,8 @@ def attempts(ledger: Ledger) -> Iterator[str]:
             failures[ledger.account(failed.pod)].append(index)
         for index, delivered in story.delivered:
             account = ledger.account(delivered.pod)
+            # What a member of a group leaves behind is charged with its death, and goes on to another.
+            accounts = {account} | ledger.members.get(_claimant(ledger, story, delivered), set())
             charged = sum(1 for position in failures[account] if position < index)
             deaths = {
                 other.pod
@@ -221,7 +223,7 @@ def attempts(ledger: Ledger) -> Iterator[str]:
                 if position < index and other.pod != delivered.pod and other.pod in ledger.ended
             }
             # An incarnation may also die with the message in its queue, before the handler was called.
-            unseen = sum(1 for pod, end in ledger.ended.items() if end < index and ledger.account(pod) == account)
+            unseen = sum(1 for pod, end in ledger.ended.items() if end < index and ledger.account(pod) in accounts)
             if delivered.attempt > 1 + charged + max(len(deaths), unseen):
                 yield f"{index}: {line(delivered)} after {charged} failures and {unseen} deaths"
         for pod in {failed.pod for _, failed in story.failed}:
