@@ -38,6 +38,8 @@ MAX_RUN_BYTES: Final = 256 * 1024
 """Bytes after which a sender closes a frame pair; one larger message travels alone."""
 MAX_OVERHEAD: Final = 32 * 1024
 """Bytes that the ids and headers of one message add to its data, at most."""
+MAX_OWN_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of one message of the bus itself, as the answer to a question about its pods."""
 MAX_OPEN_RANGES: Final = 64
 """Ranges that a watermark lists; what does not fit counts as open."""
 MAX_FAILURES: Final = 16
@@ -263,6 +265,14 @@ _STRICT = {
 }  # fmt: skip
 
 
+def max_frame_to_pod(max_message: int) -> int:
+    """Return how long a frame from a bus may be that carries messages of so many bytes.
+
+    A frame is closed when it has reached a size, and so by one message of any size.
+    """
+    return max(max_message, MAX_OWN_BYTES) + MAX_OVERHEAD + MAX_RUN_BYTES
+
+
 def pack(*fields: Any) -> bytes:
     """Return a header frame of these fields."""
     return _packb(fields)  # type: ignore[no-any-return, unused-ignore]
@@ -409,6 +419,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
     ):
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     total = 0
+    last = fields[2] - 1
     for run in fields[4]:
         if type(run) is not tuple or len(run) != 5:
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
@@ -430,6 +441,10 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         ):
             raise ProtocolError(f"SEND: kind {kind} with destination {_brief(dest)}")
         total += size
+        last += count
+    if last > MAX_NUMBER:
+        # Its receivers would take the frame for malformed, and with it what others have sent.
+        raise ProtocolError(f"SEND: the last seq is {last}, allowed are numbers to 2**53 - 1")
     if total != body_size:
         raise ProtocolError(f"SEND: runs of {total} bytes in a body of {body_size}")
     if fields[3] is not None:

@@ -41,8 +41,7 @@ class Estate:
     def give_up(self, receiver: Receiver, reason: str, now: float) -> None:
         """Empty a receiver that is gone for good; with the reason "" what it held is only counted."""
         self.take_back(receiver, now, died=reason == "pod_lost")
-        self._mailroom.full.discard(receiver.mailbox)
-        self._mailroom.unblock(receiver.mailbox, now)
+        self._mailroom.forget(receiver.mailbox, now)
         self._ledger.forget(receiver.sender)
         self._handling.failing.discard(receiver)
         self._undertaker.abandon(receiver.mailbox.pop_waiting(), reason, receiver.label, now)

@@ -30,11 +30,10 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
+    MAX_OWN_BYTES,
     MAX_RUN_BYTES,
     QUESTION_KINDS,
 )
-
-OWN_MESSAGE_LIMIT = 16 * 1024 * 1024
 
 
 class Postman:
@@ -143,7 +142,7 @@ class Postman:
 
     def send_own(self, message: Message, kind: int, dest: Any, now: float) -> None:
         """Send a message of the bus itself."""
-        body = join_body([pack_record(message, OWN_MESSAGE_LIMIT)])
+        body = join_body([pack_record(message, MAX_OWN_BYTES)])
         self._send_own(message.type, body, 1, kind, dest, now)
 
     def _send_own(self, message_type: str, body: bytes, count: int, kind: int, dest: Any, now: float) -> None:
@@ -163,7 +162,7 @@ class Postman:
         records: list[bytes] = []
         size = 0
         for event in self.undertaker.take_events():
-            record = pack_record(event, OWN_MESSAGE_LIMIT)
+            record = pack_record(event, MAX_OWN_BYTES)
             if records and size + len(record) > MAX_RUN_BYTES:
                 self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
                 records, size = [], 0
