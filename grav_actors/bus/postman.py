@@ -132,12 +132,25 @@ class Postman:
             self.mailroom.touch(receiver)
 
     def replay(self, receiver: Receiver, now: float) -> None:
-        """Give a pod what the ring holds of what it wants and did not send."""
+        """Give a pod what the ring holds of what it wants and did not send; of that the newest that its mailbox takes.
+
+        The rest is no dead letter: nobody had sent it to this pod.
+        """
+        wanted: list[Delivery] = []
         for run, skipped in self.ring:
             if run.sender.uuid == receiver.uuid or not receiver.filters.allows_type(run.type):
                 continue
-            for delivery in _wanted(run, receiver.filters, skipped):
-                self.mailroom.put(receiver.mailbox, delivery, now)
+            wanted += _wanted(run, receiver.filters, skipped)
+        mailbox = receiver.mailbox
+        excess = sum(delivery.count for delivery in wanted) - max(0, mailbox.limit - mailbox.used)
+        for delivery in wanted:
+            if excess >= delivery.count:
+                excess -= delivery.count
+                continue
+            if excess > 0:
+                delivery.split(excess)
+                excess = 0
+            self.mailroom.put(mailbox, delivery, now)
         self.mailroom.touch(receiver)
 
     def send_own(self, message: Message, kind: int, dest: Any, now: float) -> None:
