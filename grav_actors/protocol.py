@@ -71,6 +71,10 @@ NODE_NAME: Final = "grav.node"
 
 REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
+CODE_NO_RESPONDERS: Final = "no_responders"
+"""Code of an error that the bus gives: nobody has got the question."""
+CODE_SETTLED: Final = "settled"
+"""Code of an error that the bus gives: all who got the question have handled it, and no answer follows."""
 
 
 class Verb(IntEnum):
