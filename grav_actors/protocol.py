@@ -77,6 +77,10 @@ REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
 DOWN_TYPE: Final = "grav.down"
 """What an actor tells itself when one that it watches is gone for good."""
+CODE_NO_RESPONDERS: Final = "no_responders"
+"""Code of an error that the bus gives: nobody has got the question."""
+CODE_SETTLED: Final = "settled"
+"""Code of an error that the bus gives: all who got the question have handled it, and no answer follows."""
 
 
 class Verb(IntEnum):

@@ -496,11 +496,19 @@ class BusCore:
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        if self.undertaker.has_untold:
+            postman.post_dead(now)
+        self._deliver(now)
+        self._send_acks(now)
+        if postman.herald.queue:
+            self._deliver(now)  # what the acknowledgements had no room for
+
+    def _deliver(self, now: float) -> None:
+        """Put what waits into frames, until nothing more can be sent."""
+        postman = self.postman
         mailroom = self.mailroom
         unacked = self.ledger.unacked
         out = self.out
-        if self.undertaker.has_untold:
-            postman.post_dead(now)
         if self._again:
             self._repeat()
         while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.herald.queue:
@@ -528,7 +536,8 @@ class BusCore:
                     if header:
                         out.append((route_id, header, body))
                 postman.counts.deliveries += receiver.number - first
-        self._send_acks(now)
+                if receiver.sender.unheard:
+                    postman.tell_unheard(receiver.sender)
 
     def _repeat(self) -> None:
         """Send again what was in flight to pods when their connections broke, ahead of anything new."""
@@ -565,6 +574,8 @@ class BusCore:
                 # Not to a pod whose messages somebody else has sent: a dead letter that was given again.
                 if receiver is not None and receiver.sender is sender and receiver.route:
                     self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
+                    if sender.unheard:
+                        self.postman.tell_unheard(sender)
                 sent.append(sender)
         for sender in sent:
             del unacked[sender]

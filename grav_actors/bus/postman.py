@@ -23,6 +23,8 @@ from grav_actors.filters import FilterSet, is_framework_type
 from grav_actors.ids import new_id
 from grav_actors.message import Message
 from grav_actors.protocol import (
+    CODE_NO_RESPONDERS,
+    CODE_SETTLED,
     FLAG_GROUP,
     FLAG_RECEIPT,
     KIND_ANSWER,
@@ -97,7 +99,10 @@ class Postman:
         if run.pending:
             self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
         elif kind in QUESTION_KINDS:
-            sender.urgent = True  # nobody handles it, and the asker should know at once
+            # The asker should know at once: an acknowledgement has no room for it if much is open.
+            sender.urgent = True
+            text = f"nobody handles {run.type}" if run.dest is None else f"there is no actor {run.dest}"
+            self.herald.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
         self.ledger.note(sender, now)
 
     def _route_named(self, run: Run, now: float) -> None:
@@ -163,6 +168,12 @@ class Postman:
         run = Run(own, own.received + 1, kind, message_type, count, body, len(body), dest)
         own.received += count
         self.route(run, None, now)
+
+    def tell_unheard(self, sender: Sender) -> None:
+        """Tell an asker of settled questions that its acknowledgement had no room for."""
+        unheard, sender.unheard = sender.unheard, []
+        for run in unheard:
+            self.herald.answer_error(Delivery(run, 0, run.count), CODE_SETTLED, "all have handled it without an answer")
 
     def post_own(self, now: float) -> None:
         """Route what the bus has had to say since the last call."""

@@ -131,6 +131,11 @@ class Pod:
         """Whether it has joined the bus and not left; false also while the bus is away."""
         return self._gate is None and self._core.state is State.JOINED
 
+    @property
+    def late_replies(self) -> int:
+        """How many replies were dropped: after the first to a question, or when nobody waited any more."""
+        return self._replies.late
+
     def __enter__(self) -> Self:
         return self
 
