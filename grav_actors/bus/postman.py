@@ -30,6 +30,7 @@ from grav_actors.protocol import (
     KIND_REPLY,
     KIND_TELL,
     QUESTION_KINDS,
+    STOP_TYPE,
 )
 
 OWN_MESSAGE_LIMIT = 16 * 1024 * 1024
@@ -100,7 +101,12 @@ class Postman:
     def _route_named(self, run: Run, now: float) -> None:
         receiver = self.directory.named(run.dest)
         delivery = Delivery(run, 0, run.count)
-        if receiver is not None:
+        if receiver is not None and run.type == STOP_TYPE:
+            # For all the instances behind a name: one that was left would go on in the place of the others.
+            for instance in self.directory.instances(run.dest):
+                self.mailroom.put(instance.mailbox, Delivery(run, 0, run.count), now)
+                self.mailroom.touch(instance)
+        elif receiver is not None:
             self.mailroom.put(receiver.mailbox, delivery, now)
             self.mailroom.touch(receiver)
         elif run.kind == KIND_TELL:
