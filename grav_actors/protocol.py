@@ -159,6 +159,8 @@ CLOSE_PROTOCOL: Final = "protocol"
 BYE_STOPPING: Final = "stopping"
 BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
+OK_UNKNOWN: Final = "unknown"
+"""Text of the OK to the BYE of a pod that the bus does not know."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""

@@ -49,7 +49,7 @@ class Estate:
         failures, receiver.failed = receiver.failed, []
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self._undertaker.bury(failure.delivery, reason or "pod_lost", receiver.label, now, attempts, failure.error)
+            self._undertaker.bury_of(receiver, failure.delivery, reason or "pod_lost", now, attempts, failure.error)
         self._drop_answers(receiver)
 
     def _drop_answers(self, receiver: Receiver) -> None:
@@ -119,7 +119,7 @@ class Estate:
                 is_guess = False
                 suspects = {(piece.run, piece.lo)}
             if died and piece.run.kind in QUESTION_KINDS:
-                self._undertaker.bury(piece, "crashed", receiver.label, now)
+                self._undertaker.bury_of(receiver, piece, "crashed", now)
                 continue
             self._counts.redeliveries += piece.count
             for part, is_suspect in piece.parted({index for run, index in suspects if run is piece.run}):
@@ -165,4 +165,4 @@ class Estate:
         return delivery.deaths >= MAX_DEATHS
 
     def _bury_crashed(self, receiver: Receiver, delivery: Delivery, now: float) -> None:
-        self._undertaker.bury(delivery, "crashed", receiver.label, now, delivery.attempt - 1, "its process died")
+        self._undertaker.bury_of(receiver, delivery, "crashed", now, delivery.attempt - 1, "its process died")

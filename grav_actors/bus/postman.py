@@ -13,9 +13,10 @@ from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import ANSWERS_BYTES, ANSWERS_LIMIT, Receiver
 from grav_actors.bus.replay import ReplayRing
+from grav_actors.bus.revival import Reviver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
-from grav_actors.bus.undertaker import Undertaker
+from grav_actors.bus.undertaker import DEAD, Undertaker
 from grav_actors.codec import join_body, pack_record, record_ids
 from grav_actors.errors import MessageDecodeError
 from grav_actors.filters import FilterSet, is_framework_type
@@ -29,6 +30,7 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
+    MAX_RUN_BYTES,
     QUESTION_KINDS,
     STOP_TYPE,
 )
@@ -46,6 +48,7 @@ class Postman:
         mailroom: The mailboxes.
         handling: What pods have finished and failed.
         estate: What pods leave.
+        reviver: Gives dead letters again.
         own: The sender of what the bus itself says.
     """
 
@@ -61,6 +64,7 @@ class Postman:
         self.handling = handling = Handling(directory, ledger, undertaker, mailroom, counts)
         self.estate = Estate(directory, ledger, undertaker, mailroom, handling, counts)
         self.shelf = undertaker.shelf
+        self.reviver = Reviver(directory, ledger, mailroom, self.shelf, counts)
 
     def route(self, run: Run, source: Receiver | None, now: float) -> None:
         """Bring a run to everybody whom it is for."""
@@ -93,7 +97,7 @@ class Postman:
             elif kind == KIND_REPLY:
                 self._route_receipts(run, now)
         if run.pending:
-            self.ledger.open(run)
+            self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
         elif kind in QUESTION_KINDS:
             sender.urgent = True  # nobody handles it, and the asker should know at once
         self.ledger.note(sender, now)
@@ -146,8 +150,12 @@ class Postman:
     def send_own(self, message: Message, kind: int, dest: Any, now: float) -> None:
         """Send a message of the bus itself."""
         body = join_body([pack_record(message, OWN_MESSAGE_LIMIT)])
-        self.own.received += 1
-        run = Run(self.own, self.own.received, kind, message.type, 1, body, len(body), dest)
+        self._send_own(message.type, body, 1, kind, dest, now)
+
+    def _send_own(self, message_type: str, body: bytes, count: int, kind: int, dest: Any, now: float) -> None:
+        own = self.own
+        run = Run(own, own.received + 1, kind, message_type, count, body, len(body), dest)
+        own.received += count
         self.route(run, None, now)
 
     def post_own(self, now: float) -> None:
@@ -155,6 +163,19 @@ class Postman:
         queue, self.herald.queue = self.herald.queue, []
         for message, kind, dest in queue:
             self.send_own(message, kind, dest, now)
+
+    def post_dead(self, now: float) -> None:
+        """Route the next events of dead letters, in runs as pods send them."""
+        records: list[bytes] = []
+        size = 0
+        for event in self.undertaker.take_events():
+            record = pack_record(event, OWN_MESSAGE_LIMIT)
+            if records and size + len(record) > MAX_RUN_BYTES:
+                self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
+                records, size = [], 0
+            records.append(record)
+            size += len(record)
+        self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
 
 
 def _wanted(run: Run, filters: FilterSet, skip: int = 0) -> list[Delivery]:

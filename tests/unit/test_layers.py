@@ -87,6 +87,9 @@ LAYERS = {
             "grav_actors.bus.herald",
             "grav_actors.bus.ledger",
             "grav_actors.bus.counts",
+            "grav_actors.bus.deadlog",
+            "grav_actors.bus.revival",
+            "grav_actors.bus.inquests",
             "grav_actors.bus.receiver",
             "grav_actors.bus.sender",
             "grav_actors.bus.mailbox",
@@ -96,6 +99,7 @@ LAYERS = {
             "grav_actors.bus.roster",
             "grav_actors.bus.directory",
             "grav_actors.bus.inquiry",
+            "grav_actors.bus.ordered",
             "grav_actors.pod.core",
             "grav_actors.pod.outbox",
             "grav_actors.pod.ranges",
@@ -128,7 +132,7 @@ LAYERS = {
     ),
     6: Layer(
         "composition",
-        ("grav_actors.node", "grav_actors.control", "grav_actors.config"),
+        ("grav_actors.node", "grav_actors.dead", "grav_actors.control", "grav_actors.config"),
         below=(1, 2, 3, 4, 5),
     ),
     7: Layer(

@@ -159,7 +159,8 @@ def _channel(ledger: Ledger, delivered: Delivered) -> str:
 def fifo(ledger: Ledger) -> Iterator[str]:
     """P1: first deliveries of one sender come in the order in which it sent them, across lives of the bus too.
 
-    Needs Sent and Delivered. What an account did not ask for yet when it was sent is left out: it may come late.
+    Needs Sent and Delivered. Where a bus died, what an account did not ask for when it was sent is left out, and
+    what was for a service: they may come late.
     """
     newest: dict[tuple[str, str, str], Sent] = {}
     for index, event in enumerate(ledger.history):
@@ -182,7 +183,7 @@ def fifo(ledger: Ledger) -> Iterator[str]:
 def _was_wanted(ledger: Ledger, story: Story, account: str) -> bool:
     sent = story.sent
     if sent.kind in ("tell", "ask"):
-        return True
+        return sent.dest == account  # another instance of a service may have had it before the bus died
     stand = next(ledger.between(account, story.index, story.index), None)
     return stand is not None and stand.since <= story.index and stand.wants(sent.uuid, sent.type, sent.pod)
 

@@ -90,11 +90,14 @@ class _Watch:
 def redelivery_order(ledger: Ledger) -> Iterator[str]:
     """Failed messages come again in the order in which they failed. Needs Delivered and Failed.
 
-    Compared is what failed at one pod in one life of the bus, before its connection broke.
+    Compared is what failed at one pod in one life of the bus, before its connection broke; with a concurrency of 1.
     """
     failed_at: dict[str, dict[str, int]] = defaultdict(dict)
     newest: dict[str, int] = {}
     for index, event in enumerate(ledger.history):
+        started = ledger.started.get(getattr(event, "pod", ""))
+        if started is not None and started.concurrency > 1:
+            continue
         match event:
             case BusKilled():
                 failed_at.clear()

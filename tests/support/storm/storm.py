@@ -152,14 +152,15 @@ class Storm:
     # Kills
 
     def _kill(self, grav: Grav) -> None:
-        rows = [row for row in grav._runner.rows() if row["kind"] == "process" and row["state"] == "ready"]
-        target = self._random.choice(["bus"] * BUS_SHARE + [row["name"] for row in rows])
+        """Kill the bus or an actor, unless the one whose turn it is has not come back from the last time."""
+        rows = {row["name"]: row for row in grav._runner.rows() if row["kind"] == "process"}
+        target = self._random.choice(["bus"] * BUS_SHARE + sorted(rows))
         if target == "bus":
             pid = grav._bus.pid if grav._bus is not None and grav._bus.is_alive() else None
         else:
-            pid = next(row["pid"] for row in rows if row["name"] == target)
+            pid = rows[target]["pid"] if rows[target]["state"] == "ready" else None
         if pid is None:
-            return  # it is being started again
+            return
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:
