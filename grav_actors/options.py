@@ -165,6 +165,12 @@ def check_flag(option: str, value: object) -> None:
         raise OptionError(f"{option} must be true or false, not {show(value)}", option)
 
 
+def check_callable(what: str, value: object) -> None:
+    """Refuse with TypeError what cannot be called with a message; `what` begins the text."""
+    if not callable(value):
+        raise TypeError(f"{what} a function that takes a message, not {show(value)}")
+
+
 def check_text(option: str, value: object) -> None:
     """Refuse all but a text that is not empty and holds no control characters."""
     if not isinstance(value, str):

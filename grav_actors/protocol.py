@@ -75,6 +75,8 @@ NODE_NAME: Final = "grav.node"
 
 REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
+STOP_TYPE: Final = "grav.sys.actor.stop"
+"""Told to an actor, or to all instances behind a name, it ends them for good."""
 DOWN_TYPE: Final = "grav.down"
 """What an actor tells itself when one that it watches is gone for good."""
 CODE_NO_RESPONDERS: Final = "no_responders"

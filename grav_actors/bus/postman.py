@@ -35,6 +35,7 @@ from grav_actors.protocol import (
     MAX_OWN_BYTES,
     MAX_RUN_BYTES,
     QUESTION_KINDS,
+    STOP_TYPE,
 )
 
 
@@ -108,7 +109,12 @@ class Postman:
     def _route_named(self, run: Run, now: float) -> None:
         receiver = self.directory.named(run.dest)
         delivery = Delivery(run, 0, run.count)
-        if receiver is not None:
+        if receiver is not None and run.type == STOP_TYPE:
+            # For all the instances behind a name: one that was left would go on in the place of the others.
+            for instance in self.directory.instances(run.dest):
+                self.mailroom.put(instance.mailbox, Delivery(run, 0, run.count), now)
+                self.mailroom.touch(instance)
+        elif receiver is not None:
             self.mailroom.put(receiver.mailbox, delivery, now)
             self.mailroom.touch(receiver)
         elif run.kind == KIND_TELL:
