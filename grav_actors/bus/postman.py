@@ -35,6 +35,7 @@ from grav_actors.protocol import (
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
     FLAG_RESENT,
+    FLAG_SUSPECT,
     KIND_ANSWER,
     KIND_ASK,
     KIND_PUBLISH,
@@ -691,6 +692,8 @@ class Postman:
         """Charge a delivery with the death of its process; return whether that was one too many."""
         delivery.deaths += 1
         delivery.attempt += 1
+        if delivery.deaths == MAX_DEATHS - 1:
+            delivery.flags |= FLAG_SUSPECT
         return delivery.deaths >= MAX_DEATHS
 
     def _bury_crashed(self, receiver: Receiver, delivery: Delivery, now: float) -> None:
