@@ -103,3 +103,50 @@ class BadStart(Actor):
         if msg.data == "crash" and msg.attempt == 1:
             die("crash")
         self.publish("loaded", [self.name, msg.data, msg.redelivered, msg.attempt])
+
+
+class Counter(Actor):
+    """Tells each number as `[name, number, redelivered, attempt]`; an empty message kills its process."""
+
+    @on_type("number")
+    def number(self, msg: Message) -> None:
+        self.publish("counted", [self.name, msg.data, msg.redelivered, msg.attempt])
+
+    @on_type("end")
+    def end(self, msg: Message) -> None:
+        if not msg.redelivered:
+            die(msg.data)
+
+
+class CountingCrew(Counter):
+    """The same in a group."""
+
+    group = "counting"
+
+
+class Narrow(Actor):
+    """Takes few messages, and counts them."""
+
+    mailbox_limit = 100
+    stuck_after = 1.0
+
+    def on_start(self) -> None:
+        self.handled = 0
+
+    @on_type("number", "wait")
+    def handle(self, msg: Message) -> None:
+        self.handled += 1
+
+    @on_type("handled")
+    def tell_handled(self, msg: Message) -> int:
+        return self.handled
+
+
+class Hangs(Narrow):
+    """The same, and waits at the gate with its first message."""
+
+    @on_type("number", "wait")
+    def handle(self, msg: Message) -> None:
+        if not self.handled:
+            self.ask("gate", "gate.wait", timeout=LIMIT)
+        self.handled += 1
