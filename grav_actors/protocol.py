@@ -148,6 +148,8 @@ FLAG_GROUP: Final = 4
 """Given to this pod as a member of its group."""
 FLAG_RESENT: Final = 8
 """Its sender had sent it to an earlier bus: the pod looks whether it had it from that one."""
+FLAG_SUSPECT: Final = 16
+"""Another death in its handler would be one too many: it is handled alone, so that it is charged with its own only."""
 
 FAIL_ERROR: Final = 0
 """The handler raised."""

@@ -298,6 +298,11 @@ class ActorRuntime:
 
     # What the actor does
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end has been decided."""
+        return self._ending is not None
+
     def spawn(
         self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
     ) -> ActorRef:
