@@ -139,6 +139,8 @@ FAIL_ERROR: Final = 0
 """The handler raised."""
 FAIL_REJECT: Final = 1
 """The handler raised `Reject`: to the dead letters at once."""
+FAIL_CRASH: Final = 2
+"""The pod meets its end in this handler: the message is charged with a death, and stays open."""
 
 CLOSE_UNHEALTHY: Final = "unhealthy"
 CLOSE_OVERFLOW: Final = "overflow"
@@ -311,7 +313,7 @@ def read_handled(value: Any) -> Handled:
         raise ProtocolError(f"{len(value[2])} failures in one frame, allowed are {MAX_FAILURES}")
     for item in value[2]:
         _match(item, [int, int, str], "failure")
-        if item[1] not in (FAIL_ERROR, FAIL_REJECT) or len(item[2]) > MAX_ERROR_TEXT:
+        if item[1] not in (FAIL_ERROR, FAIL_REJECT, FAIL_CRASH) or len(item[2]) > MAX_ERROR_TEXT:
             raise ProtocolError(f"failure: malformed, saw {_brief(item)}")
     return value  # type: ignore[no-any-return]
 

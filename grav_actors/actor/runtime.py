@@ -15,6 +15,7 @@ from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
 from grav_actors.actor.port import STOP_TYPE, PodPort
+from grav_actors.actor.slate import Handling, Slate, Slot
 from grav_actors.actor.spec import ActorSpec, Ending, Spawn
 from grav_actors.actor.timers import Timers
 from grav_actors.codec import pack_record
@@ -47,6 +48,8 @@ class ActorRuntime:
 
     Attributes:
         spawner: The same; to be set before the start if it needs the pod.
+        slate: Where its process notes what is in its handlers; None in a thread.
+        slot: The slot for all of them when they run one after another, else None.
         is_over: No handler is to be called any more, as one has crashed the actor.
     """
 
@@ -56,6 +59,8 @@ class ActorRuntime:
         self.name = spec.name
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
         self.is_over = False
+        self.slate: Slate | None = None
+        self.slot: Slot | None = None
         self._handlers = cls._grav_handlers
         self.pod = Pod(link, spec.name, spec.settings(), self._handlers.filters())
         self.pod._port = PodPort(self.pod)
@@ -93,6 +98,12 @@ class ActorRuntime:
         self._started = Waiter()
 
     # Start
+
+    def note_on(self, slate: Slate) -> None:
+        """Have it noted what is in the handlers; call it before the start."""
+        self.slate = slate
+        if self.spec.actor_class.concurrency == 1:
+            self.slot = slate.take()
 
     def start(self, timeout: float | None) -> None:
         """Join the bus, make the object and run its hooks; return when `on_start` has returned.
@@ -192,6 +203,9 @@ class ActorRuntime:
         method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
+        if self.slot is not None:
+            seq = inbound.seq + index
+            self.slot.note(seq, message._record[0], seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -210,6 +224,9 @@ class ActorRuntime:
         method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
+        if self.slot is not None:
+            seq = inbound.seq + index
+            self.slot.note(seq, message._record[0], seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -258,15 +275,22 @@ class ActorRuntime:
             self.timers.handled(message._record[0])
         self.answers.failed(message)
         if isinstance(exc, self._crashes):
-            self._crash(exc)
+            self._crash_in(inbound, index, message, exc)
             return True
         if not isinstance(exc, Reject):
             self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
         try:
             return report_failure(self.pod, inbound, index, message, exc)
         except GravError as error:  # the bus takes nothing, and so nobody would learn of it
-            self._crash(error)
+            self._crash_in(inbound, index, message, error)
             return True
+
+    def _crash_in(self, inbound: Inbound, index: int, message: Message, exc: Exception) -> None:
+        """End because of what a handler raised; the bus is told which message to charge with it."""
+        with self.pod._link.lock:
+            self.pod._core.crashed(inbound, index, f"{type(exc).__name__}: {exc}")
+        uuid: bytes = message._record[0]
+        self._crash(exc, Handling(inbound.sender, inbound.seq + index, uuid, inbound.type, inbound.attempt))
 
     # What the actor does
 
@@ -288,7 +312,7 @@ class ActorRuntime:
             self._ending = Ending(reason)
         self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
 
-    def _crash(self, exc: BaseException) -> None:
+    def _crash(self, exc: BaseException, *handling: Handling) -> None:
         """End because of an actor failure; the message that was in the handler stays unhandled."""
         with self._end_lock:
             is_first, self.is_over = not self.is_over, True
@@ -297,7 +321,7 @@ class ActorRuntime:
                     self.log.error("%s crashed while it was ending", self.name, exc_info=exc)
                 return
             text = "".join(traceback.format_exception(exc))
-            self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text)
+            self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text, handling)
         self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
 
     def _pod_ended(self, error: Exception) -> None:

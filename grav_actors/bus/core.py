@@ -5,7 +5,7 @@ The states of a pod on the bus, and the answer to every frame in each, are in `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -320,10 +320,19 @@ class BusCore:
         """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
         return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
 
-    def release_name(self, supervisor: bytes, name: str, incarnation: int, reason: str, now: float) -> bool:
+    def release_name(
+        self,
+        supervisor: bytes,
+        name: str,
+        incarnation: int,
+        reason: str,
+        handling: Collection[tuple[bytes, int]],
+        now: float,
+    ) -> bool:
         """Note that an actor has ended, as its supervisor tells; return whether that incarnation was known.
 
-        With the reason `crashed` a next one will come; else it is struck.
+        With the reason `crashed` a next one will come; else it is struck. The messages in `handling`, each by the
+        uuid of its sender and its seq, were in handlers, and are charged with a death.
         """
         receiver = self.directory.by_name.get(name)
         if receiver is None or (supervisor, incarnation) != (
@@ -331,6 +340,7 @@ class BusCore:
             receiver.settings.incarnation,
         ):
             return False
+        self.postman.charge(receiver, handling, now)
         if reason == BYE_CRASHED:
             self._end(receiver, "pod_lost", now, died=True)
             return True
@@ -399,6 +409,7 @@ class BusCore:
         if reason == BYE_UNHEALTHY:
             self._unhealthy(receiver, now)
         elif reason == BYE_CRASHED:
+            self.postman.charge(receiver, (), now)  # it has said itself in which handler
             self._end(receiver, "pod_lost", now, died=True)
         else:
             self._release(receiver, reason if reason == BYE_STOPPING else "", now)
@@ -509,7 +520,7 @@ class BusCore:
             if now < deadline:
                 continue
             if self._is_awaited(receiver):
-                self.postman.take_back(receiver, now, died=True)
+                self.postman.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:
                 self._release(receiver, "pod_lost", now)

@@ -24,8 +24,9 @@ RECEIVERS = "grav.sys.bus.receivers"
 CONNECTED = "grav.sys.bus.connected"
 """Whether the actor whose name is the question's data can be reached."""
 RELEASE = "grav.sys.bus.release"
-"""`[name, incarnation, reason]`, from its supervisor: that incarnation has ended and could not say so. With the
-reason `crashed` a next one takes its mailbox; with others it is not coming back."""
+"""`[name, incarnation, reason, [*[sender uuid, seq]]]`, from its supervisor: that incarnation has ended and could not
+say so, and these messages were in its handlers. With the reason `crashed` a next one takes its mailbox; with others
+it is not coming back."""
 
 
 def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
@@ -60,7 +61,14 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
-    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str]:
-        return core.release_name(run.sender.uuid, data[0], data[1], data[2], now)
+    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str, list]:
+        return core.release_name(run.sender.uuid, data[0], data[1], data[2], _named_messages(data[3]), now)
     known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")
+
+
+def _named_messages(data: list[Any]) -> list[tuple[bytes, int]]:
+    for item in data:
+        if not isinstance(item, list) or [type(one) for one in item] != [bytes, int]:
+            raise ValueError(f"a message is named by [sender uuid, seq], not by {item!r:.80}")
+    return [(item[0], item[1]) for item in data]

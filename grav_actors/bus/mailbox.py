@@ -82,6 +82,18 @@ class Mailbox:
         self.waiting_count -= head.count
         return head
 
+    def replace(self, position: int, pieces: Iterable[Delivery]) -> None:
+        """Put what is left of a delivery that waits in its place."""
+        whole = self.waiting[position]
+        del self.waiting[position]
+        self.waiting_count -= whole.count
+        self.discard(whole)
+        for piece in reversed(list(pieces)):
+            self.waiting.insert(position, piece)
+            self.waiting_count += piece.count
+            self.used += piece.count
+            self.used_bytes += piece.size
+
     def discard(self, delivery: Delivery) -> None:
         """Forget a delivery that was taken, or popped from `waiting` by the caller."""
         self.finished(delivery.count, delivery.size)

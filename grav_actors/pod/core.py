@@ -17,6 +17,7 @@ from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
 from grav_actors.pod.ranges import Memories, Ranges
 from grav_actors.protocol import (
+    FAIL_CRASH,
     FAIL_ERROR,
     FAILED_LIMIT,
     FLAG_GROUP,
@@ -240,6 +241,12 @@ class PodCore:
             return False  # it goes to the dead letters and is not kept
         self.open_failures += 1
         return self.open_failures >= FAILED_LIMIT
+
+    def crashed(self, inbound: Inbound, index: int, error: str) -> None:
+        """Note in which message's handler the pod meets its end: it is charged, and stays open."""
+        number = self._number(inbound, index)
+        if number:
+            self._failures.append((number, FAIL_CRASH, error[:MAX_ERROR_TEXT]))
 
     def _number(self, inbound: Inbound, index: int) -> int:
         """Return the number of a message in the present epoch; 0 if the bus has not delivered it in this one."""

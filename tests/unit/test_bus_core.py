@@ -632,8 +632,8 @@ def test_a_supervised_actor_goes_with_its_supervisor() -> None:
     assert net.dead() == [("pod_lost", "a", 1)]
 
 
-def release(net: Net, supervisor: TestPod, name: str, incarnation: int, reason: str) -> Any:
-    question = supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason])
+def release(net: Net, supervisor: TestPod, name: str, incarnation: int, reason: str, *handling: list[Any]) -> Any:
+    question = supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason, list(handling)])
     net.settle()
     return supervisor.answers[question].data
 
