@@ -18,6 +18,7 @@ from grav_actors.options import (
     check_int,
     check_name,
     check_seconds,
+    check_significant,
     check_text,
     is_name,
     show,
@@ -100,6 +101,7 @@ class ActorTable:
             check_name("group", self.group)
         check_choice("restart", self.restart, get_args(RestartRule))
         check_flag("significant", self.significant)
+        check_significant(self.significant, self.restart)
         _check_arguments("args", self.args)
         check_seconds("start_timeout", self.start_timeout)
         check_seconds("shutdown", self.shutdown, zero=True)

@@ -78,6 +78,11 @@ class Actor:
             raise TypeError(f"{cls.__qualname__}: {exc}") from None
         cls._grav_handlers = HandlerTable.of(cls)
 
+    @classmethod
+    def _grav_stop_patience(cls) -> float:
+        """Return the seconds that its children may take to stop; see `Child.stop_patience`."""
+        return 0.0
+
     # Hooks
 
     def on_start(self) -> Any:

@@ -72,16 +72,17 @@ def main(payload: bytes, report: Report, slate: mmap) -> None:
     content: ChildPayload = pickle.loads(payload)  # noqa: S301  (from the own parent, through a pipe)
     _configure_logging(content.log_level)
     # A queue, not locks: a signal handler may run in the middle of anything, also of itself.
-    events: SimpleQueue[Ending | None] = SimpleQueue()
+    events: SimpleQueue[Ending | str] = SimpleQueue()
     try:
         link, runtime = _start(content, events.put, Slate(slate))
     except BaseException as exc:
         report({"event": "failed", **_describe(content.name, exc)})
         sys.exit(1)
-    signal.signal(signal.SIGTERM, lambda *_: events.put(None))
+    signal.signal(signal.SIGTERM, lambda *_: events.put("shutdown"))
+    signal.signal(signal.SIGINT, lambda *_: events.put("stop"))
     report({"event": "ready"})
-    while (ending := events.get()) is None:
-        runtime.stop("shutdown")
+    while isinstance(ending := events.get(), str):
+        runtime.stop(ending)
     link.close()
     report({"event": "ended", "reason": ending.reason, "error": ending.error, "traceback": ending.traceback})
     if ending.reason == "crash":

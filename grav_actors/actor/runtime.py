@@ -383,7 +383,9 @@ class ActorRuntime:
                 self.pod.flush(END_TIMEOUT)
             except GravError as exc:
                 self.log.warning("%s ended before the bus had accepted all that it sent: %s", self.name, exc)
-        self.pod._leave(BYE_CRASHED if is_crash else BYE_STOPPING, END_TIMEOUT, join=False)
+        # One that ends because others do may have a next incarnation: its supervisor says whether the name is kept.
+        is_open = is_crash or (self._reason() == "shutdown" and self.spec.supervisor != b"")
+        self.pod._leave(BYE_CRASHED if is_open else BYE_STOPPING, END_TIMEOUT, join=False)
         self._end()
 
     def _end(self) -> None:
