@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from grav_actors.pod.receipt import Receipt
     from grav_actors.reference import ActorRef
     from grav_actors.supervisor.spec import Child
+    from grav_actors.supervisor.supervisor import Supervisor
 
 __version__ = "0.1.0"
 
@@ -68,6 +69,7 @@ _HOMES = {
     "grav_actors.pod.receipt": ("Receipt",),
     "grav_actors.reference": ("ActorRef",),
     "grav_actors.supervisor.spec": ("Child",),
+    "grav_actors.supervisor.supervisor": ("Supervisor",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -121,6 +123,7 @@ __all__ = [
     "Receipt",
     "ReentrantWaitError",
     "Reject",
+    "Supervisor",
     "TransportNotConfiguredError",
     "TunnelNotEstablishedError",
     "WaitTimeoutError",

@@ -28,6 +28,7 @@ from grav_actors.target import split_target
 Kind = Literal["process", "thread"]
 RestartRule = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)
 
 _ENDPOINT = re.compile(r"([a-z][a-z0-9+-]*)://(\S+)")
 _HOST_PORT = re.compile(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
@@ -60,7 +61,7 @@ class SupervisorTable:
 
     def __post_init__(self) -> None:
         """Refuse wrong values."""
-        check_choice("strategy", self.strategy, get_args(Strategy))
+        check_choice("strategy", self.strategy, STRATEGIES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,6 +262,7 @@ class BusCore:
                 self._away.pop(owner, None)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
                 self.postman.inherit(owner, receiver, now)
+                self.directory.hand_on(owner.uuid, receiver.uuid)
                 self.directory.remove(owner)
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver

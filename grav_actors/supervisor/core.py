@@ -80,7 +80,7 @@ class SupervisorCore:
         down = (MemberState.BACKOFF, MemberState.FAILED)
         return any(place.state in down for place in self.places.values())
 
-    def taken_names(self) -> Collection[str]:
+    def taken_names(self) -> set[str]:
         """Return the names that no new child may have: those of children and of their pools."""
         return self.places.keys() | self._pools.keys()
 

@@ -125,6 +125,6 @@ class Member:
             "kind": self.child.kind,
             "state": place.state.value,
             "pid": process.pid if process is not None else own_pid,
-            "restarts": place.restarts,
+            "restarts": place.restarts + place.is_restart,
             "error": place.last.cause,
         }

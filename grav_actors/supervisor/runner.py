@@ -45,6 +45,7 @@ from grav_actors.supervisor.member import Life, Member
 from grav_actors.supervisor.place import Rules
 from grav_actors.supervisor.process import ProcessHost
 from grav_actors.supervisor.spec import Child
+from grav_actors.supervisor.tree import base_name, children_of, instance_names, names_below
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class RunnerContext:
             whether it has failed.
         spawn: Starts further actors for actors of this process.
         on_line: Takes what processes write; None leaves it to the terminal.
+        first_incarnation: What the incarnations of its children are counted from, on the bus.
     """
 
     link: Link
@@ -82,6 +84,7 @@ class RunnerContext:
     spawn: Spawn
     on_line: OnLine | None = None
     strategy: str = "one_for_one"
+    first_incarnation: int = 0
 
 
 class Request:
@@ -194,10 +197,11 @@ class Runner:
         """Choose the names of a child's instances; raise ActorStartError for those that are taken."""
         if self._core.is_closing:
             raise ActorStartError("this node is stopping; no actor can be started")
-        taken = self._core.taken_names()
-        base = child.name if child.name is not None else self._free_name(child.actor_class.__name__.lower())
-        names = [base] if child.instances == 1 else [f"{base}-{number}" for number in range(1, child.instances + 1)]
-        for name in {base, *names}:
+        taken = self._core.taken_names() | self._names_below()
+        base = base_name(child, taken)
+        names = instance_names(base, child.instances)
+        cls = child.actor_class
+        for name in {base, *names, *names_below(children_of(cls), (cls,))}:
             check_actor_name(name)
             if name in taken:
                 raise ActorStartError(f"an actor named {name!r} runs on this node already; choose another name")
@@ -207,11 +211,10 @@ class Runner:
             Rules(name, pool, child.restart, child.significant, child.stop_patience, is_lasting) for name in names
         ]
 
-    def _free_name(self, base: str) -> str:
-        taken = self._core.taken_names()
-        if base not in taken:
-            return base
-        return next(name for number in itertools.count(2) if (name := f"{base}-{number}") not in taken)
+    def _names_below(self) -> set[str]:
+        """Return the names that the children of its supervisors have, as far as their classes say so."""
+        children = [child for child in self._children.values() if child.actor_class._grav_supervises]
+        return {name for child in children for name in names_below(children_of(child.actor_class))}
 
     def _ask(self, event: Callable[[int, float], list[Effect]]) -> Request:
         request = Request()
@@ -256,12 +259,13 @@ class Runner:
         match effect:
             case Start():
                 self._begin(effect)
-            case Stop(_, key, reason):
+            case Stop(_, key, reason, patience):
                 life = self._lives[key]
                 life.told = reason
                 if life.process is not None:
                     life.process.send_signal(signal.SIGINT if reason == "stop" else signal.SIGTERM)
                 elif life.runtime is not None:
+                    life.runtime.patience = patience
                     life.runtime.stop("stop" if reason == "stop" else "shutdown")
             case Terminate(_, key):
                 life = self._lives[key]
@@ -307,7 +311,7 @@ class Runner:
 
     def _begin(self, start: Start) -> None:
         member = self._member(start.name, start.pool)
-        life = member.life = Life(member, start.life, start.incarnation, start.cause)
+        life = member.life = Life(member, start.life, self._context.first_incarnation + start.incarnation, start.cause)
         self._lives[life.key] = life
         self._lanes.add(member.name, lambda: self._start(life))
 
@@ -339,13 +343,13 @@ class Runner:
             life.has_joined = True
             if life.is_killed:
                 runtime.stop("stop")
-        runtime.start(member.child.start_timeout)
+        runtime.start(member.child.start_patience)
         self._is_ready(life)
 
     def _start_process(self, life: Life) -> None:
         context = self._context
         member = life.member
-        timeout = member.child.start_timeout
+        timeout = member.child.start_patience
         deadline = time.monotonic() + timeout
         link = context.link
         payload = make_payload(member.spec(life, context.supervisor), link.endpoint, link.send_timeout)

@@ -73,6 +73,11 @@ class Child:
         check_choice("kind", self.kind, KINDS)
         check_choice("restart", self.restart, RESTARTS)
         check_int("instances", self.instances, 1)
+        if self.instances > 1 and actor_class._grav_supervises:
+            raise OptionError(
+                f"instances must be 1 for a supervisor, not {self.instances}: the names of its children would be taken",
+                "instances",
+            )
         check_flag("significant", self.significant)
         check_significant(self.significant, self.restart)
         check_seconds("start_timeout", self.start_timeout)
@@ -83,6 +88,11 @@ class Child:
     def stop_patience(self) -> float:
         """Seconds that each of its instances has to stop: a supervisor those that its children may take, too."""
         return self.shutdown + self.actor_class._grav_stop_patience()
+
+    @property
+    def start_patience(self) -> float:
+        """Seconds that each of its instances has to start: a supervisor those that its children may take, too."""
+        return self.start_timeout + self.actor_class._grav_start_patience()
 
 
 def as_child(
