@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from grav_actors.actor.actor import Actor
     from grav_actors.actor.handlers import on_type
     from grav_actors.buffer import MessageBuffer
+    from grav_actors.dead import DeadLetter, Retried
     from grav_actors.errors import (
         ActorStartError,
         ActorStoppedError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         ConfigError,
         ConnectionClosedError,
         Crash,
+        DeadLetterNotFoundError,
         GravError,
         HandlerError,
         MessageDecodeError,
@@ -54,9 +56,11 @@ _HOMES = {
     "grav_actors.actor.actor": ("Actor",),
     "grav_actors.actor.handlers": ("on_type",),
     "grav_actors.buffer": ("MessageBuffer",),
+    "grav_actors.dead": ("DeadLetter", "Retried"),
     "grav_actors.errors": (
         "ActorStartError", "ActorStoppedError", "AskTimeoutError", "BelongsToMismatchError", "BusBusyError",
-        "BusNotFoundError", "ConfigError", "ConnectionClosedError", "Crash", "GravError", "HandlerError",
+        "BusNotFoundError", "ConfigError", "ConnectionClosedError", "Crash", "DeadLetterNotFoundError",
+        "GravError", "HandlerError",
         "MessageDecodeError", "MessageEncodeError", "MessageNotWanted", "MessageTooLargeError",
         "NoReceiptError", "NoRespondersError", "NodeUUIDMismatchError", "NodeWithdrawnError", "ProtocolError",
         "ReentrantWaitError", "Reject", "TransportNotConfiguredError", "TunnelNotEstablishedError",
@@ -104,6 +108,8 @@ __all__ = [
     "ConfigError",
     "ConnectionClosedError",
     "Crash",
+    "DeadLetter",
+    "DeadLetterNotFoundError",
     "Grav",
     "GravError",
     "HandlerError",
@@ -123,6 +129,7 @@ __all__ = [
     "Receipt",
     "ReentrantWaitError",
     "Reject",
+    "Retried",
     "Supervisor",
     "TransportNotConfiguredError",
     "TunnelNotEstablishedError",

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from grav_actors import dead
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.origin import refuse_while_loading
 from grav_actors.actor.port import PodPort
@@ -22,6 +23,7 @@ from grav_actors.bus.guard import BusGuard
 from grav_actors.bus.inquiry import PODS, RELEASE, STATS
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
+from grav_actors.dead import DeadLetter, Retried
 from grav_actors.discovery import load as load_discovery
 from grav_actors.errors import (
     BusNotFoundError,
@@ -309,10 +311,10 @@ class Grav:
         """Return a reference by name; whether there is such an actor shows when it is used."""
         return ActorRef(name, self._port)
 
-    def _release(self, name: str, incarnation: int, reason: str, handling: tuple[Handling, ...]) -> None:
+    def _release(self, name: str, incarnation: int, reason: str, error: str, handling: tuple[Handling, ...]) -> None:
         named = [[message.sender, message.seq] for message in handling]
         try:
-            self._pod.ask(RELEASE, [name, incarnation, reason, named], to=BUS_NAME)
+            self._pod.ask(RELEASE, [name, incarnation, reason, error, named], to=BUS_NAME)
         except GravError as exc:
             self._log.warning("the bus was not told that %s is gone: %s", name, exc)
 
@@ -370,9 +372,64 @@ class Grav:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the bus."""
-        self._check_open()
-        stats: dict[str, Any] = self._pod.ask(STATS, to=BUS_NAME)
+        stats: dict[str, Any] = self._ask_bus(STATS)
         return stats
+
+    # Dead letters
+
+    def dead_letters(
+        self,
+        uuid: str | None = None,
+        *,
+        reason: str | None = None,
+        type: str | None = None,
+        with_messages: bool = False,
+    ) -> list[DeadLetter]:
+        """Return the dead letters that the bus keeps and that have all of what is given, oldest first.
+
+        It keeps the last 1,000, at most 16 MiB; they end with the bus.
+
+        Args:
+            uuid: Of the message; enough of its beginning or end to name one.
+            reason: Why they ended.
+            type: Type or pattern of the messages.
+            with_messages: Fetch the messages too, one by one.
+
+        Raises:
+            DeadLetterNotFoundError: None has that uuid.
+            ConfigError: There is no such reason, or the part of a uuid means several.
+        """
+        return dead.find(self._ask_bus, uuid, reason=reason, type=type, with_messages=with_messages)
+
+    def retry_dead(
+        self, uuid: str | None = None, *, reason: str | None = None, type: str | None = None, all: bool = False
+    ) -> Retried:
+        """Deliver dead letters again: each to its target alone (or to its group), attempts counted anew.
+
+        They arrive with `redelivered` set. A letter stays on the shelf if its target is not on the bus, no longer
+        takes its type, or has a full mailbox. What fails again becomes a new dead letter.
+
+        Args:
+            uuid, reason, type: Which, as for `dead_letters`.
+            all: All of them; without it something must be given.
+
+        Raises:
+            DeadLetterNotFoundError: None has that uuid.
+            ConfigError: Nothing was chosen, or it cannot be chosen so.
+        """
+        return dead.retry(self._ask_bus, uuid, reason=reason, type=type, all=all)
+
+    def purge_dead(
+        self, uuid: str | None = None, *, reason: str | None = None, type: str | None = None, all: bool = False
+    ) -> int:
+        """Forget dead letters, chosen as for `retry_dead`; return how many. They stay counted in `stats`."""
+        return dead.purge(self._ask_bus, uuid, reason=reason, type=type, all=all)
+
+    def _ask_bus(self, question: str, data: Any = None) -> Any:
+        self._check_open()
+        return self._pod.ask(question, data, to=BUS_NAME)
+
+    # Its own state
 
     def _status(self) -> dict[str, Any]:
         pods = {pod["name"]: pod for pod in self._pod.ask(PODS, to=BUS_NAME) if pod["actor"]}

@@ -46,6 +46,8 @@ MAX_CLAIMS: Final = 2048
 """Ranges of seqs, of all senders together, that the member of a group lists in HELLO."""
 MAX_CANCELS: Final = 512
 """Questions that one CANCEL takes back."""
+MAX_WATCHES: Final = 512
+"""Watches that one WATCH begins, and that it ends; more follow in the next."""
 MAX_ERROR_TEXT: Final = 2000
 """Characters of an error that travels in a failure."""
 
@@ -71,6 +73,8 @@ NODE_NAME: Final = "grav.node"
 
 REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
+DOWN_TYPE: Final = "grav.down"
+"""What an actor tells itself when one that it watches is gone for good."""
 
 
 class Verb(IntEnum):
@@ -84,6 +88,7 @@ class Verb(IntEnum):
     BYE = 6
     SYNC = 7
     CANCEL = 8
+    WATCH = 9
     WELCOME = 16
     DELIVER = 17
     ACK = 18
@@ -93,6 +98,7 @@ class Verb(IntEnum):
     REFUSED = 22
     CLOSE = 23
     CANCELLED = 24
+    DOWN = 25
 
 
 class Kind(IntEnum):
@@ -151,6 +157,8 @@ CLOSE_PROTOCOL: Final = "protocol"
 BYE_STOPPING: Final = "stopping"
 BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
+OK_UNKNOWN: Final = "unknown"
+"""Text of the OK to the BYE of a pod that the bus does not know."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""
@@ -495,6 +503,7 @@ _REST: dict[int, list[Any]] = {
     Verb.BYE: [int, int, int, str],
     Verb.SYNC: [int, int],
     Verb.CANCEL: [int, int, tuple],
+    Verb.WATCH: [int, int, tuple, tuple],
     Verb.WELCOME: [int, int, int, int, bytes, bytes, int, bool, [int, int, int]],
     Verb.ACK: [int, int, tuple],
     Verb.OK: [int, int, int, str],
@@ -503,6 +512,7 @@ _REST: dict[int, list[Any]] = {
     Verb.REFUSED: [int, int, int, str, str],
     Verb.CLOSE: [int, int, str, str],
     Verb.CANCELLED: [int, int, bytes, tuple],
+    Verb.DOWN: [int, int, int, str, str],
 }
 
 
@@ -525,6 +535,8 @@ def check_control(fields: tuple[Any, ...]) -> None:
     elif fields[0] == Verb.WELCOME:
         if len(fields[4]) != 8 or len(fields[5]) != 16:
             raise ProtocolError(f"WELCOME: epoch of {len(fields[4])} bytes, bus uuid of {len(fields[5])}")
+    elif fields[0] == Verb.WATCH:
+        _check_watches(fields[2], fields[3])
     elif fields[0] in (Verb.CANCEL, Verb.CANCELLED):
         if len(fields[-1]) > MAX_CANCELS:
             raise ProtocolError(f"{len(fields[-1])} questions cancelled in one frame, allowed are {MAX_CANCELS}")
@@ -532,3 +544,14 @@ def check_control(fields: tuple[Any, ...]) -> None:
             raise ProtocolError(f"CANCELLED: sender of {len(fields[2])} bytes, must be 16")
         for seq in fields[-1]:
             _match(seq, int, "cancelled seq")
+
+
+def _check_watches(begun: tuple[Any, ...], ended: tuple[Any, ...]) -> None:
+    if max(len(begun), len(ended)) > MAX_WATCHES:
+        raise ProtocolError(f"{max(len(begun), len(ended))} watches in one frame, allowed are {MAX_WATCHES}")
+    for item in begun:
+        _match(item, [int, str], "watch")
+        if not _is_short(item[1]):
+            raise ProtocolError(f"watch: {_brief(item[1])} is no name")
+    for number in ended:
+        _match(number, int, "ended watch")

@@ -26,7 +26,7 @@ from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, KIND_ASK, KIND_TELL
+from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL
 from grav_actors.reference import ActorRef
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class ActorRuntime:
         self.pod = Pod(link, spec.name, spec.settings(), self._handlers.filters())
         self.pod._port = PodPort(self.pod)
         self.pod._on_end = self._pod_ended
+        self.pod._on_down = self._watched_is_down
         self.answers = Answers(self.pod)
         self.ref = ActorRef(spec.name, self.pod._port)
         self.timers = Timers(
@@ -264,10 +265,13 @@ class ActorRuntime:
         if inbound.type == STOP_TYPE:
             self.stop("stop")
             return None
+        is_down = inbound.type == DOWN_TYPE
+        if is_down and inbound.sender != self.pod._id:
+            return None  # of a watch of the incarnation before this one, which has its own
         name = self._handlers.find(inbound.type)
         if name is not None:
             method: Callable[[Message], Any] = getattr(self._actor, name)
-            if len(self._methods) < FOUND_LIMIT:
+            if len(self._methods) < FOUND_LIMIT and not is_down:
                 self._methods[inbound.type] = method
             return method
         if inbound.kind == KIND_ASK:
@@ -315,6 +319,24 @@ class ActorRuntime:
         if self.spawner is None:
             raise GravError("this actor's node cannot start further actors")
         return self.spawner(actor_class, *args, name=name, kind=kind, **kwargs)
+
+    def watch(self, name: str, *, on: bool) -> None:
+        """See `Actor.watch` and `Actor.unwatch`."""
+        if self._handlers.find(DOWN_TYPE) is None:
+            raise ValueError(
+                f"{self.name} watches {name} and has no handler that could be told; write one under "
+                f'@on_type("{DOWN_TYPE}")'
+            )
+        self.pod._watch(name, on=on)
+
+    def _watched_is_down(self, name: str, reason: str, error: str) -> None:
+        # A message to itself: it waits its turn in the mailbox, and comes again if its handler fails.
+        message = Message._framework(DOWN_TYPE, {"name": name, "reason": reason, "error": error})
+
+        def tell_itself() -> None:
+            self.pod._tell(self.name, message)
+
+        self._thread.put(tell_itself)
 
     # End
 

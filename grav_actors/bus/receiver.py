@@ -246,6 +246,17 @@ class Receiver:
                 in_flight.popleft()
             yield delivery, count, highest
 
+    def free_window(self, delivery: Delivery, count: int) -> None:
+        """Note that messages of a delivery no longer take room: they are finished, or were moved elsewhere."""
+        size = delivery.run.unit * count
+        if delivery.priority:
+            self.answers -= count
+            self.answer_bytes -= size
+        else:
+            self.window_used -= count
+            self.window_bytes -= size
+            self.mailbox.finished(count, size)
+
     def pop_in_flight(self) -> list[Delivery]:
         """Remove and return what was sent and not finished, without numbers, in order."""
         pieces = [piece for delivery in self.in_flight for piece in delivery.open_pieces()]

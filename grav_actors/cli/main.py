@@ -26,6 +26,7 @@ COMMANDS = {
     "send": "Publish a message, or send it to one actor.",
     "ask": "Ask a question and print the answer.",
     "sub": "Print the messages that are published.",
+    "dead": "List, show, retry or purge dead letters.",
 }
 """Every command with its line in `--help`: that must not load their files."""
 

@@ -68,7 +68,7 @@ class RunnerContext:
         link: Link of this process, for thread actors.
         supervisor: Uuid of the pod that stands for the supervisor: it marks the names that outlive their processes.
         release: Tells the bus that an incarnation has ended: its name, its number, why (`crashed` if a next one is
-            to come), and what was in its handlers.
+            to come), what it failed with, or "", and what was in its handlers.
         end: Called, on a thread of its own, when the supervisor has ended and nobody had asked for that: why, and
             whether it has failed.
         spawn: Starts further actors for actors of this process.
@@ -79,7 +79,7 @@ class RunnerContext:
     link: Link
     supervisor: bytes
     limits: RestartLimits
-    release: Callable[[str, int, str, tuple[Handling, ...]], None]
+    release: Callable[[str, int, str, str, tuple[Handling, ...]], None]
     end: Callable[[str, bool], None]
     spawn: Spawn
     on_line: OnLine | None = None
@@ -476,19 +476,21 @@ class Runner:
         if end.verdict is Verdict.RESTART:
             # Before the next one joins: the bus is told which messages to charge, and who has asked need not wait.
             # Also when it has said so itself: its word may have been lost with a connection.
-            self._release(life, BYE_CRASHED)
+            self._release(life, end, BYE_CRASHED)
         elif end.exit.how is not How.ASKED:  # for that the bus needs no word but its own
             is_in_order = end.exit.how is How.WELL and life.ending is not None
             was_stopped = end.verdict is Verdict.STOPPED and life.start_error is None
-            self._release(life, "stopping" if is_in_order or was_stopped else "pod_lost")
+            self._release(life, end, "stopping" if is_in_order or was_stopped else "pod_lost")
 
-    def _release(self, life: Life, reason: str) -> None:
+    def _release(self, life: Life, end: Ended, reason: str) -> None:
+        has_failed = end.exit.how is How.CRASHED and not (end.was_leaving and life.ending is None)
+        error = end.exit.cause if has_failed else ""  # one that was killed because others end has not failed
         done = threading.Event()
         self._releases.add(done)
 
         def tell() -> None:
             try:
-                self._context.release(life.member.name, life.number, reason, life.handling)
+                self._context.release(life.member.name, life.number, reason, error, life.handling)
             finally:
                 with self._lock:
                     self._releases.discard(done)

@@ -103,10 +103,10 @@ class Supervisor(Actor):
             limit = self._runtime.patience
             self._grav_runner.stop(self._grav_stop_patience() + 1.0 if limit is None else limit)
 
-    def _release(self, name: str, incarnation: int, reason: str, handling: tuple[Handling, ...]) -> None:
+    def _release(self, name: str, incarnation: int, reason: str, error: str, handling: tuple[Handling, ...]) -> None:
         named = [[message.sender, message.seq] for message in handling]
         try:
-            self._runtime.pod.ask(RELEASE, [name, incarnation, reason, named], to=BUS_NAME)
+            self._runtime.pod.ask(RELEASE, [name, incarnation, reason, error, named], to=BUS_NAME)
         except GravError as exc:
             self.log.warning("the bus was not told that %s is gone: %s", name, exc)
 
