@@ -287,6 +287,7 @@ class BusCore:
                 self.watches.forget(owner)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
                 self.estate.inherit(owner, receiver, now)
+                self.directory.hand_on(owner.uuid, receiver.uuid)
                 self.directory.remove(owner)
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
