@@ -21,7 +21,7 @@ from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Handling
 from grav_actors.actor.spec import ActorSpec
 from grav_actors.bus.guard import BusGuard
-from grav_actors.bus.inquiry import PODS, RELEASE, STATS
+from grav_actors.bus.inquiry import PODS, RELEASE, STATS, WAITING
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
 from grav_actors.dead import DeadLetter, Retried
@@ -54,6 +54,9 @@ STOP_TIMEOUT = 10.0
 """Seconds that `stop` gives actors, and then what was sent, to end well."""
 NO_LIMIT = 1e8
 """Seconds that stand for no limit, three years: endless waits cannot be told by their deadline."""
+HANDLED_LOOK = 0.001
+"""Seconds to the second look at what a node that stops has yet to handle; further ones come more slowly."""
+HANDLED_LOOK_MAX = 0.05
 CONTROL_TIMEOUT = 10.0
 POD_OPTIONS = tuple(field.name for field in dataclasses.fields(PodOptions))
 
@@ -562,6 +565,7 @@ class Grav:
                     pod.flush(max(0.0, deadline - time.monotonic()), settled=True)
                 except GravError as exc:
                     self._log.debug("what pod %s sent was not settled: %s", pod.label, exc)
+            self._await_handled(pods, deadline)
             stopped = self._stopped_error()
             with link.lock:
                 leaving = [(pod, pod._say_bye("", stopped)) for pod in pods]
@@ -577,6 +581,18 @@ class Grav:
         if self._bus is not None:
             self._bus.stop()
         self._remove_folder()
+
+    def _await_handled(self, pods: list[Pod], deadline: float) -> None:
+        """Wait until these pods have handled what waits for them: actors that have ended have sent it."""
+        pods = [pod for pod in pods if not (pod._has_left or pod._callbacks.is_here())]
+        uuids = [pod._id for pod in pods]
+        pause = HANDLED_LOOK
+        try:
+            while pods and pods[0].ask(WAITING, uuids, to=BUS_NAME, timeout=max(0.0, deadline - time.monotonic())):
+                time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+                pause = min(2 * pause, HANDLED_LOOK_MAX)
+        except GravError as exc:
+            self._log.debug("not all that pods of this node were sent was handled: %s", exc)
 
     def _remove_folder(self) -> None:
         if self._folder is not None:

@@ -23,6 +23,7 @@ from grav_actors import (
     TunnelNotEstablishedError,
     WrongProcessError,
 )
+from support import actors
 from support.collecting import LIMIT, Collector, in_thread, settle
 
 # What a node is
@@ -40,6 +41,20 @@ def test_large_messages_leave_no_thread_of_pyzmq_behind() -> None:
         settle(sender)
     assert [len(data) for data in collected.data] == [65_536, 2, 262_144, 2, 1_048_576, 2]
     assert {thread.name for thread in threading.enumerate()} == {"MainThread"}
+
+
+def test_what_actors_send_at_their_end_is_handled_before_the_node_is_gone(kind: str) -> None:
+    handled: list[Any] = []
+    with Grav() as grav:
+        pod = grav.connect()
+
+        def take(message: Message) -> None:
+            grav.stats()  # slower than the actor sends
+            handled.append(message.data)
+
+        pod.on_type("last", take)
+        grav.spawn(actors.LastWords, 50, kind=kind)
+    assert handled == list(range(50))
 
 
 def test_node_says_who_it_is() -> None:

@@ -118,6 +118,17 @@ class Hooked(Actor):
         end(self, msg.data)
 
 
+class LastWords(Actor):
+    """Says a number of things when it is stopped."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def on_stop(self, reason: str) -> None:
+        for number in range(self.count):
+            self.publish("last", number)
+
+
 class HookedAsync(Actor):
     """The same with hooks that are coroutines."""
 
