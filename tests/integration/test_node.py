@@ -49,7 +49,7 @@ def test_what_actors_send_at_their_end_is_handled_before_the_node_is_gone(kind: 
         pod = grav.connect()
 
         def take(message: Message) -> None:
-            grav.stats()  # slower than the actor sends
+            pod.ask("grav.sys.bus.stats", to="grav.bus")  # slower than the actor sends
             handled.append(message.data)
 
         pod.on_type("last", take)
