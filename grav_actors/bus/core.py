@@ -303,6 +303,7 @@ class BusCore:
         previous = route.pods.get(slot)
         if previous is not None and previous is not receiver:
             self._lost(previous, now)  # a slot that is used again: its pod left without BYE
+            self._routes[route_id] = route  # it was struck if that was its only pod
         route.pods[slot] = receiver
         receiver.route = route_id
         receiver.slot = slot

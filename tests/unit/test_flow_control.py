@@ -205,7 +205,8 @@ def test_pods_that_come_send_and_leave_are_forgotten() -> None:
             for held in (
                 bus._routes, bus._away, bus._departed, bus._again, directory.by_uuid, directory.by_name,
                 directory._by_process, directory._by_service, directory.groups, bus.ledger.unacked, mailroom.full,
-                mailroom.pressed, mailroom.overflowed, bus.handling.failing, bus.postman.own.open, receiver.core._failed_held, wire.pods,
+                mailroom.pressed, mailroom.overflowed, bus.handling.failing, bus.postman.own.open,
+                receiver.core._failed_held, wire.pods,
             )
         ]  # fmt: skip
 
