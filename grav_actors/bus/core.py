@@ -266,7 +266,7 @@ class BusCore:
         if owner is not None:
             successor = bool(settings.supervisor) and settings.supervisor == owner.settings.supervisor
             is_next = successor and settings.incarnation > owner.settings.incarnation
-            if not is_next and (owner not in self._away or self._is_awaited(owner)):
+            if not is_next and (owner not in self._away or self._is_awaited(owner, now)):
                 text = f"an actor named {hello.name!r} is on this bus already; choose another name"
                 self._refuse(route_id, slot, hello.request, NAME_TAKEN, text)
                 return None
@@ -305,6 +305,7 @@ class BusCore:
         previous = route.pods.get(slot)
         if previous is not None and previous is not receiver:
             self._lost(previous, now)  # a slot that is used again: its pod left without BYE
+            self._routes[route_id] = route  # it was struck if that was its only pod
         route.pods[slot] = receiver
         receiver.route = route_id
         receiver.slot = slot
@@ -345,9 +346,13 @@ class BusCore:
             self.mailroom.forget(ended_group.mailbox, now)
         self.journal.append(roster.leave_record(receiver.uuid))
 
-    def _is_awaited(self, receiver: Receiver) -> bool:
-        """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
-        return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
+    def _is_awaited(self, receiver: Receiver, now: float) -> bool:
+        """Return whether somebody is there who starts this actor again, or says that it is gone for good.
+
+        A supervisor that is lost itself is not: its next incarnation has another uuid.
+        """
+        supervisor = self.directory.by_uuid.get(receiver.settings.supervisor)
+        return receiver.is_supervised and supervisor is not None and now < self._away.get(supervisor, float("inf"))
 
     def release_name(
         self,
@@ -599,7 +604,7 @@ class BusCore:
         for receiver, deadline in list(self._away.items()):
             if now < deadline:
                 continue
-            if self._is_awaited(receiver):
+            if self._is_awaited(receiver, now):
                 self.estate.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:

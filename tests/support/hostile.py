@@ -49,7 +49,11 @@ ODD: tuple[Any, ...] = (
     "grav.bus", "x" * 300, (), ((),), ((0, 0),), ((1, 2), (0, 9)), [[[[[[]]]]]], {}, {"a": 1},
 )  # fmt: skip
 TYPES = ("h", "h.a", "h.b.c", "grav.default", "grav.sys.dead", "", " ", "h..a", "*", ">", "\ud7ff")
-FILTERS = ((True, False, (), ()), (True, True, (("h.>", True),), ()), (False, False, (), ((bytes(16), False),)))
+FILTERS = (
+    (True, False, (("live", False), ("live.>", False)), ()),
+    (True, True, (("h.>", True),), ()),
+    (False, False, (), ((bytes(16), False),)),
+)
 
 
 class Hostile:
