@@ -39,6 +39,7 @@ class Life:
         outcome: Set when its process has said whether it started, or has ended.
         settled: Set when its start has come to an end, well or not.
         ended: Set when it is over.
+        is_dealt_with: What follows from its end has been decided.
     """
 
     member: Member
@@ -47,6 +48,7 @@ class Life:
     process: ChildProcess | None = None
     is_ready: bool = False
     has_left: bool = False
+    is_dealt_with: bool = False
     start_error: ActorStartError | None = None
     ending: Ending | None = None
     outcome: threading.Event = field(default_factory=threading.Event)

@@ -247,6 +247,17 @@ class RootRunner:
         elif event == "ended":
             life.ending = Ending(str(report.get("reason", "")), error, traceback)
             life.has_left = True
+            self._agenda.add(KILL_LIMIT, lambda: self._end_remains(life))
+
+    @staticmethod
+    def _end_remains(life: Life) -> None:
+        """Kill a process that has said that it ends, and which a thread of the user keeps."""
+        process = life.process
+        if process is not None and process.is_alive():
+            logger.error(
+                "process %d of actor %s has not ended after it said so; it is killed", process.pid, process.name
+            )
+            process.kill()
 
     def _on_output(self, process: ChildProcess, stream: str, line: str) -> None:
         if self._context.on_line is not None:
@@ -289,8 +300,11 @@ class RootRunner:
     def _ended(self, life: Life) -> None:
         member = life.member
         with self._lock:
-            if member.life is not life or self._members.get(member.name) is not member:
+            # An end can be noted twice: by who waited in vain for the start, and by the process when it was ready after
+            # all. Dealt with twice, it would be followed by two lives.
+            if life.is_dealt_with or member.life is not life or self._members.get(member.name) is not member:
                 return
+            life.is_dealt_with = True
             member.cause = life.cause
             child = member.child
             was_asked = life.ending is not None and life.ending.reason == "stop"
@@ -414,6 +428,7 @@ class RootRunner:
                 life.runtime.stop(reason)
             life.settled.wait(patience)
             if life.runtime is not None:
+                life.runtime.stop(reason)  # it may have begun only now
                 self._await_thread(life.runtime, deadline)
             if life.process is not None:
                 self._end_process(life.process, deadline)
