@@ -18,7 +18,8 @@ import sys
 import threading
 import time
 
-from grav_actors import Actor, Backoff, Grav, Message, Pod, on_type
+from benchmarks.echo import Echo
+from grav_actors import Backoff, Grav, Pod
 
 ROUNDS = 50
 PODS = 20
@@ -28,15 +29,6 @@ LIMIT = 30.0
 """Seconds after which a round counts as lost."""
 ACTOR_TARGET, BUS_TARGET = 0.5, 2.0
 """Seconds that the worst round may take."""
-
-
-class Echo(Actor):
-    """Publishes its process id for each message."""
-
-    @on_type("recovery.ping")
-    def ping(self, msg: Message) -> None:
-        """Tell who has handled it."""
-        self.publish("recovery.pong", [msg.data, os.getpid()])
 
 
 class Arrivals:

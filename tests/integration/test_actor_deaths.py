@@ -4,14 +4,28 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from grav_actors import Actor, Backoff, Child, Grav, Message
+from grav_actors import (
+    Actor,
+    ActorStartError,
+    ActorStoppedError,
+    Backoff,
+    Child,
+    ConnectionClosedError,
+    Grav,
+    Message,
+)
+from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.supervisor import runner
+from grav_actors.supervisor.member import Life, MemberState
 from support import actors, deadly
-from support.collecting import LIMIT, Collector, settle
-from support.nodes import collect, wait_dead_letters, wait_restarts
+from support.collecting import LIMIT, Collector, in_thread, settle
+from support.nodes import collect, wait_dead_letters, wait_gone, wait_restarts
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -210,3 +224,56 @@ def test_starts_that_fail_charge_nobody(grav: Grav, kind: str) -> None:
     told = [tuple(message.data[1:]) for message in loaded.wait(11)]
     assert told[0] == ("crash", True, 2)
     assert [(load, attempt) for load, _, attempt in told[1:]] == [(number, 1) for number in range(10)]
+
+
+def test_process_that_a_thread_keeps_from_ending_is_killed_and_started_again(
+    grav: Grav, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runner, "KILL_LIMIT", 0.2)
+    hooks = collect(grav, "hook")
+    ref = grav.spawn(deadly.KeptByThread)
+    ref.tell("end")
+    hooks.wait(2)
+    wait_restarts(grav, ref, 1)
+    assert "has not ended after it said so; it is killed" in caplog.text
+    monkeypatch.undo()
+    ref.stop()
+    wait_gone(grav, ref)
+
+
+def test_end_that_is_noted_twice_is_followed_by_one_life(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
+    over = grav._runner._over
+
+    def note_twice(life: Life) -> None:
+        over(life)
+        over(life)
+
+    monkeypatch.setattr(grav._runner, "_over", note_twice)
+    hooks = collect(grav, "hook")
+    ref = grav.spawn(actors.Hooked)
+    for restarts in (1, 2):
+        with pytest.raises(ActorStoppedError):
+            ref.ask("end", "kill", timeout=LIMIT)
+        wait_restarts(grav, ref, restarts)
+    grav.publish("hook", "end")
+    hooks.wait_for(lambda messages: messages[-1].data == "end")
+    assert hooks.data.count("start") == 3
+
+
+def test_node_that_stops_while_a_thread_actor_is_made_ends_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    grav = Grav()
+    joins: list[Callable[[], Any]] = []
+
+    def make_late(*args: Any) -> ActorRuntime:
+        joins.append(in_thread(grav.stop))
+        while grav._runner._members["plain"].state is not MemberState.DRAINING:
+            os.sched_yield()
+        return ActorRuntime(*args)
+
+    monkeypatch.setattr(runner, "ActorRuntime", make_late)
+    with suppress(ActorStartError, ConnectionClosedError):
+        grav.spawn(actors.Plain, kind="thread")
+    joins[0]()
+    assert "has not stopped in time" not in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 from typing import Any
 
 from grav_actors import Actor, Crash, Message, on_type
@@ -122,6 +123,19 @@ class CountingCrew(Counter):
     """The same in a group."""
 
     group = "counting"
+
+
+class KeptByThread(Actor):
+    """Has a thread that waits for ever, and that an interpreter waits for before it ends."""
+
+    def on_start(self) -> None:
+        threading.Thread(target=threading.Event().wait, daemon=False).start()
+        self.publish("hook", "start")
+
+    @on_type("end")
+    def end(self, msg: Message) -> None:
+        if not msg.redelivered:
+            raise Crash("told to")
 
 
 class Narrow(Actor):
