@@ -17,6 +17,7 @@ from grav_actors.actor.actor import Actor
 from grav_actors.actor.origin import refuse_while_loading
 from grav_actors.actor.port import PodPort
 from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.slate import Handling
 from grav_actors.actor.spec import ActorSpec
 from grav_actors.bus.guard import BusGuard
 from grav_actors.bus.inquiry import PODS, RELEASE, STATS
@@ -310,9 +311,10 @@ class Grav:
         """Return a reference by name; whether there is such an actor shows when it is used."""
         return ActorRef(name, self._port)
 
-    def _release(self, name: str, incarnation: int, reason: str) -> None:
+    def _release(self, name: str, incarnation: int, reason: str, error: str, handling: tuple[Handling, ...]) -> None:
+        named = [[message.sender, message.seq] for message in handling]
         try:
-            self._pod.ask(RELEASE, [name, incarnation, reason], to=BUS_NAME)
+            self._pod.ask(RELEASE, [name, incarnation, reason, error, named], to=BUS_NAME)
         except GravError as exc:
             self._log.warning("the bus was not told that %s is gone: %s", name, exc)
 

@@ -46,6 +46,8 @@ MAX_CLAIMS: Final = 2048
 """Ranges of seqs, of all senders together, that the member of a group lists in HELLO."""
 MAX_CANCELS: Final = 512
 """Questions that one CANCEL takes back."""
+MAX_WATCHES: Final = 512
+"""Watches that one WATCH begins, and that it ends; more follow in the next."""
 MAX_ERROR_TEXT: Final = 2000
 """Characters of an error that travels in a failure."""
 
@@ -75,6 +77,8 @@ CODE_NO_RESPONDERS: Final = "no_responders"
 """Code of an error that the bus gives: nobody has got the question."""
 CODE_SETTLED: Final = "settled"
 """Code of an error that the bus gives: all who got the question have handled it, and no answer follows."""
+DOWN_TYPE: Final = "grav.down"
+"""What an actor tells itself when one that it watches is gone for good."""
 
 
 class Verb(IntEnum):
@@ -88,6 +92,7 @@ class Verb(IntEnum):
     BYE = 6
     SYNC = 7
     CANCEL = 8
+    WATCH = 9
     WELCOME = 16
     DELIVER = 17
     ACK = 18
@@ -97,6 +102,7 @@ class Verb(IntEnum):
     REFUSED = 22
     CLOSE = 23
     CANCELLED = 24
+    DOWN = 25
 
 
 class Kind(IntEnum):
@@ -143,6 +149,8 @@ FAIL_ERROR: Final = 0
 """The handler raised."""
 FAIL_REJECT: Final = 1
 """The handler raised `Reject`: to the dead letters at once."""
+FAIL_CRASH: Final = 2
+"""The pod meets its end in this handler: the message is charged with a death, and stays open."""
 
 CLOSE_UNHEALTHY: Final = "unhealthy"
 CLOSE_OVERFLOW: Final = "overflow"
@@ -153,6 +161,8 @@ CLOSE_PROTOCOL: Final = "protocol"
 BYE_STOPPING: Final = "stopping"
 BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
+OK_UNKNOWN: Final = "unknown"
+"""Text of the OK to the BYE of a pod that the bus does not know."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""
@@ -315,7 +325,7 @@ def read_handled(value: Any) -> Handled:
         raise ProtocolError(f"{len(value[2])} failures in one frame, allowed are {MAX_FAILURES}")
     for item in value[2]:
         _match(item, [int, int, str], "failure")
-        if item[1] not in (FAIL_ERROR, FAIL_REJECT) or len(item[2]) > MAX_ERROR_TEXT:
+        if item[1] not in (FAIL_ERROR, FAIL_REJECT, FAIL_CRASH) or len(item[2]) > MAX_ERROR_TEXT:
             raise ProtocolError(f"failure: malformed, saw {_brief(item)}")
     return value  # type: ignore[no-any-return]
 
@@ -497,6 +507,7 @@ _REST: dict[int, list[Any]] = {
     Verb.BYE: [int, int, int, str],
     Verb.SYNC: [int, int],
     Verb.CANCEL: [int, int, tuple],
+    Verb.WATCH: [int, int, tuple, tuple],
     Verb.WELCOME: [int, int, int, int, bytes, bytes, int, bool, [int, int, int]],
     Verb.ACK: [int, int, tuple],
     Verb.OK: [int, int, int, str],
@@ -505,6 +516,7 @@ _REST: dict[int, list[Any]] = {
     Verb.REFUSED: [int, int, int, str, str],
     Verb.CLOSE: [int, int, str, str],
     Verb.CANCELLED: [int, int, bytes, tuple],
+    Verb.DOWN: [int, int, int, str, str],
 }
 
 
@@ -527,6 +539,8 @@ def check_control(fields: tuple[Any, ...]) -> None:
     elif fields[0] == Verb.WELCOME:
         if len(fields[4]) != 8 or len(fields[5]) != 16:
             raise ProtocolError(f"WELCOME: epoch of {len(fields[4])} bytes, bus uuid of {len(fields[5])}")
+    elif fields[0] == Verb.WATCH:
+        _check_watches(fields[2], fields[3])
     elif fields[0] in (Verb.CANCEL, Verb.CANCELLED):
         if len(fields[-1]) > MAX_CANCELS:
             raise ProtocolError(f"{len(fields[-1])} questions cancelled in one frame, allowed are {MAX_CANCELS}")
@@ -534,3 +548,14 @@ def check_control(fields: tuple[Any, ...]) -> None:
             raise ProtocolError(f"CANCELLED: sender of {len(fields[2])} bytes, must be 16")
         for seq in fields[-1]:
             _match(seq, int, "cancelled seq")
+
+
+def _check_watches(begun: tuple[Any, ...], ended: tuple[Any, ...]) -> None:
+    if max(len(begun), len(ended)) > MAX_WATCHES:
+        raise ProtocolError(f"{max(len(begun), len(ended))} watches in one frame, allowed are {MAX_WATCHES}")
+    for item in begun:
+        _match(item, [int, str], "watch")
+        if not _is_short(item[1]):
+            raise ProtocolError(f"watch: {_brief(item[1])} is no name")
+    for number in ended:
+        _match(number, int, "ended watch")

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from mmap import mmap
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,6 +18,7 @@ from grav_actors.actor.arguments import dump_arguments, load_arguments
 from grav_actors.actor.origin import ClassOrigin
 from grav_actors.actor.remote import remote_spawn
 from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.slate import Slate
 from grav_actors.actor.spec import ActorSpec, Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.pod.link import Link
@@ -65,14 +67,14 @@ def make_payload(spec: ActorSpec, endpoint: str, send_timeout: float) -> bytes:
     return pickle.dumps(payload)
 
 
-def main(payload: bytes, report: Report) -> None:
+def main(payload: bytes, report: Report, slate: mmap) -> None:
     """Run one actor until it ends. Exit code 0 if that was asked for, 1 if it failed."""
     content: ChildPayload = pickle.loads(payload)  # noqa: S301  (from the own parent, through a pipe)
     _configure_logging(content.log_level)
     # A queue, not locks: a signal handler may run in the middle of anything, also of itself.
     events: SimpleQueue[Ending | None] = SimpleQueue()
     try:
-        link, runtime = _start(content, events.put)
+        link, runtime = _start(content, events.put, Slate(slate))
     except BaseException as exc:
         report({"event": "failed", **_describe(content.name, exc)})
         sys.exit(1)
@@ -94,7 +96,7 @@ def _describe(name: str, exc: BaseException) -> dict[str, str]:
     return {"error": text, "traceback": traceback.format_exc()}
 
 
-def _start(content: ChildPayload, on_end: Callable[[Ending], None]) -> tuple[Link, ActorRuntime]:
+def _start(content: ChildPayload, on_end: Callable[[Ending], None], slate: Slate) -> tuple[Link, ActorRuntime]:
     spec = ActorSpec(
         content.origin.load(),
         content.name,
@@ -107,6 +109,7 @@ def _start(content: ChildPayload, on_end: Callable[[Ending], None]) -> tuple[Lin
     link = Link(content.endpoint, send_timeout=content.send_timeout)
     try:
         runtime = ActorRuntime(spec, link, on_end, None)
+        runtime.note_on(slate)
         runtime.spawner = partial(remote_spawn, runtime.pod)
         try:
             spec.args, spec.kwargs = load_arguments(content.arguments, runtime.pod._port)

@@ -15,6 +15,7 @@ from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
 from grav_actors.actor.port import STOP_TYPE, PodPort
+from grav_actors.actor.slate import Handling, Slate, Slot
 from grav_actors.actor.spec import ActorSpec, Ending, Spawn
 from grav_actors.actor.timers import Timers
 from grav_actors.codec import pack_record
@@ -25,7 +26,7 @@ from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, KIND_ASK, KIND_TELL
+from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL
 from grav_actors.reference import ActorRef
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class ActorRuntime:
 
     Attributes:
         spawner: The same; to be set before the start if it needs the pod.
+        slate: Where its process notes what is in its handlers; None in a thread.
+        slot: The slot for all of them when they run one after another, else None.
         is_over: No handler is to be called any more, as one has crashed the actor.
     """
 
@@ -56,10 +59,13 @@ class ActorRuntime:
         self.name = spec.name
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
         self.is_over = False
+        self.slate: Slate | None = None
+        self.slot: Slot | None = None
         self._handlers = cls._grav_handlers
         self.pod = Pod(link, spec.name, spec.settings(), self._handlers.filters())
         self.pod._port = PodPort(self.pod)
         self.pod._on_end = self._pod_ended
+        self.pod._on_down = self._watched_is_down
         self.answers = Answers(self.pod)
         self.ref = ActorRef(spec.name, self.pod._port)
         self.timers = Timers(
@@ -93,6 +99,12 @@ class ActorRuntime:
         self._started = Waiter()
 
     # Start
+
+    def note_on(self, slate: Slate) -> None:
+        """Have it noted what is in the handlers; call it before the start."""
+        self.slate = slate
+        if self.spec.actor_class.concurrency == 1:
+            self.slot = slate.take()
 
     def start(self, timeout: float | None) -> None:
         """Join the bus, make the object and run its hooks; return when `on_start` has returned.
@@ -192,6 +204,9 @@ class ActorRuntime:
         method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
+        if self.slot is not None:
+            seq = inbound.seq + index
+            self.slot.note(seq, message._record[0], seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -210,6 +225,9 @@ class ActorRuntime:
         method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
+        if self.slot is not None:
+            seq = inbound.seq + index
+            self.slot.note(seq, message._record[0], seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -233,10 +251,13 @@ class ActorRuntime:
         if inbound.type == STOP_TYPE:
             self.stop("stop")
             return None
+        is_down = inbound.type == DOWN_TYPE
+        if is_down and inbound.sender != self.pod._id:
+            return None  # of a watch of the incarnation before this one, which has its own
         name = self._handlers.find(inbound.type)
         if name is not None:
             method: Callable[[Message], Any] = getattr(self._actor, name)
-            if len(self._methods) < FOUND_LIMIT:
+            if len(self._methods) < FOUND_LIMIT and not is_down:
                 self._methods[inbound.type] = method
             return method
         if inbound.kind == KIND_ASK:
@@ -258,15 +279,22 @@ class ActorRuntime:
             self.timers.handled(message._record[0])
         self.answers.failed(message)
         if isinstance(exc, self._crashes):
-            self._crash(exc)
+            self._crash_in(inbound, index, message, exc)
             return True
         if not isinstance(exc, Reject):
             self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
         try:
             return report_failure(self.pod, inbound, index, message, exc)
         except GravError as error:  # the bus takes nothing, and so nobody would learn of it
-            self._crash(error)
+            self._crash_in(inbound, index, message, error)
             return True
+
+    def _crash_in(self, inbound: Inbound, index: int, message: Message, exc: Exception) -> None:
+        """End because of what a handler raised; the bus is told which message to charge with it."""
+        with self.pod._link.lock:
+            self.pod._core.crashed(inbound, index, f"{type(exc).__name__}: {exc}")
+        uuid: bytes = message._record[0]
+        self._crash(exc, Handling(inbound.sender, inbound.seq + index, uuid, inbound.type, inbound.attempt))
 
     # What the actor does
 
@@ -278,6 +306,24 @@ class ActorRuntime:
             raise GravError("this actor's node cannot start further actors")
         return self.spawner(actor_class, *args, name=name, kind=kind, **kwargs)
 
+    def watch(self, name: str, *, on: bool) -> None:
+        """See `Actor.watch` and `Actor.unwatch`."""
+        if self._handlers.find(DOWN_TYPE) is None:
+            raise ValueError(
+                f"{self.name} watches {name} and has no handler that could be told; write one under "
+                f'@on_type("{DOWN_TYPE}")'
+            )
+        self.pod._watch(name, on=on)
+
+    def _watched_is_down(self, name: str, reason: str, error: str) -> None:
+        # A message to itself: it waits its turn in the mailbox, and comes again if its handler fails.
+        message = Message._framework(DOWN_TYPE, {"name": name, "reason": reason, "error": error})
+
+        def tell_itself() -> None:
+            self.pod._tell(self.name, message)
+
+        self._thread.put(tell_itself)
+
     # End
 
     def stop(self, reason: str) -> None:
@@ -288,7 +334,7 @@ class ActorRuntime:
             self._ending = Ending(reason)
         self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
 
-    def _crash(self, exc: BaseException) -> None:
+    def _crash(self, exc: BaseException, *handling: Handling) -> None:
         """End because of an actor failure; the message that was in the handler stays unhandled."""
         with self._end_lock:
             is_first, self.is_over = not self.is_over, True
@@ -297,7 +343,7 @@ class ActorRuntime:
                     self.log.error("%s crashed while it was ending", self.name, exc_info=exc)
                 return
             text = "".join(traceback.format_exception(exc))
-            self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text)
+            self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text, handling)
         self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
 
     def _pod_ended(self, error: Exception) -> None:

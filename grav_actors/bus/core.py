@@ -5,18 +5,20 @@ The states of a pod on the bus, and the answer to every frame in each, are in `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.inquiry import answer_inquiry
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.postman import Postman
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Body, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.bus.shelf import REASONS
+from grav_actors.bus.watches import Ended, Watches
 from grav_actors.errors import ProtocolError
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_text
@@ -34,8 +36,10 @@ from grav_actors.protocol import (
     CLOSE_UNHEALTHY,
     FAILED_LIMIT,
     KIND_ASK,
+    MAX_ERROR_TEXT,
     MAX_OVERHEAD,
     MAX_RUN_BYTES,
+    OK_UNKNOWN,
     REJOIN_GRACE,
     VERB_ACK,
     VERB_HANDLED,
@@ -94,6 +98,7 @@ class BusCore:
         self.mailroom = self.postman.mailroom
         self.handling = self.postman.handling
         self.estate = self.postman.estate
+        self.watches = Watches(self.directory)
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
         self._routes: dict[bytes, Route] = {}
@@ -105,6 +110,7 @@ class BusCore:
             Verb.BYE: self._on_bye,
             Verb.SYNC: self._on_sync,
             Verb.CANCEL: self._on_cancel,
+            Verb.WATCH: self._on_watch,
         }
 
     # Input
@@ -149,8 +155,7 @@ class BusCore:
         if action is None:
             raise ProtocolError(f"{Verb(verb).name} is not for the bus")
         if verb == Verb.BYE and (route is None or slot not in route.pods):
-            # Who is unknown is as good as gone, and must not be asked to join for that.
-            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], ""), b""))
+            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], OK_UNKNOWN), b""))
             return
         receiver = self._pod(route_id, route, slot)
         if receiver is not None:
@@ -260,17 +265,19 @@ class BusCore:
             if owner.route:
                 self._reply(owner, pack(Verb.CLOSE.value, owner.slot, CLOSE_REPLACED, ""))
             if not successor:
-                self._release(owner, "pod_lost", now)
+                self._release(owner, "pod_lost", Ended("lost"), now)
             else:
                 self._detach(owner)
                 owner.route = b""
                 self._away.pop(owner, None)
+                self.watches.forget(owner)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
                 self.estate.inherit(owner, receiver, now)
                 self.directory.remove(owner)
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
         self.directory.add(receiver)
+        self.watches.began(receiver)
         return receiver
 
     def _attach(self, receiver: Receiver, route_id: bytes, slot: int, now: float) -> None:
@@ -304,12 +311,15 @@ class BusCore:
         receiver.route = b""
         self._away[receiver] = now + REJOIN_GRACE
 
-    def _release(self, receiver: Receiver, reason: str, now: float) -> None:
+    def _release(self, receiver: Receiver, reason: str, why: Ended, now: float) -> None:
         """Strike a pod for good. With the reason "" what it held is counted and not buried."""
         self._detach(receiver)
         receiver.route = b""
         self._away.pop(receiver, None)
+        self.watches.forget(receiver)
         ended_group = self.directory.remove(receiver)
+        for watcher, number, told in self.watches.ended(receiver, why):
+            self._tell_down(watcher, number, told)
         self.estate.give_up(receiver, reason, now)
         if reason == "pod_lost":
             self._departed[receiver.uuid] = receiver.sender
@@ -325,23 +335,40 @@ class BusCore:
         """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
         return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
 
-    def release_name(self, supervisor: bytes, name: str, incarnation: int, reason: str, now: float) -> bool:
+    def release_name(
+        self,
+        supervisor: bytes,
+        name: str,
+        incarnation: int,
+        reason: str,
+        error: str,
+        handling: Collection[tuple[bytes, int]],
+        now: float,
+    ) -> bool:
         """Note that an actor has ended, as its supervisor tells; return whether that incarnation was known.
 
-        With the reason `crashed` a next one will come; else it is struck.
+        With the reason `crashed` a next one will come; else it is struck. The messages in `handling`, each by the
+        uuid of its sender and its seq, were in handlers, and are charged with a death.
+
+        Args:
+            error: What it failed with, for those who watch it; "" if it did not fail.
         """
         receiver = self.directory.by_name.get(name)
-        if receiver is None or (supervisor, incarnation) != (
-            receiver.settings.supervisor,
-            receiver.settings.incarnation,
+        # A later incarnation may have died before its HELLO came here: then the one before has ended too.
+        if (
+            receiver is None
+            or receiver.settings.supervisor != supervisor
+            or receiver.settings.incarnation > incarnation
         ):
             return False
+        self.estate.charge(receiver, handling, now)
         if reason == BYE_CRASHED:
-            self._end(receiver, "pod_lost", now, died=True)
+            self._end(receiver, "pod_lost", Ended("crashed", error), now, died=True)
             return True
         if receiver.route:
             self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_REPLACED, reason))
-        self._release(receiver, reason if reason in REASONS else "stopping", now)
+        why = Ended("crashed", error[:MAX_ERROR_TEXT]) if error else Ended("stopped")
+        self._release(receiver, reason if reason in REASONS else "stopping", why, now)
         return True
 
     def unreachable(self, route_id: bytes, now: float) -> None:
@@ -404,17 +431,18 @@ class BusCore:
         if reason == BYE_UNHEALTHY:
             self._unhealthy(receiver, now)
         elif reason == BYE_CRASHED:
-            self._end(receiver, "pod_lost", now, died=True)
+            self.estate.charge(receiver, (), now)  # it has said itself in which handler
+            self._end(receiver, "pod_lost", Ended("crashed"), now, died=True)
         else:
-            self._release(receiver, reason if reason == BYE_STOPPING else "", now)
+            self._release(receiver, reason if reason == BYE_STOPPING else "", Ended("stopped"), now)
 
-    def _end(self, receiver: Receiver, reason: str, now: float, *, died: bool) -> None:
+    def _end(self, receiver: Receiver, reason: str, why: Ended, now: float, *, died: bool) -> None:
         """Strike a pod that has ended; a supervised one keeps name and mailbox for its next incarnation."""
         if receiver.is_supervised:
             self._lost(receiver, now)
             self.estate.take_back(receiver, now, died=died)
         else:
-            self._release(receiver, reason, now)
+            self._release(receiver, reason, why, now)
 
     def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.sender.urgent = True
@@ -425,6 +453,19 @@ class BusCore:
             for target, numbers in self.mailroom.cancel(receiver.sender, seq, now):
                 self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b""))
 
+    def _on_watch(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        for number in fields[3]:
+            self.watches.unwatch(receiver, number)
+        for number, name in fields[2]:
+            gone = self.watches.watch(receiver, number, name)
+            if gone is not None:
+                self._tell_down(receiver, number, gone)
+
+    def _tell_down(self, watcher: Receiver, number: int, why: Ended) -> None:
+        """Tell a watch its end. A pod that is away repeats its watches when it is back, and is told then."""
+        if watcher.route:
+            self._reply(watcher, pack(Verb.DOWN.value, watcher.slot, number, why.reason, why.error))
+
     def _unhealthy(self, receiver: Receiver, now: float) -> None:
         """Disconnect a pod whose failures have reached the limit."""
         failures, receiver.failed = receiver.failed, []
@@ -432,7 +473,7 @@ class BusCore:
         for failure in failures:
             attempts = failure.delivery.attempt - 1
             self.undertaker.bury_of(receiver, failure.delivery, "pod_unhealthy", now, attempts, failure.error)
-        self._end(receiver, "", now, died=False)
+        self._end(receiver, "", Ended("crashed", f"{FAILED_LIMIT} messages failed"), now, died=False)
 
     def _reply(self, receiver: Receiver, header: bytes) -> None:
         self.out.append((receiver.route, header, b""))
@@ -459,7 +500,7 @@ class BusCore:
             overflowed, mailroom.overflowed = mailroom.overflowed, []
             for receiver in overflowed:
                 self._disconnect(receiver, now)
-            groups, mailroom.dirty_groups = mailroom.dirty_groups, set()
+            groups, mailroom.dirty_groups = mailroom.dirty_groups, OrderedSet()
             for name in groups:
                 group = self.directory.groups.get(name)
                 if group is not None:
@@ -495,7 +536,7 @@ class BusCore:
         if is_unhealthy:
             self._unhealthy(receiver, now)
         else:
-            self._release(receiver, "overflow", now)
+            self._release(receiver, "overflow", Ended("crashed", "its mailbox overflowed"), now)
 
     def _send_acks(self, now: float) -> None:
         unacked = self.ledger.unacked
@@ -535,15 +576,19 @@ class BusCore:
             if now < deadline:
                 continue
             if self._is_awaited(receiver):
-                self.estate.take_back(receiver, now, died=True)
+                self.estate.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:
-                self._release(receiver, "pod_lost", now)
+                self._release(receiver, "pod_lost", Ended("lost"), now)
         for route_id in self._routes:
             # Only a send can find out that a process is gone.
             self.out.append((route_id, pack(Verb.PING.value, 0), b""))
         self.handling.retry_failed(now)
         self.mailroom.check_stuck(now)
+        for sender in list(self.ledger.starved):
+            starved = self.directory.by_uuid.get(sender.uuid)
+            if starved is not None and starved.mailbox.used:
+                self.ledger.feed(sender, now)
         self.undertaker.log.tick(now)
 
     def stop(self, now: float) -> None:

@@ -153,6 +153,10 @@ class Directory:
             instances.append(receiver)
         return receiver
 
+    def has_name(self, name: str) -> bool:
+        """Return whether an actor or a service has that name, reachable or not."""
+        return name in self.by_name or name in self._by_service
+
     def is_connected(self, name: str) -> bool:
         """Return whether an actor or an instance of a service of that name can be reached."""
         receiver = self.by_name.get(name)

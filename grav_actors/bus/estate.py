@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from grav_actors.bus.counts import Counts
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.handling import Handling
 from grav_actors.bus.ledger import Ledger
+from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
@@ -57,16 +60,52 @@ class Estate:
         receiver.priority.clear()
         receiver.answers = receiver.answer_bytes = 0
 
-    def take_back(self, receiver: Receiver, now: float, *, died: bool) -> None:
+    def charge(self, receiver: Receiver, handling: Iterable[tuple[bytes, int]], now: float) -> None:
+        """Note that a pod which has died was handling these messages, each by sender and seq, and no others.
+
+        What is in flight is charged when it is taken back, which may have been done already.
+        """
+        if receiver.is_charged:
+            return
+        receiver.is_charged = True
+        group = self._directory.groups.get(receiver.settings.group)
+        mailboxes = [receiver.mailbox] if group is None else [receiver.mailbox, group.mailbox]
+        for sender, seq in handling:
+            if not receiver.suspect(sender, seq):
+                any(self._charge_waiting(receiver, mailbox, sender, seq, now) for mailbox in mailboxes)
+
+    def _charge_waiting(self, receiver: Receiver, mailbox: Mailbox, sender: bytes, seq: int, now: float) -> bool:
+        """Charge a message that was taken back, if it waits here; return whether it does."""
+        for position, delivery in enumerate(mailbox.waiting):
+            index = seq - delivery.run.seq
+            if (
+                delivery.run.sender.uuid == sender
+                and delivery.lo <= index < delivery.hi
+                and delivery.flags & FLAG_REDELIVERED
+            ):
+                parts = list(delivery.parted({index}))
+                dead = [piece for piece, is_it in parts if is_it and self._charge_death(piece)]
+                mailbox.replace(position, [piece for piece, _ in parts if piece not in dead])
+                for piece in dead:
+                    self._bury_crashed(receiver, piece, now)
+                return True
+        return False
+
+    def take_back(self, receiver: Receiver, now: float, *, died: bool, is_told_later: bool = False) -> None:
         """Put what is in flight to a pod that is gone in front of its mailbox, or of that of its group.
 
-        It may have been delivered. If the pod has died, its oldest message is charged with that, as it was
-        perhaps in the handler, and questions end with an error: they are never given twice.
+        It may have been delivered. If the pod has died, the messages that were in its handlers are charged with
+        that, and questions end with an error: they are never given twice. Where nobody can say what was in its
+        handlers, its oldest message is charged, which perhaps was.
+
+        Args:
+            is_told_later: Somebody will say it, with `charge`.
         """
         group = self._directory.groups.get(receiver.settings.group)
         own: list[Delivery] = []
         back: list[Delivery] = []
-        is_charged = not died
+        suspects = receiver.suspects if died else set()
+        is_guess = died and not (receiver.is_charged or is_told_later or suspects)
         for piece in receiver.pop_in_flight():
             if piece.priority:
                 receiver.free_window(piece, piece.count)
@@ -76,18 +115,20 @@ class Estate:
             receiver.mailbox.discard(piece)
             piece.flags |= FLAG_REDELIVERED
             target = back if group is not None and piece.group else own
+            if is_guess:
+                is_guess = False
+                suspects = {(piece.run, piece.lo)}
             if died and piece.run.kind in QUESTION_KINDS:
-                is_charged = True
                 self._undertaker.bury_of(receiver, piece, "crashed", now)
                 continue
             self._counts.redeliveries += piece.count
-            if not is_charged:
-                is_charged = True
-                oldest = piece.split(1)
-                if not self._charge_death(receiver, oldest, now):
-                    target.append(oldest)
-            if piece.count:
-                target.append(piece)
+            for part, is_suspect in piece.parted({index for run, index in suspects if run is piece.run}):
+                if is_suspect and self._charge_death(part):
+                    self._bury_crashed(receiver, part, now)
+                else:
+                    target.append(part)
+        if suspects:
+            receiver.is_charged = True
         if group is not None:
             for delivery in receiver.mailbox.pop_waiting():
                 (back if delivery.group else own).append(delivery)
@@ -116,11 +157,12 @@ class Estate:
         self._mailroom.relieve(mailbox, now)
         self._mailroom.touch(new)
 
-    def _charge_death(self, receiver: Receiver, delivery: Delivery, now: float) -> bool:
-        """Charge a delivery with the death of its process; return whether it ends here."""
+    @staticmethod
+    def _charge_death(delivery: Delivery) -> bool:
+        """Charge a delivery with the death of its process; return whether that was one too many."""
         delivery.deaths += 1
         delivery.attempt += 1
-        if delivery.deaths < MAX_DEATHS:
-            return False
+        return delivery.deaths >= MAX_DEATHS
+
+    def _bury_crashed(self, receiver: Receiver, delivery: Delivery, now: float) -> None:
         self._undertaker.bury_of(receiver, delivery, "crashed", now, delivery.attempt - 1, "its process died")
-        return True

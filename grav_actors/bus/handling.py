@@ -6,10 +6,11 @@ from grav_actors.bus.counts import Counts
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailroom import Mailroom
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import RETRY_FIRST, RETRY_MAX, Failure, Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.undertaker import Undertaker
-from grav_actors.protocol import FAIL_REJECT, FAILED_LIMIT, FLAG_REDELIVERED, QUESTION_KINDS, Handled
+from grav_actors.protocol import FAIL_CRASH, FAIL_REJECT, FAILED_LIMIT, FLAG_REDELIVERED, QUESTION_KINDS, Handled
 
 
 class Handling:
@@ -27,7 +28,7 @@ class Handling:
         self._undertaker = undertaker
         self._mailroom = mailroom
         self._counts = counts
-        self.failing: set[Receiver] = set()
+        self.failing: OrderedSet[Receiver] = OrderedSet()
 
     def handled(self, receiver: Receiver, handled: Handled, now: float) -> None:
         """Apply a pod's watermark; the caller has checked it."""
@@ -79,6 +80,9 @@ class Handling:
         delivery = receiver.find(number)
         if delivery is None or delivery.priority:
             return 0
+        if how == FAIL_CRASH:
+            receiver.suspects.add((delivery.run, delivery.lo + number - delivery.number))
+            return 0
         delivery.marks = delivery.marks if delivery.marks is not None else set()
         delivery.marks.add(number)
         receiver.free_window(delivery, 1)
@@ -109,7 +113,7 @@ class Handling:
         self._deliver_again(receiver, again, now)
 
     def _deliver_again(self, receiver: Receiver, again: list[Delivery], now: float) -> None:
-        receiver.mailbox.add_first(again)
+        receiver.mailbox.add_again(again)
         self._counts.redeliveries += len(again)
         receiver.retry_at = now + receiver.retry_delay
         if not receiver.failed:

@@ -25,8 +25,9 @@ RECEIVERS = "grav.sys.bus.receivers"
 CONNECTED = "grav.sys.bus.connected"
 """Whether the actor whose name is the question's data can be reached."""
 RELEASE = "grav.sys.bus.release"
-"""`[name, incarnation, reason]`, from its supervisor: that incarnation has ended and could not say so. With the
-reason `crashed` a next one takes its mailbox; with others it is not coming back."""
+"""`[name, incarnation, reason, error, [*[sender uuid, seq]]]`, from its supervisor: that incarnation has ended, perhaps
+without a word, and these messages were in its handlers. With the reason `crashed` a next one takes its mailbox; with
+others it is not coming back, and `error` says to those who watch it what it failed with, if it did."""
 
 
 def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
@@ -61,9 +62,17 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
-    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str]:
-        return core.release_name(run.sender.uuid, data[0], data[1], data[2], now)
+    if question == RELEASE and isinstance(data, list) and [type(one) for one in data] == [str, int, str, str, list]:
+        name, incarnation, reason, error, named = data
+        return core.release_name(run.sender.uuid, name, incarnation, reason, error, _named_messages(named), now)
     if question in INQUESTS:
         return answer_inquest(core, question, data, now)
     known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE, *INQUESTS))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")
+
+
+def _named_messages(data: list[Any]) -> list[tuple[bytes, int]]:
+    for item in data:
+        if not isinstance(item, list) or [type(one) for one in item] != [bytes, int]:
+            raise ValueError(f"a message is named by [sender uuid, seq], not by {item!r:.80}")
+    return [(item[0], item[1]) for item in data]

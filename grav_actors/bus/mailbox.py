@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from grav_actors.bus.ordered import OrderedSet
+
 if TYPE_CHECKING:
     from grav_actors.bus.run import Delivery
     from grav_actors.bus.sender import Sender
@@ -38,7 +40,7 @@ class Mailbox:
         self.waiting_count = 0
         self.used = 0
         self.used_bytes = 0
-        self.blocked: set[Sender] = set()
+        self.blocked: OrderedSet[Sender] = OrderedSet()
         self.progress_at = 0.0
         self.stuck = False
 
@@ -72,6 +74,14 @@ class Mailbox:
             self.used += delivery.count
             self.used_bytes += delivery.size
 
+    def add_again(self, deliveries: Iterable[Delivery]) -> None:
+        """Put failed deliveries in front, but behind those that came back before them and still wait."""
+        before: list[Delivery] = []
+        while self.waiting and self.waiting[0].flush:
+            before.append(self.waiting.popleft())
+        self.add_first(deliveries)
+        self.waiting.extendleft(reversed(before))
+
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""
         head = self.waiting[0]
@@ -81,6 +91,18 @@ class Mailbox:
             self.waiting.popleft()
         self.waiting_count -= head.count
         return head
+
+    def replace(self, position: int, pieces: Iterable[Delivery]) -> None:
+        """Put what is left of a delivery that waits in its place."""
+        whole = self.waiting[position]
+        del self.waiting[position]
+        self.waiting_count -= whole.count
+        self.discard(whole)
+        for piece in reversed(list(pieces)):
+            self.waiting.insert(position, piece)
+            self.waiting_count += piece.count
+            self.used += piece.count
+            self.used_bytes += piece.size
 
     def discard(self, delivery: Delivery) -> None:
         """Forget a delivery that was taken, or popped from `waiting` by the caller."""

@@ -98,7 +98,7 @@ class Postman:
             elif kind == KIND_REPLY:
                 self._route_receipts(run, now)
         if run.pending:
-            self.ledger.open(run)
+            self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
         elif kind in QUESTION_KINDS:
             # The asker should know at once: an acknowledgement has no room for it if much is open.
             sender.urgent = True

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grav_actors.bus.mailbox import Mailbox
-from grav_actors.bus.run import Body, Delivery
+from grav_actors.bus.run import Body, Delivery, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.filters import FilterSet
@@ -57,12 +57,14 @@ class Receiver:
         failed: Failures that wait for a success, oldest first.
         claims: Seqs by sender that it had from an earlier bus, as a member of its group.
         retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
+        suspects: Messages in whose handlers it has met its end, as run and index.
+        is_charged: All of them are known, or charged already.
     """
 
     __slots__ = (
         "answer_bytes", "answers",
-        "claims", "failed", "filters", "in_flight", "is_dirty", "mailbox", "name", "number",
-        "priority", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "uuid",
+        "claims", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
+        "priority", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects", "uuid",
         "window_bytes", "window_used",
     )  # fmt: skip
 
@@ -88,6 +90,8 @@ class Receiver:
         self.retry_delay = RETRY_FIRST
         self.replayed = False
         self.is_dirty = False
+        self.suspects: set[tuple[Run, int]] = set()
+        self.is_charged = False
 
     @property
     def label(self) -> str:
@@ -196,6 +200,15 @@ class Receiver:
                 done = number < delivery.number + delivery.settled
                 return None if done or (delivery.marks and number in delivery.marks) else delivery
         return None
+
+    def suspect(self, sender: bytes, seq: int) -> bool:
+        """Note by its sender and seq in which message's handler the pod has died; return whether it is in flight."""
+        for delivery in self.in_flight:
+            run = delivery.run
+            if run.sender.uuid == sender and delivery.lo <= seq - run.seq < delivery.hi and not delivery.priority:
+                self.suspects.add((run, seq - run.seq))
+                return True
+        return False
 
     def finish_range(self, first: int, last: int) -> Iterator[tuple[Delivery, int, int]]:
         """Mark numbers above the floor as finished; yield delivery, how many, and the highest of them."""

@@ -16,9 +16,9 @@ from grav_actors.protocol import MAX_HEADER
 
 DRAIN_FRAMES = 256
 """Frame pairs taken in one go, before what they made deliverable is sent."""
-LARGE_BODY = 256 * 1024
-"""Bytes from which a body is passed on by reference. Below, copying is faster: for each reference pyzmq wakes a
-thread of its own when ZeroMQ lets go of it."""
+LARGE_BODY = 64 * 1024
+"""Bytes from which a body stays in the frame it came in, which is passed on by reference. Below, copying is
+faster."""
 HIGH_WATER_MARK = 100_000
 """Safety net: credit keeps far fewer frames on their way."""
 MAX_WAITING = 100_000
@@ -175,7 +175,13 @@ class BusServer:
             return False
         # Once the route is taken the rest of the message is, too.
         socket.send(header, _SNDMORE_NOBLOCK)
-        socket.send(body, _NOBLOCK, copy=len(body) < LARGE_BODY)
+        # A frame that was received is handed over as it is. Any other memory is copied: for a reference to it pyzmq
+        # would start a thread that outlives every socket.
+        frame: Any = body.obj if body.__class__ is memoryview else None
+        if frame is not None and len(frame) == len(body):
+            socket.send(frame, _NOBLOCK, copy=False)
+        else:
+            socket.send(body, _NOBLOCK)
         return True
 
     def _keep(self, route: bytes, header: bytes, body: Body) -> None:

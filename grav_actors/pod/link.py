@@ -165,7 +165,7 @@ class Link:
             self._socket.send(header, _SNDMORE_NOBLOCK)
         except zmq.Again:
             return False
-        self._socket.send(body, _NOBLOCK, copy=len(body) < LARGE_BODY)
+        self._socket.send(body, _NOBLOCK)
         return True
 
     def _check_input(self) -> None:

@@ -94,6 +94,7 @@ class Pod:
         self._port: RefPort | None = None
         self._on_end: Callable[[Exception], None] | None = None
         self._on_replaced: Callable[[], None] | None = None
+        self._on_down: Callable[[str, str, str], None] = lambda name, reason, error: None
 
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
         """Say HELLO and wait until the bus knows the pod."""
@@ -559,6 +560,20 @@ class Pod:
                 raise self._error()
             else:
                 self._flush_now()
+
+    # Watching
+
+    def _watch(self, name: str, *, on: bool) -> None:
+        """Watch the end of an actor, or no longer; `_on_down` is called with it, holding the link's lock."""
+        self._check_process()
+        with self._link.lock:
+            if self._gate is not None:
+                raise self._error()
+            if on:
+                self._core.watch(name)
+            else:
+                self._core.unwatch(name)
+            self._link.send_out(self)
 
     # Waiting for what was sent
 

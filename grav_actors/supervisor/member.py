@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.slate import Handling, read_slate
 from grav_actors.actor.spec import ActorSpec, Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.handle import ChildProcess
@@ -62,6 +63,13 @@ class Life:
         if self.ending is not None and self.ending.reason == "shutdown":
             return "a signal has told it to end"
         return exit_text or "it ended without a word"
+
+    @property
+    def handling(self) -> tuple[Handling, ...]:
+        """What was in its handlers when it ended, as its process has left it noted or as it has said."""
+        if self.process is not None:
+            return tuple(read_slate(self.process.slate))
+        return self.ending.handling if self.ending is not None else ()
 
     @property
     def last_words(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from grav_actors.actor.process import ENTRY, make_payload
 from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.slate import Handling, slate_size
 from grav_actors.actor.spec import Ending, Spawn
 from grav_actors.errors import ActorStartError, GravError
 from grav_actors.options import RestartLimits
@@ -31,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 KILL_LIMIT = 5.0
 """Seconds that a process may take to be gone once it was killed, or has said that it ends."""
+NAMED = 5
+"""Messages that were in handlers which the report of a crash names."""
 JOIN_LIMIT = 1.0
 """Seconds that the threads of an actor may take to be gone once it has ended."""
 
@@ -45,8 +48,8 @@ class RunnerContext:
     Attributes:
         link: Link of this process, for thread actors.
         supervisor: Uuid of the node's own pod: it marks the names that outlive their processes.
-        release: Tells the bus that an incarnation has ended without a word: its name, its number, and why:
-            `crashed` if a next one is to come.
+        release: Tells the bus that an incarnation has ended without a word: its name, its number, why
+            (`crashed` if a next one is to come), what it failed with, or "", and what was in its handlers.
         give_up: Called, on a thread of its own, when there were too many restarts.
         spawn: Starts further actors for actors of this process.
         on_line: Takes what processes write; None leaves it to the terminal.
@@ -55,7 +58,7 @@ class RunnerContext:
     link: Link
     supervisor: bytes
     limits: RestartLimits
-    release: Callable[[str, int, str], None]
+    release: Callable[[str, int, str, str, tuple[Handling, ...]], None]
     give_up: Callable[[str], None]
     spawn: Spawn
     on_line: OnLine | None = None
@@ -77,6 +80,7 @@ class RootRunner:
         self._lock = threading.RLock()
         self._host: ProcessHost | None = None
         self._agenda = Agenda("grav-supervisor")
+        self._asides: set[threading.Thread] = set()
         self._is_stopping = False
 
     # Starting
@@ -175,7 +179,13 @@ class RootRunner:
         deadline = time.monotonic() + timeout
         link = context.link
         payload = make_payload(member.spec(life, context.supervisor), link.endpoint, link.send_timeout)
-        process = self._process_host().spawn(member.name, ENTRY, payload, capture=context.on_line is not None)
+        process = self._process_host().spawn(
+            member.name,
+            ENTRY,
+            payload,
+            capture=context.on_line is not None,
+            slate_size=slate_size(member.child.actor_class.concurrency),
+        )
         try:
             self._register(process, life)
             if not life.outcome.wait(max(0.0, deadline - time.monotonic())):
@@ -188,7 +198,7 @@ class RootRunner:
             process.wait(KILL_LIMIT)
             if not life.has_left:
                 # It may have joined, and has not said that it leaves.
-                self._release(life, BYE_CRASHED if life.number else "pod_lost")
+                self._release(life, BYE_CRASHED if life.number else "pod_lost", life.cause)
             raise
 
     def _process_host(self) -> ProcessHost:
@@ -300,7 +310,9 @@ class RootRunner:
         if life.ending is None or life.ending.reason == "crash":
             if not is_draining:
                 self._report_crash(member, life, "it is not started again")
-            self._release(life, "pod_lost")  # also when it has said that it crashed, for which its name is kept
+            # Also when it has said that it crashed, for which its name is kept.
+            error = "" if life.has_ended_well else member.cause
+            self._aside(member, lambda: self._release(life, "pod_lost", error))
         if child.significant and not is_draining:
             self._give_up(f"actor {member.name} has ended, which its node depends on")
 
@@ -316,22 +328,46 @@ class RootRunner:
         member.state = MemberState.BACKOFF
         when = "at once" if decision.delay == 0 else f"in {decision.delay:.2g} s"
         self._report_crash(member, life, f"restart {member.restarts} {when}")
-        if decision.delay and not life.has_left:
-            self._release(life, BYE_CRASHED)  # who has asked it must not wait for the next
-        self._agenda.add(decision.delay, lambda: self._restart_aside(member))
+        due = time.monotonic() + decision.delay
 
-    def _release(self, life: Life, reason: str) -> None:
-        self._context.release(life.member.name, life.number, reason)
+        def go_on() -> None:
+            # Before the next one joins: the bus is told which messages to charge, and who has asked need not wait.
+            # Also when it has said so itself: its word may have been lost with a connection.
+            self._release(life, BYE_CRASHED, member.cause)
+            if decision.delay:
+                rest = max(0.0, due - time.monotonic())
+                self._agenda.add(rest, lambda: self._aside(member, lambda: self._restart(member)))
+            else:
+                self._restart(member)
+
+        self._aside(member, go_on)
+
+    def _release(self, life: Life, reason: str, error: str) -> None:
+        self._context.release(life.member.name, life.number, reason, error, life.handling)
 
     @staticmethod
     def _report_crash(member: Member, life: Life, next_step: str) -> None:
+        lines = [f"actor {member.name} crashed: {member.cause}; {next_step}"]
+        handling = life.handling
+        if handling:
+            more = f" and {len(handling) - NAMED} more" if len(handling) > NAMED else ""
+            lines.append(f"it was handling {', '.join(map(str, handling[:NAMED]))}{more}")
         words = life.last_words
-        last = f"\nthe last that it wrote:\n{words}" if words else ""
-        logger.error("actor %s crashed: %s; %s%s", member.name, member.cause, next_step, last)
+        if words:
+            lines.append(f"the last that it wrote:\n{words}")
+        logger.error("%s", "\n".join(lines))
 
-    def _restart_aside(self, member: Member) -> None:
-        # On a thread of its own: a slow start must not hold up the restarts of others.
-        threading.Thread(target=self._restart, args=(member,), name=f"grav-restart-{member.name}", daemon=True).start()
+    def _aside(self, member: Member, job: Callable[[], None]) -> None:
+        # On a thread of its own: a slow start, or a bus that is away, must not hold up the restarts of others.
+        def work() -> None:
+            try:
+                job()
+            finally:
+                self._asides.discard(threading.current_thread())
+
+        thread = threading.Thread(target=work, name=f"grav-restart-{member.name}", daemon=True)
+        self._asides.add(thread)
+        thread.start()
 
     def _restart(self, member: Member) -> None:
         before = member.life
@@ -363,6 +399,8 @@ class RootRunner:
             self._strike(member)
         if host is not None:
             host.stop(max(0.0, deadline - time.monotonic()))
+        for thread in self._asides.copy():
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _stop_member(self, member: Member, reason: str, limit: float) -> None:
         with self._lock:
@@ -381,7 +419,8 @@ class RootRunner:
             if life.process is not None:
                 self._end_process(life.process, deadline)
             if life.ending is None or life.ending.reason == "crash":
-                self._release(life, "stopping")  # it did not say so itself: what waits for it has nobody to wait for
+                # It did not say so itself: what waits for it has nobody to wait for.
+                self._release(life, "stopping", life.cause if life.ending is not None else "")
         member.state = MemberState.STOPPED
 
     @staticmethod

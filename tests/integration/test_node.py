@@ -28,6 +28,20 @@ from support.collecting import LIMIT, Collector, in_thread, settle
 # What a node is
 
 
+def test_large_messages_leave_no_thread_of_pyzmq_behind() -> None:
+    # pyzmq frees memory that was sent by reference in a thread which ends with the process.
+    with Grav() as grav:
+        receiver, sender = grav.connect(), grav.connect()
+        collected = Collector()
+        receiver.on(collected)
+        for size in (64 * 1024, 256 * 1024, 1024 * 1024):
+            sender.publish("large", bytes(size))
+            sender.publish("large", ["nested", bytes(size - 100)])
+        settle(sender)
+    assert [len(data) for data in collected.data] == [65_536, 2, 262_144, 2, 1_048_576, 2]
+    assert {thread.name for thread in threading.enumerate()} == {"MainThread"}
+
+
 def test_node_says_who_it_is() -> None:
     with Grav(name="greenhouse", belongs_to="farm", interests=["vision", "audio"]) as grav, Grav() as other:
         assert (grav.name, grav.belongs_to, tuple(grav.interests)) == ("greenhouse", "farm", ("vision", "audio"))

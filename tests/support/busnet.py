@@ -89,6 +89,7 @@ class TestPod:
         got: Calls of the handler, in order.
         paused: It takes frames but calls no handler, as with a handler that hangs.
         answers: What its questions and receipts were given, by the message that was answered.
+        downs: Watched names that are gone, with reason and error.
     """
 
     __test__ = False
@@ -109,6 +110,7 @@ class TestPod:
         self.paused = False
         self.is_alive = True
         self.confirmed: set[int] = set()
+        self.downs: list[tuple[str, str, str]] = []
         wire.pods[self.slot] = self
 
     @property
@@ -175,6 +177,8 @@ class TestPod:
         core.confirmed.clear()
         inbox, core.inbox = core.inbox, []
         self.waiting.extend(inbox)
+        self.downs += core.downs
+        core.downs.clear()
         replies, core.replies = core.replies, []
         for inbound in replies:
             for record in unpack_body(inbound.body, inbound.count, ActorRef):

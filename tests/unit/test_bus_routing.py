@@ -11,6 +11,7 @@ from grav_actors.codec import unpack_body
 from grav_actors.filters import FilterSet
 from grav_actors.ids import process_prefix
 from grav_actors.message import Message
+from grav_actors.pod import outbox
 from grav_actors.pod.core import State
 from grav_actors.protocol import (
     FAILED_LIMIT,
@@ -441,6 +442,20 @@ def test_a_member_that_was_cut_off_for_a_moment_keeps_what_it_has() -> None:
     net.check_quiet()
 
 
+def test_what_waits_for_a_group_whose_takers_have_left_is_a_dead_letter() -> None:
+    net = Net()
+    sender = net.pod()
+    one = net.actor("one", "x", group="g", prefetch=1)
+    net.actor("other", "y", group="g", prefetch=1)
+    one.paused = True
+    sender.publish("x", 0, 1, 2)
+    net.settle()
+    one.leave()
+    net.settle()
+    assert net.dead() == [("no_responders", "g", 0), ("no_responders", "g", 1), ("no_responders", "g", 2)]
+    net.check_quiet()
+
+
 def test_a_full_group_lets_its_senders_go_on_when_it_has_room_again() -> None:
     net = Net()
     sender = net.pod()
@@ -719,6 +734,46 @@ def test_the_bus_takes_no_more_than_its_memory(monkeypatch: pytest.MonkeyPatch) 
     net.check_quiet()
 
 
+def test_handlers_that_send_go_on_when_the_bus_holds_all_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
+    monkeypatch.setattr(outbox, "WINDOW_MESSAGES", 8)
+    net = Net()
+    sender, worker, last = net.pod(), net.pod("", "x"), net.pod("", "y")
+
+    def work(got: Got) -> None:
+        worker.publish("y", got.data)
+
+    worker.handler = work
+    for _ in range(2):
+        sender.publish("x", *["x" * 1000] * 8)
+        net.settle(handle=False)
+    assert not sender.core.outbox.has_room(), "who has nothing to handle waits"
+    for _ in range(16):
+        assert worker.core.outbox.has_room(), "its handler would wait for ever"
+        assert worker.handle(1)
+        net.advance(0.1, handle=False)
+    net.advance(2)
+    assert sender.core.outbox.has_room()
+    assert len(last.got) == 16
+    net.check_quiet()
+
+
+def test_who_is_held_back_goes_on_when_it_has_something_to_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
+    net = Net()
+    sender, pod, other = net.pod(), net.pod("", "x"), net.pod()
+    pod.paused = True
+    sender.publish("x", "x" * 20_000)
+    net.settle()
+    assert sender.core.outbox.accepted == 0
+    sender.listen("y")
+    sender.paused = True
+    net.settle()
+    other.publish("y", 1)
+    net.advance(1.5)
+    assert sender.core.outbox.accepted == 1
+
+
 def test_events_of_the_bus_do_not_fill_a_mailbox_that_is_full() -> None:
     net = Net()
     sender, pod = net.pod(), net.pod("", "grav.sys.dead", mailbox_limit=5, stuck_after=None)
@@ -728,6 +783,22 @@ def test_events_of_the_bus_do_not_fill_a_mailbox_that_is_full() -> None:
         net.settle()
     assert net.receiver(pod).mailbox.used == 5
     assert net.bus.postman.counts.given_up == 95
+    assert len(net.dead()) == 100
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "disconnect"])
+def test_events_of_the_bus_push_nothing_out_of_a_mailbox_that_is_full(overflow: str) -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("p", "x", "grav.sys.dead", mailbox_limit=5, prefetch=1, overflow=overflow)
+    pod.paused = True
+    sender.publish("x", *range(5))
+    net.settle()
+    for number in range(100):
+        sender.tell("nobody", "y", number)
+        net.settle()
+    pod.paused = False
+    net.settle()
+    assert [got.data for got in pod.got if got.type == "x"] == list(range(5))
     assert len(net.dead()) == 100
 
 
@@ -755,6 +826,18 @@ def test_what_failed_comes_again_after_a_success_in_order() -> None:
     ]  # fmt: skip
     net.settle()
     net.check_quiet()
+
+
+def test_what_failed_comes_again_behind_what_failed_before_it_and_still_waits() -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("", "x", prefetch=3, handler=failing(0, 1, 2, 4, times=1))
+    sender.publish("x", *range(8))
+    for _ in range(100):
+        # One at a time, so that the success of 5 brings 4 back while 2 waits for the window.
+        pod.handle(1)
+        pod.push()
+        net.settle(handle=False)
+    assert [got.data for got in pod.got if got.attempt == 2] == [0, 1, 2, 4]
 
 
 def test_a_success_before_the_failure_brings_nothing_back() -> None:

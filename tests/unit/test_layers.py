@@ -78,6 +78,7 @@ LAYERS = {
         "deciders",
         (
             "grav_actors.bus.core",
+            "grav_actors.bus.watches",
             "grav_actors.bus.postman",
             "grav_actors.bus.mailroom",
             "grav_actors.bus.handling",
@@ -98,6 +99,7 @@ LAYERS = {
             "grav_actors.bus.roster",
             "grav_actors.bus.directory",
             "grav_actors.bus.inquiry",
+            "grav_actors.bus.ordered",
             "grav_actors.pod.core",
             "grav_actors.pod.outbox",
             "grav_actors.pod.ranges",
