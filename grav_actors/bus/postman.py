@@ -32,11 +32,11 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
+    MAX_OWN_BYTES,
     MAX_RUN_BYTES,
     QUESTION_KINDS,
+    STOP_TYPE,
 )
-
-OWN_MESSAGE_LIMIT = 16 * 1024 * 1024
 
 
 class Postman:
@@ -109,7 +109,12 @@ class Postman:
     def _route_named(self, run: Run, now: float) -> None:
         receiver = self.directory.named(run.dest)
         delivery = Delivery(run, 0, run.count)
-        if receiver is not None:
+        if receiver is not None and run.type == STOP_TYPE:
+            # For all the instances behind a name: one that was left would go on in the place of the others.
+            for instance in self.directory.instances(run.dest):
+                self.mailroom.put(instance.mailbox, Delivery(run, 0, run.count), now)
+                self.mailroom.touch(instance)
+        elif receiver is not None:
             self.mailroom.put(receiver.mailbox, delivery, now)
             self.mailroom.touch(receiver)
         elif run.kind == KIND_TELL:
@@ -138,17 +143,30 @@ class Postman:
             self.mailroom.touch(receiver)
 
     def replay(self, receiver: Receiver, now: float) -> None:
-        """Give a pod what the ring holds of what it wants and did not send."""
+        """Give a pod what the ring holds of what it wants and did not send; of that the newest that its mailbox takes.
+
+        The rest is no dead letter: nobody had sent it to this pod.
+        """
+        wanted: list[Delivery] = []
         for run, skipped in self.ring:
             if run.sender.uuid == receiver.uuid or not receiver.filters.allows_type(run.type):
                 continue
-            for delivery in _wanted(run, receiver.filters, skipped):
-                self.mailroom.put(receiver.mailbox, delivery, now)
+            wanted += _wanted(run, receiver.filters, skipped)
+        mailbox = receiver.mailbox
+        excess = sum(delivery.count for delivery in wanted) - max(0, mailbox.limit - mailbox.used)
+        for delivery in wanted:
+            if excess >= delivery.count:
+                excess -= delivery.count
+                continue
+            if excess > 0:
+                delivery.split(excess)
+                excess = 0
+            self.mailroom.put(mailbox, delivery, now)
         self.mailroom.touch(receiver)
 
     def send_own(self, message: Message, kind: int, dest: Any, now: float) -> None:
         """Send a message of the bus itself."""
-        body = join_body([pack_record(message, OWN_MESSAGE_LIMIT)])
+        body = join_body([pack_record(message, MAX_OWN_BYTES)])
         self._send_own(message.type, body, 1, kind, dest, now)
 
     def _send_own(self, message_type: str, body: bytes, count: int, kind: int, dest: Any, now: float) -> None:
@@ -174,7 +192,7 @@ class Postman:
         records: list[bytes] = []
         size = 0
         for event in self.undertaker.take_events():
-            record = pack_record(event, OWN_MESSAGE_LIMIT)
+            record = pack_record(event, MAX_OWN_BYTES)
             if records and size + len(record) > MAX_RUN_BYTES:
                 self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
                 records, size = [], 0

@@ -233,6 +233,14 @@ def test_deferring_twice_or_what_is_not_being_handled(grav: Grav, kind: str) -> 
     assert "only in its handler" in other
 
 
+def test_what_is_no_message_is_refused_with_what_is_allowed(grav: Grav, kind: str) -> None:
+    assert grav.spawn(actors.Deferring, kind=kind).ask("later.wrong", timeout=LIMIT) == [
+        'reply takes the message that is answered, not "no message"',
+        'defer_reply takes the message that is answered, not "no message"',
+        'parent is a message, its uuid or "", not 7',
+    ]
+
+
 def test_deferred_questions_end_with_their_actor(grav: Grav, kind: str) -> None:
     deferred = collect(grav, "later.deferred")
     ref = grav.spawn(actors.Deferring, kind=kind)

@@ -812,6 +812,21 @@ def test_two_pods_that_flood_each_other_both_go_on() -> None:
     net.check_quiet()
 
 
+@pytest.mark.parametrize("overflow", ["block", "drop_oldest", "drop_newest", "disconnect"])
+def test_a_pod_is_given_no_more_of_the_ring_than_its_mailbox_takes(overflow: str) -> None:
+    net = Net()
+    sender = net.pod()
+    sender.publish("x", *range(5))
+    net.settle()
+    sender.publish("x", *range(5, 10))
+    net.settle()
+    pod = net.pod("p", "x", replay=True, mailbox_limit=7, overflow=overflow)
+    net.settle()
+    assert pod.data == list(range(3, 10))
+    assert net.dead() == []
+    net.check_quiet()
+
+
 # Failures
 
 
