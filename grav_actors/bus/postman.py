@@ -65,7 +65,7 @@ class Postman:
         self.handling = handling = Handling(directory, ledger, undertaker, mailroom, counts)
         self.estate = Estate(directory, ledger, undertaker, mailroom, handling, counts)
         self.shelf = undertaker.shelf
-        self.reviver = Reviver(directory, ledger, mailroom, self.shelf, counts)
+        self.reviver = Reviver(directory, ledger, mailroom, undertaker, counts)
 
     def route(self, run: Run, source: Receiver | None, now: float) -> None:
         """Bring a run to everybody whom it is for."""
