@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from grav_actors.pod.receipt import Receipt
     from grav_actors.reference import ActorRef
     from grav_actors.supervisor.spec import Child
+    from grav_actors.supervisor.supervisor import Supervisor
 
 __version__ = "0.1.0"
 
@@ -72,6 +73,7 @@ _HOMES = {
     "grav_actors.pod.receipt": ("Receipt",),
     "grav_actors.reference": ("ActorRef",),
     "grav_actors.supervisor.spec": ("Child",),
+    "grav_actors.supervisor.supervisor": ("Supervisor",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -128,6 +130,7 @@ __all__ = [
     "ReentrantWaitError",
     "Reject",
     "Retried",
+    "Supervisor",
     "TransportNotConfiguredError",
     "TunnelNotEstablishedError",
     "WaitTimeoutError",

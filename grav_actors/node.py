@@ -44,7 +44,7 @@ from grav_actors.pod.receipt import Receipt
 from grav_actors.project import find_running, private_folder, remove_private_folder
 from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
-from grav_actors.supervisor.runner import OnLine, RootRunner, RunnerContext
+from grav_actors.supervisor.runner import OnLine, Runner, RunnerContext
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
 from grav_actors.timeouts import Timeout, seconds
@@ -201,13 +201,13 @@ class Grav:
             self._pod = Pod(self._link, "", PodSettings())._join()
             self._port = PodPort(self._pod)
             self._pod._port = self._port
-            self._runner = RootRunner(
+            self._runner = Runner(
                 RunnerContext(
                     self._link,
                     self._pod._id,
                     self._limits,
                     self._release,
-                    self._fail,
+                    lambda text, has_failed: self._fail(text),
                     self.spawn,
                     self._on_line,
                 )

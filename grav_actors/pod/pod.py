@@ -36,6 +36,7 @@ from grav_actors.pod.receipt import NO_RECEIPT, Receipt
 from grav_actors.pod.replies import Question, ReplyTable
 from grav_actors.pod.waiter import Waiter
 from grav_actors.protocol import (
+    BUS_NAME,
     CLOSE_UNHEALTHY,
     ERROR_TYPE,
     KIND_ANSWER,
@@ -135,6 +136,11 @@ class Pod:
     def is_connected(self) -> bool:
         """Whether it has joined the bus and not left; false also while the bus is away."""
         return self._gate is None and self._core.state is State.JOINED
+
+    @property
+    def late_replies(self) -> int:
+        """How many replies were dropped: after the first to a question, or when nobody waited any more."""
+        return self._replies.late
 
     def __enter__(self) -> Self:
         return self
@@ -520,7 +526,8 @@ class Pod:
             uuid: bytes = message._record[0]
             about = type if name is None else f"{type} to {name!r}"
             question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter(), about=about)
-            if not self._core.outbox.has_room():
+            # What is asked of the bus itself is answered however full the mailboxes of others are.
+            if name != BUS_NAME and not self._core.outbox.has_room():
                 self._wait_for_room()
                 question.seq = self._core.outbox.next_seq
             self._replies.ask(question)

@@ -338,7 +338,8 @@ class Program(World):
 
     def refilter(self) -> None:
         pod = self.anybody()
-        if pod.is_here and pod is not self.supervisor:
+        # Members of groups are actors, and their filters are what they have handlers for.
+        if pod.is_here and pod is not self.supervisor and not pod.core.settings.group:
             filters = self.filters()
             if self.rng.random() < 0.2 and self.messages:
                 filters.set_uuid(bytes.fromhex(list(self.messages.values())[-1].replace("-", "")), False)
