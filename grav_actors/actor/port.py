@@ -7,6 +7,7 @@ from typing import Any
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
 from grav_actors.protocol import BUS_NAME, STOP_TYPE
+from grav_actors.timeouts import Timeout
 
 CONNECTED = "grav.sys.bus.connected"
 
@@ -23,11 +24,11 @@ class PodPort:
         """Send to one actor."""
         self._pod._tell(to, Message(type, data))
 
-    def ask(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    def ask(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         """Ask one actor; see `Pod.ask`."""
         return self._pod.ask(type, data, to=to, timeout=timeout)
 
-    async def ask_async(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    async def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         """Ask one actor in asyncio; see `Pod.ask`."""
         return await self._pod.ask_async(type, data, to=to, timeout=timeout)
 

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +16,9 @@ from grav_actors.errors import GravError
 from grav_actors.options import did_you_mean
 
 INTERRUPTED = 130
+
+SHOWS_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What a group of commands raises that none is named of; click before 8.2 shows the help and raises nothing."""
 
 COMMANDS = {
     "up": "Start the actors of this project; runs until Ctrl-C.",
@@ -36,10 +40,10 @@ class Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options that stand before the command; a mistake ends with one line."""
-        if not args:  # which shows the help
-            return super().parse_args(ctx, args)
         try:
             return super().parse_args(ctx, args)
+        except SHOWS_HELP:
+            raise
         except click.UsageError as exc:
             failure = usage_failure(exc)
             failure.show()
@@ -76,6 +80,8 @@ class Commands(click.Group):
             return
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+        except SHOWS_HELP:
+            raise
         except click.UsageError as exc:
             failure = usage_failure(exc)
         except Failure as exc:

@@ -97,6 +97,7 @@ def test_unknown_command_names_the_nearest() -> None:
         (["snd"], "no such command: 'snd'; did you mean \"send\"? `grav-actors --help`"),
         (["ps", "--jsn"], "; `grav-actors ps --help` shows the usage"),
         (["ps", "extra"], "extra"),
+        (["dead", "lst"], "`grav-actors dead --help`"),
         (["send"], "'TYPE'"),
         (["send", "a.b", "roof"], """text needs quotes: '"roof"'; `grav-actors send --help`"""),
         (["ask", "a.b", "--timeout", "soon"], '"soon" is no duration'),
@@ -111,7 +112,8 @@ def test_wrong_usage_is_one_line_with_the_next_command(arguments: list[str], sai
     assert line.endswith("--help` shows the usage")
 
 
-def test_no_command_is_a_usage_error_with_the_help() -> None:
-    result = CliRunner().invoke(main.commands, [])
+@pytest.mark.parametrize("arguments", [[], ["dead"]], ids=str)
+def test_no_command_is_a_usage_error_with_the_help(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main.commands, arguments)
     assert result.exit_code == 2
     assert "Commands:" in result.output
