@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from grav_actors.protocol import FAILED_LIMIT
-from support.simulation.conservation import conservation, settling
+from support.simulation.conservation import conservation, effects, settling
 from support.simulation.history import (
     PUBLISHED,
     QUESTIONS,
@@ -173,6 +173,8 @@ def fifo(ledger: Ledger) -> Iterator[str]:
         account = ledger.account(event.pod)
         if ledger.kills and not _was_wanted(ledger, story, account):
             continue
+        if any(position < index and dead.target == account for position, dead in story.dead):
+            continue  # it had ended, and comes again as the bus that buried it has died
         key = (event.pod, _channel(ledger, event), story.sent.pod)
         last = newest.get(key)
         if last is not None and last.seq > story.sent.seq:
@@ -311,6 +313,7 @@ CHECKERS: tuple[Checker, ...] = (
     health,
     conservation,
     settling,
+    effects,
     answers,
     flush,
     redelivery_order,
