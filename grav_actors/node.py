@@ -152,12 +152,14 @@ class Grav:
         interests: Iterable[str],
         options: BusOptions,
         limits: RestartLimits,
+        strategy: str,
         on_line: OnLine | None,
         on_end: Callable[[str], None],
     ) -> Self:
         """Make the node of `grav-actors up`: its bus runs in a project's run folder, which stays."""
         node = cls.__new__(cls)
         node._setup(name, belongs_to, interests, options, limits, None)
+        node._strategy = strategy
         node._on_line = on_line
         node._on_end = on_end
         node._start_bus(spec)
@@ -180,6 +182,7 @@ class Grav:
         self._interests = tuple(interests)
         self._options = options
         self._limits = limits
+        self._strategy = "one_for_one"
         self._log = logger if logger is not None else logging.getLogger("grav_actors.node")
         self._folder = None
         self._bus: BusProcess | None = None
@@ -213,6 +216,7 @@ class Grav:
                     lambda text, has_failed: self._fail(text),
                     self.spawn,
                     self._on_line,
+                    self._strategy,
                 )
             )
             if self._bus is not None:

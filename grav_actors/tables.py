@@ -62,6 +62,7 @@ class SupervisorTable:
     def __post_init__(self) -> None:
         """Refuse wrong values."""
         check_choice("strategy", self.strategy, STRATEGIES)
+        check_int("max_restarts", self.limits.max_restarts, 1)
 
 
 @dataclass(frozen=True, slots=True)

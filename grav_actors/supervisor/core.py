@@ -59,6 +59,7 @@ class SupervisorCore:
         self._policy = RestartPolicy(limits)
         self._chance = chance
         self._lives: dict[int, Place] = {}
+        self._timed: dict[Place, float] = {}
         self._life_numbers = itertools.count(1)
         self._pools: dict[str, Rules] = {}
         self._requests: dict[Request, None] = {}
@@ -86,7 +87,7 @@ class SupervisorCore:
 
     def deadline(self) -> float | None:
         """Return when `tick` is to be called, in monotonic seconds; None if no time is waited for."""
-        times = [place.deadline for place in self._lives.values() if place.deadline is not None]
+        times = list(self._timed.values())
         times += [work.due for work in self._rounds if all(place.life is None for place in work.places)]
         return min(times, default=None)
 
@@ -207,9 +208,9 @@ class SupervisorCore:
         if self._closing is None:
             self._close(Over("", False), now)
             return self._effects()
-        for place in self._lives.values():
-            if place.step is Step.STOPPED and place.deadline is not None:
-                place.deadline = min(place.deadline, now + self._patience(place, now))
+        for place, deadline in self._timed.items():
+            if place.step is Step.STOPPED:
+                self._timed[place] = min(deadline, now + self._patience(place, now))
         return self._effects()
 
     def abort(self, now: float) -> list[Effect]:
@@ -260,9 +261,8 @@ class SupervisorCore:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what has become due."""
-        for place in list(self._lives.values()):
-            if place.deadline is not None and now >= place.deadline:
-                self._press(place, now)
+        for place in [place for place, deadline in self._timed.items() if now >= deadline]:
+            self._press(place, now)
         for work in list(self._rounds):
             self._advance(work, now)
         return self._effects()
@@ -272,7 +272,8 @@ class SupervisorCore:
     def _has_left(self, place: Place, life: int, exit: Exit, now: float) -> None:
         """A life has ended that had to."""
         work = place.round
-        place.leaving, place.step, place.deadline = "", Step.WAITING, None
+        place.leaving, place.step = "", Step.WAITING
+        self._timed.pop(place, None)
         if place.is_wanted and work is not None:
             self._tell_end(place, life, exit, Verdict.RESTART, max(0.0, work.due - now), was_leaving=True)
             self._await_turn(place, work, now)
@@ -495,7 +496,8 @@ class SupervisorCore:
             self._kill(place, place.life)  # what has not started cannot end well
             return
         self._change(place, MemberState.DRAINING)
-        place.step, place.deadline = Step.STOPPED, now + patience
+        place.step = Step.STOPPED
+        self._timed[place] = now + patience
         self._out.append(Stop(place.name, place.life, place.leaving, patience))
 
     def _patience(self, place: Place, now: float) -> float:
@@ -505,14 +507,16 @@ class SupervisorCore:
     def _press(self, place: Place, now: float) -> None:
         assert place.life is not None
         if place.step is Step.STOPPED:
-            place.step, place.deadline = Step.TERMINATED, now + TERMINATE_PATIENCE
+            place.step = Step.TERMINATED
+            self._timed[place] = now + TERMINATE_PATIENCE
             self._out.append(Terminate(place.name, place.life))
         else:
             self._kill(place, place.life)
 
     def _kill(self, place: Place, life: int) -> None:
         self._change(place, MemberState.DRAINING)
-        place.step, place.deadline = Step.KILLED, None
+        place.step = Step.KILLED
+        self._timed.pop(place, None)
         self._out.append(Kill(place.name, life))
 
     # What is told

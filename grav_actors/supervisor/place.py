@@ -45,7 +45,7 @@ class Place:
         is_wanted: It is to run: it does, or it is started when its turn comes.
         life: The life that has begun and has not ended.
         leaving: Why that life has to end, as `Stop.reason`; "" if it has not.
-        step: How far it was told so, and `deadline` when the next step is due.
+        step: How far it was told so.
         incarnation: Lives that have begun, less one.
         restarts: How often its supervisor has started it again because something had failed.
         is_restart: Its next life is one of these.
@@ -62,7 +62,6 @@ class Place:
     life: int | None = None
     leaving: str = ""
     step: Step = Step.WAITING
-    deadline: float | None = None
     incarnation: int = -1
     restarts: int = 0
     is_restart: bool = False

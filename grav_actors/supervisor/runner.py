@@ -384,8 +384,8 @@ class Runner:
             if was_ready:
                 logger.error("actor %s has not stopped in time and is killed", life.member.name)
         elif life.runtime is not None:
-            # A thread cannot be killed. One that starts may still end in order, when its hook returns.
-            patience = 0.0 if was_ready else life.member.child.shutdown
+            # A thread cannot be killed. One that has only now been told to end may still do so, when its hook returns.
+            patience = 0.0 if life.told else max(life.member.child.shutdown, JOIN_LIMIT)
             self._agenda.add(patience, lambda: self._leave_behind(life))
 
     def _leave_behind(self, life: Life) -> None:

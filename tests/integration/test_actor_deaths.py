@@ -22,7 +22,7 @@ from grav_actors import (
 )
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.supervisor import runner
-from grav_actors.supervisor.member import Life, MemberState
+from grav_actors.supervisor.member import Life
 from support import actors, deadly
 from support.collecting import LIMIT, Collector, in_thread, settle
 from support.nodes import collect, wait_dead_letters, wait_gone, wait_restarts
@@ -242,13 +242,13 @@ def test_process_that_a_thread_keeps_from_ending_is_killed_and_started_again(
 
 
 def test_end_that_is_noted_twice_is_followed_by_one_life(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
-    over = grav._runner._over
+    over = grav._runner._has_ended
 
     def note_twice(life: Life) -> None:
         over(life)
         over(life)
 
-    monkeypatch.setattr(grav._runner, "_over", note_twice)
+    monkeypatch.setattr(grav._runner, "_has_ended", note_twice)
     hooks = collect(grav, "hook")
     ref = grav.spawn(actors.Hooked)
     for restarts in (1, 2):
@@ -268,7 +268,7 @@ def test_node_that_stops_while_a_thread_actor_is_made_ends_it(
 
     def make_late(*args: Any) -> ActorRuntime:
         joins.append(in_thread(grav.stop))
-        while grav._runner._members["plain"].state is not MemberState.DRAINING:
+        while grav._runner.rows()[0]["state"] != "draining":
             os.sched_yield()
         return ActorRuntime(*args)
 

@@ -145,3 +145,18 @@ class Job(Watchman):
         Child(Hand, name="a", kind="thread"),
         Child(Hand, name="work", kind="thread", restart="transient", significant=True),
     )
+
+
+class Fragile(Hand):
+    """Crashes as soon as it runs."""
+
+    def on_start(self) -> None:
+        self.after(0, "end", "crash")
+
+
+class Storm(Watchman):
+    """Gives up at once."""
+
+    max_restarts = 1
+    backoff = Backoff(first=0)
+    children = (Child(Hand, name="a"), Child(Fragile))

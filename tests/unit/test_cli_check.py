@@ -153,13 +153,7 @@ def test_mistake_has_file_and_line(project: Project, command: str, text: str, pl
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("[mesh]\n", "has no mesh yet"),
-        ('[supervisor]\nstrategy = "one_for_all"\n', 'knows only "one_for_one"'),
-    ],
-)
+@pytest.mark.parametrize(("text", "reason"), [("[mesh]\n", "has no mesh yet")])
 def test_what_this_version_lacks_is_refused(project: Project, text: str, reason: str) -> None:
     project.configure(text)
     for command in ("check", "up"):

@@ -228,6 +228,7 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
             "[supervisor]\nstrategy = 'one_for_al'",
             f'2: [supervisor] strategy must be {STRATEGIES}, not "one_for_al"; did you mean "one_for_all"?',
         ),
+        ("[supervisor]\nmax_restarts = 0", "2: [supervisor] max_restarts must be at least 1, not 0"),
         ("[supervisor]\nmax_restarts = 1.5", "2: [supervisor] max_restarts must be a whole number, not 1.5"),
         ("[supervisor]\nwithin = 0", "2: [supervisor] within must be more than 0 seconds, not 0"),
         ("[supervisor]\nbackoff = 3", "2: [supervisor] backoff must be a table, not 3"),

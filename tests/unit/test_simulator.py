@@ -49,7 +49,9 @@ def test_histories_differ_and_reach_what_they_are_meant_to_reach() -> None:
     kinds = {type(event).__name__ for result in results for event in result.history}
     assert {"BusKilled", "Dead", "Disturbed", "FilterAsked", "Leaving", "Lost", "Struck", "Failed", "Quiet"} <= kinds
     assert {"answer", "cancelled"} <= {getattr(event, "how", "") for result in results for event in result.history}
-    assert any(isinstance(event, Ended) and event.how == "killed" for event in results[0].history + results[1].history)
+    assert any(
+        isinstance(event, Ended) and event.how == "killed" for event in (*results[0].history, *results[1].history)
+    )
     assert len({sum(isinstance(event, Handled) for event in result.history) for result in results}) > 10
 
 
