@@ -38,6 +38,8 @@ MAX_RUN_BYTES: Final = 256 * 1024
 """Bytes after which a sender closes a frame pair; one larger message travels alone."""
 MAX_OVERHEAD: Final = 32 * 1024
 """Bytes that the ids and headers of one message add to its data, at most."""
+MAX_OWN_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of one message of the bus itself, as the answer to a question about its pods."""
 MAX_OPEN_RANGES: Final = 64
 """Ranges that a watermark lists; what does not fit counts as open."""
 MAX_FAILURES: Final = 16
@@ -46,6 +48,8 @@ MAX_CLAIMS: Final = 2048
 """Ranges of seqs, of all senders together, that the member of a group lists in HELLO."""
 MAX_CANCELS: Final = 512
 """Questions that one CANCEL takes back."""
+MAX_WATCHES: Final = 512
+"""Watches that one WATCH begins, and that it ends; more follow in the next."""
 MAX_ERROR_TEXT: Final = 2000
 """Characters of an error that travels in a failure."""
 
@@ -71,6 +75,14 @@ NODE_NAME: Final = "grav.node"
 
 REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
+STOP_TYPE: Final = "grav.sys.actor.stop"
+"""Told to an actor, or to all instances behind a name, it ends them for good."""
+DOWN_TYPE: Final = "grav.down"
+"""What an actor tells itself when one that it watches is gone for good."""
+CODE_NO_RESPONDERS: Final = "no_responders"
+"""Code of an error that the bus gives: nobody has got the question."""
+CODE_SETTLED: Final = "settled"
+"""Code of an error that the bus gives: all who got the question have handled it, and no answer follows."""
 
 
 class Verb(IntEnum):
@@ -84,6 +96,7 @@ class Verb(IntEnum):
     BYE = 6
     SYNC = 7
     CANCEL = 8
+    WATCH = 9
     WELCOME = 16
     DELIVER = 17
     ACK = 18
@@ -93,6 +106,7 @@ class Verb(IntEnum):
     REFUSED = 22
     CLOSE = 23
     CANCELLED = 24
+    DOWN = 25
 
 
 class Kind(IntEnum):
@@ -153,6 +167,8 @@ CLOSE_PROTOCOL: Final = "protocol"
 BYE_STOPPING: Final = "stopping"
 BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
+OK_UNKNOWN: Final = "unknown"
+"""Text of the OK to the BYE of a pod that the bus does not know."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""
@@ -255,6 +271,14 @@ _STRICT = {
     "raw": False, "use_list": False, "strict_map_key": True, "max_str_len": MAX_HEADER, "max_bin_len": MAX_HEADER,
     "max_array_len": MAX_ITEMS, "max_map_len": 0, "max_ext_len": 0,
 }  # fmt: skip
+
+
+def max_frame_to_pod(max_message: int) -> int:
+    """Return how long a frame from a bus may be that carries messages of so many bytes.
+
+    A frame is closed when it has reached a size, and so by one message of any size.
+    """
+    return max(max_message, MAX_OWN_BYTES) + MAX_OVERHEAD + MAX_RUN_BYTES
 
 
 def pack(*fields: Any) -> bytes:
@@ -403,6 +427,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
     ):
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     total = 0
+    last = fields[2] - 1
     for run in fields[4]:
         if type(run) is not tuple or len(run) != 5:
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
@@ -424,6 +449,10 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         ):
             raise ProtocolError(f"SEND: kind {kind} with destination {_brief(dest)}")
         total += size
+        last += count
+    if last > MAX_NUMBER:
+        # Its receivers would take the frame for malformed, and with it what others have sent.
+        raise ProtocolError(f"SEND: the last seq is {last}, allowed are numbers to 2**53 - 1")
     if total != body_size:
         raise ProtocolError(f"SEND: runs of {total} bytes in a body of {body_size}")
     if fields[3] is not None:
@@ -497,6 +526,7 @@ _REST: dict[int, list[Any]] = {
     Verb.BYE: [int, int, int, str],
     Verb.SYNC: [int, int],
     Verb.CANCEL: [int, int, tuple],
+    Verb.WATCH: [int, int, tuple, tuple],
     Verb.WELCOME: [int, int, int, int, bytes, bytes, int, bool, [int, int, int]],
     Verb.ACK: [int, int, tuple],
     Verb.OK: [int, int, int, str],
@@ -505,6 +535,7 @@ _REST: dict[int, list[Any]] = {
     Verb.REFUSED: [int, int, int, str, str],
     Verb.CLOSE: [int, int, str, str],
     Verb.CANCELLED: [int, int, bytes, tuple],
+    Verb.DOWN: [int, int, int, str, str],
 }
 
 
@@ -527,6 +558,8 @@ def check_control(fields: tuple[Any, ...]) -> None:
     elif fields[0] == Verb.WELCOME:
         if len(fields[4]) != 8 or len(fields[5]) != 16:
             raise ProtocolError(f"WELCOME: epoch of {len(fields[4])} bytes, bus uuid of {len(fields[5])}")
+    elif fields[0] == Verb.WATCH:
+        _check_watches(fields[2], fields[3])
     elif fields[0] in (Verb.CANCEL, Verb.CANCELLED):
         if len(fields[-1]) > MAX_CANCELS:
             raise ProtocolError(f"{len(fields[-1])} questions cancelled in one frame, allowed are {MAX_CANCELS}")
@@ -534,3 +567,14 @@ def check_control(fields: tuple[Any, ...]) -> None:
             raise ProtocolError(f"CANCELLED: sender of {len(fields[2])} bytes, must be 16")
         for seq in fields[-1]:
             _match(seq, int, "cancelled seq")
+
+
+def _check_watches(begun: tuple[Any, ...], ended: tuple[Any, ...]) -> None:
+    if max(len(begun), len(ended)) > MAX_WATCHES:
+        raise ProtocolError(f"{max(len(begun), len(ended))} watches in one frame, allowed are {MAX_WATCHES}")
+    for item in begun:
+        _match(item, [int, str], "watch")
+        if not _is_short(item[1]):
+            raise ProtocolError(f"watch: {_brief(item[1])} is no name")
+    for number in ended:
+        _match(number, int, "ended watch")

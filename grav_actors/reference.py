@@ -94,7 +94,7 @@ class ActorRef:
         return await self._reach().ask_async(self.name, type, data, timeout)
 
     def stop(self) -> None:
-        """End the actor; an end that was asked for is never restarted."""
+        """End the actor, or all instances behind its name; an end that was asked for is never restarted."""
         self._reach().stop_actor(self.name)
 
     def is_alive(self) -> bool:

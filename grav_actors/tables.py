@@ -18,6 +18,7 @@ from grav_actors.options import (
     check_int,
     check_name,
     check_seconds,
+    check_significant,
     check_text,
     is_name,
     show,
@@ -27,6 +28,7 @@ from grav_actors.target import split_target
 Kind = Literal["process", "thread"]
 RestartRule = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)
 
 _ENDPOINT = re.compile(r"([a-z][a-z0-9+-]*)://(\S+)")
 _HOST_PORT = re.compile(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
@@ -59,7 +61,7 @@ class SupervisorTable:
 
     def __post_init__(self) -> None:
         """Refuse wrong values."""
-        check_choice("strategy", self.strategy, get_args(Strategy))
+        check_choice("strategy", self.strategy, STRATEGIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class ActorTable:
             check_name("group", self.group)
         check_choice("restart", self.restart, get_args(RestartRule))
         check_flag("significant", self.significant)
+        check_significant(self.significant, self.restart)
         _check_arguments("args", self.args)
         check_seconds("start_timeout", self.start_timeout)
         check_seconds("shutdown", self.shutdown, zero=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from grav_actors.supervisor.spec import Child
 
 RESERVED = frozenset({
-    "name", "ref", "log", "publish", "tell", "ask", "ask_async", "reply", "defer_reply", "spawn", "watch", "after",
-    "every", "stop", "_grav_runtime", "_runtime",
+    "name", "ref", "log", "publish", "tell", "ask", "ask_async", "reply", "defer_reply", "spawn", "watch", "unwatch",
+    "after", "every", "stop", "_grav_runtime", "_runtime",
 })  # fmt: skip
 """What subclasses must not define, nor what they inherit from others."""
 
@@ -62,6 +62,7 @@ class Actor:
 
     _grav_handlers: ClassVar[HandlerTable] = HandlerTable()
     _grav_runtime: ActorRuntime | None = None
+    _grav_supervises: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the class and make its table of handlers; a mistake raises TypeError here, not later."""
@@ -77,6 +78,24 @@ class Actor:
         except OptionError as exc:
             raise TypeError(f"{cls.__qualname__}: {exc}") from None
         cls._grav_handlers = HandlerTable.of(cls)
+
+    # What a supervisor has besides
+
+    @classmethod
+    def _grav_stop_patience(cls) -> float:
+        """Return the seconds that its children may take to stop; see `Child.stop_patience`."""
+        return 0.0
+
+    @classmethod
+    def _grav_start_patience(cls) -> float:
+        """Return the seconds that its children may take to start; see `Child.start_patience`."""
+        return 0.0
+
+    def _grav_begin(self) -> None:
+        """Start its children; back when they are ready. Called after `on_start`, only if `_grav_supervises`."""
+
+    def _grav_end(self) -> None:
+        """Stop its children, also those that are just being started. Called before `on_stop`, or without it."""
 
     # Hooks
 
@@ -168,6 +187,7 @@ class Actor:
     def spawn(
         self,
         actor_class: type[Actor] | Child,
+        /,
         *args: Any,
         name: str | None = None,
         kind: str = "process",
@@ -178,6 +198,24 @@ class Actor:
         From an actor process the arguments travel as a message: they must be what messages can carry.
         """
         return self._runtime.spawn(actor_class, *args, name=name, kind=kind, **kwargs)
+
+    def watch(self, to: str | ActorRef) -> None:
+        """Be told once when an actor is gone for good: its end was asked for, or nobody starts it again.
+
+        The notice is a message of type `grav.down` to this actor; its data is a map with `name`, `reason` and
+        `error`. Reasons are `stopped`, `crashed` (`error` says with what), `lost` (its process and its
+        supervisor are gone) and `unknown` (nobody has the name, and the bus remembers no one who had). It comes
+        at once if the actor is gone already. A restart of the watched actor is no end; a restart of this one
+        ends its watches. Of the instances behind one name the last end counts.
+
+        Raises:
+            ValueError: This class has no handler for `grav.down`.
+        """
+        self._runtime.watch(target_name(to), on=True)
+
+    def unwatch(self, to: str | ActorRef) -> None:
+        """Watch no longer; a notice that is under way may still come. Idempotent."""
+        self._runtime.watch(target_name(to), on=False)
 
     def after(self, seconds: float, type: str, data: Any = None) -> Timer:
         """Send itself a message once, `seconds` from now; the returned timer can `cancel()`."""

@@ -210,6 +210,7 @@ class ActorLoop(Callbacks):
                     await self._call_async(item)
                 else:
                     await self._take(item, slots)
+                    self._handled_bytes += len(item.body)
                 self._flush(time.monotonic(), not self._items)
         finally:
             await self._runtime.thread_ends_async()

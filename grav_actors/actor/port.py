@@ -6,10 +6,8 @@ from typing import Any
 
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
-from grav_actors.protocol import BUS_NAME
+from grav_actors.protocol import BUS_NAME, STOP_TYPE
 
-STOP_TYPE = "grav.sys.actor.stop"
-"""Told to an actor, it ends it for good."""
 CONNECTED = "grav.sys.bus.connected"
 
 
@@ -34,7 +32,7 @@ class PodPort:
         return await self._pod.ask_async(type, data, to=to, timeout=timeout)
 
     def stop_actor(self, name: str) -> None:
-        """Have an actor end for good; returns at once."""
+        """Have an actor, or all instances behind a name, end for good; returns at once."""
         self._pod._tell(name, Message._framework(STOP_TYPE, None))
 
     def is_actor_alive(self, name: str) -> bool:

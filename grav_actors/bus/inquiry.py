@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from grav_actors.bus.inquests import INQUESTS, answer_inquest
 from grav_actors.codec import unpack_body
 from grav_actors.errors import MessageDecodeError, MessageTooLargeError
 from grav_actors.ids import id_text
@@ -24,9 +25,9 @@ RECEIVERS = "grav.sys.bus.receivers"
 CONNECTED = "grav.sys.bus.connected"
 """Whether the actor whose name is the question's data can be reached."""
 RELEASE = "grav.sys.bus.release"
-"""`[name, incarnation, reason, [*[sender uuid, seq]]]`, from its supervisor: that incarnation has ended and could not
-say so, and these messages were in its handlers. With the reason `crashed` a next one takes its mailbox; with others
-it is not coming back."""
+"""`[name, incarnation, reason, error, [*[sender uuid, seq]]]`, from its supervisor: that incarnation has ended, perhaps
+without a word, and these messages were in its handlers. With the reason `crashed` a next one takes its mailbox; with
+others it is not coming back, and `error` says to those who watch it what it failed with, if it did."""
 
 
 def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
@@ -61,9 +62,12 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
-    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str, list]:
-        return core.release_name(run.sender.uuid, data[0], data[1], data[2], _named_messages(data[3]), now)
-    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE))
+    if question == RELEASE and isinstance(data, list) and [type(one) for one in data] == [str, int, str, str, list]:
+        name, incarnation, reason, error, named = data
+        return core.release_name(run.sender.uuid, name, incarnation, reason, error, _named_messages(named), now)
+    if question in INQUESTS:
+        return answer_inquest(core, question, data, now)
+    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE, *INQUESTS))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")
 
 

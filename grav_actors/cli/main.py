@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from grav_actors import __version__
-from grav_actors.cli.failure import USAGE, Failure, as_failure
+from grav_actors.cli.failure import USAGE, Failure, as_failure, usage_failure
 from grav_actors.errors import GravError
 from grav_actors.options import did_you_mean
 
@@ -26,12 +26,24 @@ COMMANDS = {
     "send": "Publish a message, or send it to one actor.",
     "ask": "Ask a question and print the answer.",
     "sub": "Print the messages that are published.",
+    "dead": "List, show, retry or purge dead letters.",
 }
 """Every command with its line in `--help`: that must not load their files."""
 
 
 class Commands(click.Group):
     """Loads the file of a command when it is needed, and turns errors into one line and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options that stand before the command; a mistake ends with one line."""
+        if not args:  # which shows the help
+            return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as exc:
+            failure = usage_failure(exc)
+            failure.show()
+            raise click.exceptions.Exit(failure.code) from exc
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the help."""
@@ -64,6 +76,8 @@ class Commands(click.Group):
             return
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+        except click.UsageError as exc:
+            failure = usage_failure(exc)
         except Failure as exc:
             failure = exc
         except BrokenPipeError:

@@ -28,6 +28,8 @@ from grav_actors.protocol import (
     MAX_ERROR_TEXT,
     MAX_FAILURES,
     MAX_OPEN_RANGES,
+    MAX_WATCHES,
+    OK_UNKNOWN,
     VERB_ACK,
     VERB_DELIVER,
     VERB_HANDLED,
@@ -76,6 +78,7 @@ class PodCore:
         confirmed: Requests that the bus has answered.
         acks: Watermarks that came in.
         cancelled: `(sender uuid, seqs)` of questions whose askers no longer wait.
+        downs: `(name, reason, error)` of watched actors that are gone for good.
         closed_by: Why the bus has closed this pod: `(code, text)`.
         open_failures: Failures since the last success, which the bus keeps.
         has_gaps: Messages may be finished while earlier ones are not: runs must be told by `finished_ahead`.
@@ -97,6 +100,7 @@ class PodCore:
         self.confirmed: list[int] = []
         self.acks: list[Ack] = []
         self.cancelled: list[tuple[bytes, tuple[int, ...]]] = []
+        self.downs: list[tuple[str, str, str]] = []
         self.closed_by: tuple[str, str] | None = None
         self.open_failures = 0
         self.has_gaps = False
@@ -118,6 +122,8 @@ class PodCore:
         self._hello_at = float("-inf")
         self._requests: dict[int, bytes] = {}
         self._bye_request = 0
+        self._watches: dict[str, int] = {}
+        self._last_watch = 0
 
     # Joining
 
@@ -134,6 +140,11 @@ class PodCore:
             self._memories.claims(MAX_CLAIMS) if self.settings.group and self.epoch else (),
         )  # fmt: skip
         self.out.append((pack_hello(self.slot, hello), b""))
+
+    def rejoin(self, now: float) -> None:
+        """Say HELLO again, unless one is not answered yet: that does for all the frames that were under way."""
+        if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
+            self.hello(now)
 
     def tick(self, now: float) -> None:
         """Say HELLO again when nobody has answered."""
@@ -225,6 +236,33 @@ class PodCore:
         """Take questions back."""
         if self.state is State.JOINED:
             self.out.append((pack(Verb.CANCEL.value, self.slot, seqs), b""))
+
+    # Watching
+
+    def watch(self, name: str) -> None:
+        """Have the end of an actor told once, in `downs`. Nothing new if it is watched already."""
+        if name not in self._watches:
+            self._last_watch += 1
+            self._watches[name] = self._last_watch
+            self._send_watches([(self._last_watch, name)], [])
+
+    def unwatch(self, name: str) -> None:
+        """Be told nothing more of an actor."""
+        number = self._watches.pop(name, None)
+        if number is not None:
+            self._send_watches([], [number])
+
+    def _send_watches(self, begun: list[tuple[int, str]], ended: list[int]) -> None:
+        if self.state is State.JOINED:
+            for first in range(0, max(len(begun), len(ended)), MAX_WATCHES):
+                last = first + MAX_WATCHES
+                self.out.append((pack(Verb.WATCH.value, self.slot, begun[first:last], ended[first:last]), b""))
+
+    def _on_down(self, number: int, reason: str, error: str) -> None:
+        name = next((name for name, one in self._watches.items() if one == number), None)
+        if name is not None:  # else it was told by an earlier bus, or is not watched any more
+            del self._watches[name]
+            self.downs.append((name, reason, error))
 
     # What was handled
 
@@ -367,16 +405,16 @@ class PodCore:
         if verb == Verb.WELCOME:
             self._on_welcome(fields, now)
         elif verb == Verb.OK:
-            self._confirm(fields[2])
+            self._on_ok(fields[2], fields[3], now)
         elif verb == Verb.REJOIN:
-            # One of several to frames that were under way is answered by the HELLO that was said already.
-            if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
-                self.hello(now)
+            self.rejoin(now)
         elif verb == Verb.REFUSED:
             if fields[2] == self._hello_request:
                 self._close(fields[3], fields[4])
         elif verb == Verb.CLOSE:
             self._close(fields[2], fields[3])
+        elif verb == Verb.DOWN:
+            self._on_down(*fields[2:])
         elif verb == Verb.CANCELLED:
             self.cancelled.append((fields[2], fields[3]))
 
@@ -405,6 +443,8 @@ class PodCore:
             self._reported = -1
         else:
             self._forget_numbers()
+        # Each time: a new bus knows of none, and what this one said may have been lost with the connection.
+        self._send_watches([(number, name) for name, number in self._watches.items()], [])
         for frame in self.outbox.resend_frames(received):
             self._send_frame(frame, None)
         self.flush(now, force=True)
@@ -421,6 +461,15 @@ class PodCore:
         if leaving:
             self.state = State.LEAVING
             self._hello_request = 0
+
+    def _on_ok(self, request: int, text: str, now: float) -> None:
+        if text == OK_UNKNOWN and request == self._bye_request:
+            # A bus that has its name from the roster would expect it, and what it sent may be lost, with a connection
+            # or a bus: it joins once more, sends that again, and leaves.
+            if not self.is_joining:
+                self.hello(now)
+            return
+        self._confirm(request)
 
     def _confirm(self, request: int) -> None:
         if self._requests.pop(request, None) is not None:

@@ -35,6 +35,10 @@ def collect(pod: Pod) -> None:
         for sender, seqs in cancelled:
             for seq in seqs:
                 pod._cancellations.note(sender, seq)
+    if core.downs:
+        downs, core.downs = core.downs, []
+        for down in downs:
+            pod._on_down(*down)
     if core.closed_by is not None:
         error = closed_error(core.closed_by)
         # Bus and pod both count failures, and whoever comes first ends the pod: to its user it is the same.

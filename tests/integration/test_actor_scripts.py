@@ -163,11 +163,13 @@ def test_script_that_forgets_to_stop_its_node(tmp_path: Path) -> None:
 # Signals
 
 
+# What runs the tests may itself ignore SIGINT, as a shell's background jobs do, and the script would inherit that.
 WAITING_SCRIPT = """
-import sys, threading
+import signal, sys
 from grav_actors import Child, Grav
 from greenhouse import Display, Thermometer
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Grav() as grav:
     display = grav.spawn(Display)
     grav.spawn(Child(Thermometer, instances=2))

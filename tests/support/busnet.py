@@ -89,6 +89,7 @@ class TestPod:
         got: Calls of the handler, in order.
         paused: It takes frames but calls no handler, as with a handler that hangs.
         answers: What its questions and receipts were given, by the message that was answered.
+        downs: Watched names that are gone, with reason and error.
     """
 
     __test__ = False
@@ -109,6 +110,7 @@ class TestPod:
         self.paused = False
         self.is_alive = True
         self.confirmed: set[int] = set()
+        self.downs: list[tuple[str, str, str]] = []
         wire.pods[self.slot] = self
 
     @property
@@ -175,6 +177,8 @@ class TestPod:
         core.confirmed.clear()
         inbox, core.inbox = core.inbox, []
         self.waiting.extend(inbox)
+        self.downs += core.downs
+        core.downs.clear()
         replies, core.replies = core.replies, []
         for inbound in replies:
             for record in unpack_body(inbound.body, inbound.count, ActorRef):
@@ -389,7 +393,7 @@ class Net:
             for wire in self.wires:
                 moved += self.down(wire) if wire.is_alive else 0
             self.check()
-            if not moved and self.bus.postman.unacked:
+            if not moved and self.bus.ledger.unacked:
                 self.now += ACK_DELAY
             elif not moved:
                 return
@@ -449,7 +453,6 @@ class Net:
             pending[id(delivery.run)] += messages
             runs[id(delivery.run)] = delivery.run
 
-        postman = self.bus.postman
         for receiver in self.bus.directory:
             flying = [(delivery, _unfinished(delivery)) for delivery in receiver.in_flight]
             window = [(delivery, open_) for delivery, open_ in flying if not delivery.priority]
@@ -465,7 +468,7 @@ class Net:
             for failure in receiver.failed:
                 assert failure.delivery.count == 1
                 count_in(failure.delivery, 1)
-            assert (receiver in postman.failing) == bool(receiver.failed)
+            assert (receiver in self.bus.handling.failing) == bool(receiver.failed)
             assert len(receiver.failed) <= 64
         for group in self.bus.directory.groups.values():
             self._check_mailbox(group.mailbox, 0, 0, count_in)
@@ -479,7 +482,7 @@ class Net:
                 assert run.pending == pending[id(run)] > 0
             assert sender.accepted <= sender.received
             assert list(sender.open) == sorted(sender.open)
-        assert postman.held_bytes == held
+        assert self.bus.ledger.held_bytes == held
         for wire in self.wires:
             for pod in wire.pods.values():
                 _check_outbox(pod)
@@ -495,12 +498,12 @@ class Net:
             count_in(delivery, delivery.count)
         for sender in mailbox.blocked:
             assert mailbox in sender.blockers
-        assert not mailbox.blocked or mailbox in self.bus.postman.full
+        assert not mailbox.blocked or mailbox in self.bus.mailroom.full
 
     def check_quiet(self) -> None:
         """Hold that nothing is left anywhere, and that every sender knows it."""
         self.check()
-        assert self.bus.postman.held_bytes == 0
+        assert self.bus.ledger.held_bytes == 0
         for receiver in self.bus.directory:
             assert receiver.mailbox.used == receiver.mailbox.used_bytes == 0
             assert receiver.window_used == receiver.window_bytes == receiver.answers == receiver.answer_bytes == 0
@@ -511,8 +514,8 @@ class Net:
             assert receiver.sender.accepted == receiver.sender.received
         for group in self.bus.directory.groups.values():
             assert group.mailbox.used == group.mailbox.used_bytes == 0
-        assert not self.bus.postman.full
-        assert not self.bus.postman.unacked
+        assert not self.bus.mailroom.full
+        assert not self.bus.ledger.unacked
         for wire in self.wires:
             for pod in wire.pods.values():
                 outbox = pod.core.outbox

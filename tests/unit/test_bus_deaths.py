@@ -23,7 +23,7 @@ def start(net: Net, supervisor: TestPod, name: str = "a", incarnation: int = 0, 
 def say(net: Net, supervisor: TestPod, incarnation: int, *handling: Word, reason: str = "crashed") -> Any:
     """Have the supervisor tell of the death of `a`."""
     named = [list(item) for item in handling]
-    question = supervisor.ask("grav.bus", "grav.sys.bus.release", ["a", incarnation, reason, named])
+    question = supervisor.ask("grav.bus", "grav.sys.bus.release", ["a", incarnation, reason, "", named])
     net.settle()
     return supervisor.answers[question].data
 
@@ -152,7 +152,7 @@ def test_malformed_word_is_refused(named: Any) -> None:
     net = Net()
     supervisor = net.pod()
     start(net, supervisor)
-    question = supervisor.ask("grav.bus", "grav.sys.bus.release", ["a", 0, "crashed", named])
+    question = supervisor.ask("grav.bus", "grav.sys.bus.release", ["a", 0, "crashed", "", named])
     net.settle()
     assert supervisor.answers[question].type == "grav.error"
     assert net.bus.directory.named("a") is not None
@@ -222,7 +222,7 @@ def test_deaths_of_a_groups_members_are_counted_together() -> None:
         name, pod = next((name, pod) for name, pod in members.items() if poisoned(pod))
         net.kill(pod)
         question = supervisor.ask(
-            "grav.bus", "grav.sys.bus.release", [name, pod.core.settings.incarnation, "crashed", [[sender.uuid, 1]]]
+            "grav.bus", "grav.sys.bus.release", [name, pod.core.settings.incarnation, "crashed", "", [[sender.uuid, 1]]]
         )
         net.settle()
         assert supervisor.answers[question].data is True

@@ -1,0 +1,112 @@
+"""Who wants to know when which actor is gone for good."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grav_actors.bus.directory import Directory
+from grav_actors.bus.receiver import Receiver
+
+ENDED_LIMIT = 4096
+"""Names that have ended and whose reason is remembered for those who watch them later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why a name is gone.
+
+    Attributes:
+        reason: `stopped` (asked for, or with its node), `crashed` (its supervisor does not start it again, or
+            nobody supervises it), `lost` (its process and whoever supervised it are gone) or `unknown` (nobody
+            has the name, and this bus remembers no one who had).
+        error: What it failed with, or "".
+    """
+
+    reason: str
+    error: str = ""
+
+
+UNKNOWN = Ended("unknown")
+
+Notice = tuple[Receiver, int, Ended]
+"""Who is to be told, the number of its watch, and why the name is gone."""
+
+
+class Watches:
+    """The watches of all pods, by name and by pod.
+
+    A watch has a number that its pod has chosen, each higher than those before. It ends when it is told.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._by_name: dict[str, dict[Receiver, set[int]]] = {}
+        self._by_receiver: dict[Receiver, dict[int, str]] = {}
+        self._highest: dict[Receiver, int] = {}
+        self._ended: dict[str, Ended] = {}
+
+    def __len__(self) -> int:
+        return sum(len(names) for names in self._by_receiver.values())
+
+    def watch(self, receiver: Receiver, number: int, name: str) -> Ended | None:
+        """Enter a watch, which a pod repeats whenever it joins.
+
+        Returns:
+            Why the name is gone, if that is already so: the watch is told and ended by that.
+        """
+        names = self._by_receiver.get(receiver, {})
+        if number in names:
+            return None
+        is_repeated = number <= self._highest.get(receiver, 0)
+        self._highest[receiver] = max(number, self._highest.get(receiver, 0))
+        # A repeated one that is not here was told, and the news was lost with a connection: the name may have
+        # been given to another meanwhile.
+        if is_repeated or not self._directory.has_name(name):
+            return self._ended.get(name, UNKNOWN)
+        self._by_receiver.setdefault(receiver, {})[number] = name
+        self._by_name.setdefault(name, {}).setdefault(receiver, set()).add(number)
+        return None
+
+    def unwatch(self, receiver: Receiver, number: int) -> None:
+        """End a watch untold. One that is not known is as good as ended."""
+        name = self._by_receiver.get(receiver, {}).pop(number, None)
+        if name is not None:
+            self._drop(name, receiver, number)
+
+    def forget(self, receiver: Receiver) -> None:
+        """End all watches of a pod that is gone, or that is another incarnation from now on."""
+        for number, name in self._by_receiver.pop(receiver, {}).items():
+            self._drop(name, receiver, number)
+        self._highest.pop(receiver, None)
+
+    def _drop(self, name: str, receiver: Receiver, number: int) -> None:
+        watchers = self._by_name[name]
+        numbers = watchers[receiver]
+        numbers.remove(number)
+        if not numbers:
+            del watchers[receiver]
+        if not watchers:
+            del self._by_name[name]
+
+    def began(self, receiver: Receiver) -> None:
+        """Note that an actor has joined: its names are not gone any more."""
+        for name in (receiver.name, receiver.settings.service):
+            self._ended.pop(name, None)
+
+    def ended(self, receiver: Receiver, why: Ended) -> list[Notice]:
+        """Note that an actor is gone for good, which the directory knows already; return whom to tell."""
+        notices: list[Notice] = []
+        if not receiver.settings.actor:
+            return notices
+        for name in (receiver.name, receiver.settings.service):
+            if not name or self._directory.has_name(name):
+                continue
+            self._ended.pop(name, None)
+            self._ended[name] = why
+            if len(self._ended) > ENDED_LIMIT:
+                del self._ended[next(iter(self._ended))]
+            for watcher, numbers in self._by_name.pop(name, {}).items():
+                for number in sorted(numbers):
+                    del self._by_receiver[watcher][number]
+                    notices.append((watcher, number, why))
+        return notices

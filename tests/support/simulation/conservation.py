@@ -1,0 +1,116 @@
+"""Nothing is lost silently: what was sent ends as handled, dead or counted at each receiver that it is for.
+
+Part of the checkers; see `checkers.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from support.simulation.history import PUBLISHED, line
+from support.simulation.ledger import Ledger, Story
+
+
+def conservation(ledger: Ledger) -> Iterator[str]:
+    """P3 and P4: each message that is protected is handled by each receiver, or dead, or a counted gap.
+
+    Not protected, by the design: what a pod that is gone (left or killed) had not been told to be accepted, and of
+    it what the bus had not settled when it died. Excused, as not recorded one by one: what a receiver held that has
+    left. Needs Started, Joined, the filters, the ends, Sent, Accepted, Handled, Dead and Quiet.
+    """
+    if not ledger.is_quiet:
+        return
+    end = len(ledger.history)
+    for story in ledger.stories.values():
+        if is_protected(ledger, story):
+            for receiver in receivers(ledger, story, story.settled if story.settled is not None else end):
+                if not _ends(ledger, story, receiver):
+                    yield f"{story.index}: {receiver} never got, and nobody buried: {line(story.sent)}"
+
+
+def settling(ledger: Ledger) -> Iterator[str]:
+    """A sender is told that a message is settled only when every receiver is done with it, and is told in the end.
+
+    Needs what `conservation` needs, and Settled.
+    """
+    has_settled = any(story.settled is not None for story in ledger.stories.values())
+    for story in ledger.stories.values():
+        settled = story.settled
+        if settled is not None:
+            for receiver in receivers(ledger, story, settled):
+                ends = _ends(ledger, story, receiver)
+                if ends and min(ends) > settled:
+                    yield f"{settled}: {line(story.sent)} was settled before {receiver} was done, at {min(ends)}"
+        elif has_settled and ledger.is_quiet and story.sent.pod not in ledger.ended:
+            yield f"{story.index}: never settled: {line(story.sent)}"
+
+
+def is_protected(ledger: Ledger, story: Story) -> bool:
+    """Whether a message may not be lost: its sender lives, or the bus had it and lives."""
+    end = ledger.ended.get(story.sent.pod)
+    if end is None or (story.settled is not None and story.settled < end):
+        return True
+    return story.accepted is not None and not any(kill > story.index for kill in ledger.kills)
+
+
+def receivers(ledger: Ledger, story: Story, until: int) -> Iterator[str]:
+    """Yield the accounts and groups for which a message certainly was, from when it was sent until it was settled."""
+    sent = story.sent
+    if sent.kind == "tell":
+        if _told(ledger, story, until):
+            yield sent.dest
+        return
+    if sent.kind not in PUBLISHED or sent.kind == "ask_any":
+        return  # questions end in an answer or an error
+    sender = ledger.account(sent.pod)
+    for account in ledger.stands:
+        if account != sender and account not in _all_members(ledger) and _is_for(ledger, story, account, until):
+            yield account
+    for group, members in ledger.members.items():
+        if any(member != sender and _is_for(ledger, story, member, until) for member in members):
+            yield group
+
+
+def _all_members(ledger: Ledger) -> set[str]:
+    return set().union(*ledger.members.values()) if ledger.members else set()
+
+
+def _is_for(ledger: Ledger, story: Story, account: str, until: int) -> bool:
+    """Whether an account wanted a message from when it was sent until it was settled, or was lost with it."""
+    sent = story.sent
+    stands = list(ledger.between(account, story.index, until))
+    if not stands or stands[0].since > story.index:
+        return False
+    for stand in stands:
+        if not stand.wants(sent.uuid, sent.type, sent.pod):
+            is_lost = stand.presence == "lost" and stand.since > story.index
+            return is_lost and _was_taken(ledger, story, stand.since)
+    return True
+
+
+def _was_taken(ledger: Ledger, story: Story, before: int) -> bool:
+    """Whether the bus certainly had a message before something happened, and did not die."""
+    times = [*story.taken, *([story.accepted] if story.accepted is not None else [])]
+    has_it = any(time < before for time in times)
+    return has_it and not any(kill > story.index for kill in ledger.kills)
+
+
+def _told(ledger: Ledger, story: Story, until: int) -> bool:
+    """Whether a tell has to end somewhere: nobody of that name has left with what it held only counted."""
+    for account in ledger.names.get(story.sent.dest, ()):
+        if any(stand.presence == "left" for stand in ledger.between(account, story.index, until)):
+            return False
+    return True
+
+
+def _ends(ledger: Ledger, story: Story, receiver: str) -> list[int]:
+    """Return where a message ended for a receiver."""
+    accounts = {receiver, *ledger.members.get(receiver, ())}
+    is_told = story.sent.kind == "tell"
+    if is_told:
+        accounts |= ledger.names.get(receiver, set())
+    return [
+        *(index for index, handled in story.handled if ledger.account(handled.pod) in accounts),
+        *(index for index, dead in story.dead if is_told or dead.target in accounts),
+        *(index for index, gap in story.gaps if is_told or gap.account in accounts),
+    ]

@@ -1,0 +1,273 @@
+"""A history, sorted by what it is about: each message with what became of it, each account with what it wanted when."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from grav_actors.filters import FilterSet, FilterWire
+from grav_actors.ids import id_bytes
+from support.simulation.history import (
+    Accepted,
+    BusKilled,
+    Dead,
+    Delivered,
+    Ended,
+    Event,
+    Failed,
+    FilterAsked,
+    FilterConfirmed,
+    Gap,
+    Handled,
+    Joined,
+    Leaving,
+    Lost,
+    Quiet,
+    Sent,
+    Settled,
+    Started,
+    Struck,
+    Taken,
+)
+
+Presence = Literal["away", "there", "left", "lost"]
+"""Of an account: not joined yet; on the bus or awaited by it; gone, and what it held is only counted; gone, and
+what it held is accounted for."""
+
+
+KEPT = ("killed", "crashed", "unhealthy", "replaced")
+"""Ends after which a supervised name stays, and what waits for it, until its supervisor says otherwise."""
+COUNTED = ("", "unhealthy")
+"""Ends after which what a pod held is counted, and no dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where an account stood from one event to the next that concerns it.
+
+    Attributes:
+        since: Index of the event.
+        filters: Those that may be in force: the confirmed one, and those that were asked for since.
+    """
+
+    since: int
+    presence: Presence
+    pod: str
+    group: str
+    filters: tuple[FilterWire, ...]
+
+    def wants(self, uuid: str, message_type: str, sender: str) -> bool:
+        """Whether a message that is taken now certainly goes to this account, or may go to it as to its group."""
+        return (
+            self.presence == "there"
+            and self.pod != sender
+            and bool(self.filters)
+            and all(allows(wire, uuid, message_type) for wire in self.filters)
+        )
+
+
+def allows(wire: FilterWire, uuid: str, message_type: str) -> bool:
+    """Return whether a filter lets a message through."""
+    filters = _filter_set(wire)
+    return filters.allows_type(message_type) and (not filters.uuids or filters.allows_uuid(id_bytes(uuid)))
+
+
+_filter_sets: dict[FilterWire, FilterSet] = {}
+
+
+def _filter_set(wire: FilterWire) -> FilterSet:
+    filters = _filter_sets.get(wire)
+    if filters is None:
+        if len(_filter_sets) > 1000:
+            _filter_sets.clear()
+        filters = _filter_sets[wire] = FilterSet.from_wire(wire)
+    return filters
+
+
+@dataclass(slots=True)
+class Story:
+    """What became of one message; numbers are indexes into the history, None or empty for what was not recorded."""
+
+    index: int
+    sent: Sent
+    taken: list[int] = field(default_factory=list)
+    accepted: int | None = None
+    settled: int | None = None
+    delivered: list[tuple[int, Delivered]] = field(default_factory=list)
+    handled: list[tuple[int, Handled]] = field(default_factory=list)
+    failed: list[tuple[int, Failed]] = field(default_factory=list)
+    dead: list[tuple[int, Dead]] = field(default_factory=list)
+    gaps: list[tuple[int, Gap]] = field(default_factory=list)
+
+
+class Ledger:
+    """A history and its indexes.
+
+    Attributes:
+        strangers: Events about messages that nobody had sent until then.
+        kills: Indexes of the deaths of the bus.
+    """
+
+    def __init__(self, history: Sequence[Event]) -> None:
+        self.history = history
+        self.stories: dict[str, Story] = {}
+        self.strangers: list[tuple[int, Event]] = []
+        self.kills: list[int] = []
+        self.started: dict[str, Started] = {}
+        self.ended: dict[str, int] = {}
+        self.members: dict[str, set[str]] = defaultdict(set)
+        self.names: dict[str, set[str]] = defaultdict(set)
+        self.is_quiet = False
+        for index, event in enumerate(history):
+            self._note(index, event)
+
+    def _note(self, index: int, event: Event) -> None:
+        match event:
+            case Sent():
+                self.stories[event.uuid] = Story(index, event)
+            case Taken() | Accepted() | Settled() | Delivered() | Handled() | Failed() | Dead() | Gap():
+                story = self.stories.get(event.uuid)
+                if story is None:
+                    self.strangers.append((index, event))
+                else:
+                    _tell(story, index, event)
+            case BusKilled():
+                self.kills.append(index)
+            case Started():
+                self.started[event.pod] = event
+                self.names[event.account].add(event.account)
+                if event.service:
+                    self.names[event.service].add(event.account)
+                if event.group:
+                    self.members[event.group].add(event.account)
+            case Ended():
+                self.ended.setdefault(event.pod, index)
+            case Quiet():
+                self.is_quiet = True
+            case _:
+                pass
+
+    def account(self, pod: str) -> str:
+        """Return the account of a pod; of one that never started, its own name."""
+        started = self.started.get(pod)
+        return started.account if started is not None else pod
+
+    def life(self, index: int) -> int:
+        """Return in which life of the bus an event lies, counted from 0."""
+        return bisect_right(self.kills, index)
+
+    @cached_property
+    def stands(self) -> dict[str, list[Stand]]:
+        """Each account with its stands, in order."""
+        builder = _Stands(self.started)
+        for index, event in enumerate(self.history):
+            builder.note(index, event)
+        return builder.stands
+
+    def between(self, account: str, first: int, last: int) -> Iterator[Stand]:
+        """Yield the stand of an account at one event, and all up to another."""
+        stands = self.stands.get(account, [])
+        position = max(0, bisect_right(stands, first, key=lambda stand: stand.since) - 1)
+        for stand in stands[position:]:
+            if stand.since > last:
+                return
+            yield stand
+
+
+def _tell(story: Story, index: int, event: Event) -> None:
+    match event:
+        case Taken():
+            story.taken.append(index)
+        case Accepted():
+            story.accepted = index if story.accepted is None else story.accepted
+        case Settled():
+            story.settled = index if story.settled is None else story.settled
+        case Delivered():
+            story.delivered.append((index, event))
+        case Handled():
+            story.handled.append((index, event))
+        case Failed():
+            story.failed.append((index, event))
+        case Dead():
+            story.dead.append((index, event))
+        case Gap():
+            story.gaps.append((index, event))
+        case _:
+            pass
+
+
+class _Stands:
+    """Follows what accounts want, event by event."""
+
+    def __init__(self, started: dict[str, Started]) -> None:
+        self.stands: dict[str, list[Stand]] = defaultdict(list)
+        self._started = started
+        self._asked: dict[str, dict[int, FilterWire]] = {}
+        self._newest: dict[str, str] = {}
+
+    def note(self, index: int, event: Event) -> None:
+        match event:
+            case Started():
+                self._asked[event.pod] = {0: event.filters}
+                self._newest[event.account] = event.pod
+                stand = self._last(event.account)
+                if stand is not None and stand.presence == "there":
+                    # The incarnation before stands on the bus until this one has joined.
+                    self._add(event.account, replace(stand, since=index, filters=(*stand.filters, event.filters)))
+                else:
+                    self._add(event.account, Stand(index, "away", event.pod, event.group, ()))
+            case Joined():
+                asked = self._asked.get(event.pod, {})
+                started = self._started[event.pod]
+                stand = Stand(index, "there", event.pod, started.group, tuple(asked.values()))
+                self._add(started.account, stand)
+            case FilterAsked() | FilterConfirmed():
+                self._filter(index, event)
+            case Leaving():
+                self._gone(index, event.pod, event.reason)
+            case Ended():
+                if event.how != "left":  # it was gone when it began to leave
+                    self._gone(index, event.pod, event.how)
+            case Lost():
+                self._gone(index, event.pod, "lost")
+            case Struck():
+                stand = self._last(event.account)
+                if stand is not None:
+                    self._add(event.account, replace(stand, since=index, presence="lost"))
+            case _:
+                pass
+
+    def _filter(self, index: int, event: FilterAsked | FilterConfirmed) -> None:
+        asked = self._asked.setdefault(event.pod, {})
+        if isinstance(event, FilterAsked):
+            asked[event.request] = event.filters
+        else:
+            for request in [request for request in asked if request < event.request]:
+                del asked[request]
+        account = self._started[event.pod].account
+        stand = self._last(account)
+        if stand is not None and stand.pod == event.pod and stand.presence == "there":
+            self._add(account, replace(stand, since=index, filters=tuple(asked.values())))
+
+    def _gone(self, index: int, pod: str, how: str) -> None:
+        started = self._started.get(pod)
+        stand = self._last(started.account) if started is not None else None
+        if started is None or stand is None or stand.presence != "there":
+            return
+        if pod not in (stand.pod, self._newest[started.account]):
+            return
+        if started.supervised and how in KEPT:
+            return
+        presence: Presence = "left" if how in COUNTED else "lost"
+        self._add(started.account, replace(stand, since=index, presence=presence))
+
+    def _last(self, account: str) -> Stand | None:
+        stands = self.stands[account]
+        return stands[-1] if stands else None
+
+    def _add(self, account: str, stand: Stand) -> None:
+        self.stands[account].append(stand)
