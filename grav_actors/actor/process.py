@@ -74,14 +74,17 @@ def main(payload: bytes, report: Report, slate: mmap) -> None:
     content: ChildPayload = pickle.loads(payload)  # noqa: S301  (from the own parent, through a pipe)
     _configure_logging(content.log_level)
     events = Events()
+
+    def tell_ready() -> None:
+        events.catch(signal.SIGTERM, "shutdown")
+        events.catch(signal.SIGINT, "stop")
+        report({"event": "ready"})
+
     try:
-        link, runtime = _start(content, events.put, Slate(slate))
+        link, runtime = _start(content, events.put, Slate(slate), tell_ready)
     except BaseException as exc:
         report({"event": "failed", **_describe(content.name, exc)})
         sys.exit(1)
-    events.catch(signal.SIGTERM, "shutdown")
-    events.catch(signal.SIGINT, "stop")
-    report({"event": "ready"})
     while isinstance(ending := events.get(), str):
         runtime.stop(ending)
     link.close()
@@ -134,7 +137,9 @@ def _describe(name: str, exc: BaseException) -> dict[str, str]:
     return {"error": text, "traceback": traceback.format_exc()}
 
 
-def _start(content: ChildPayload, on_end: Callable[[Ending], None], slate: Slate) -> tuple[Link, ActorRuntime]:
+def _start(
+    content: ChildPayload, on_end: Callable[[Ending], None], slate: Slate, on_ready: Callable[[], None]
+) -> tuple[Link, ActorRuntime]:
     spec = ActorSpec(
         content.origin.load(),
         content.name,
@@ -157,7 +162,7 @@ def _start(content: ChildPayload, on_end: Callable[[Ending], None], slate: Slate
                 "in a module",
                 remote_traceback=traceback.format_exc(),
             ) from exc
-        runtime.start(None)  # the parent keeps the time
+        runtime.start(None, on_ready)  # the parent keeps the time
     except BaseException:
         link.close()
         raise

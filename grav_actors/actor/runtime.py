@@ -99,6 +99,7 @@ class ActorRuntime:
         self._methods: dict[str, Callable[[Message], Any]] = {}
         self._joined = threading.Event()
         self._started = Waiter()
+        self._is_announced = threading.Event()
 
     # Start
 
@@ -108,8 +109,11 @@ class ActorRuntime:
         if self.spec.actor_class.concurrency == 1:
             self.slot = slate.take()
 
-    def start(self, timeout: float | None) -> None:
+    def start(self, timeout: float | None, on_ready: Callable[[], None] | None = None) -> None:
         """Join the bus, make the object and run its hooks; return when `on_start` has returned.
+
+        Args:
+            on_ready: Called then; no message is handled before it has returned.
 
         Raises:
             ActorStartError: The name is taken, the constructor or a hook raised, or it took too long.
@@ -123,10 +127,15 @@ class ActorRuntime:
             self._thread.stop()
             raise
         self._joined.set()
-        if not self._started.wait(timeout):
-            self._abandon()
-            raise ActorStartError(f"actor {self.name!r} did not finish on_start within {timeout:g} s")
-        self._started.result()
+        try:
+            if not self._started.wait(timeout):
+                self._abandon()
+                raise ActorStartError(f"actor {self.name!r} did not finish on_start within {timeout:g} s")
+            self._started.result()
+            if on_ready is not None:
+                on_ready()
+        finally:
+            self._is_announced.set()
 
     def _put(self, job: Callable[[], Any]) -> None:
         with self.pod._link.lock:
@@ -183,6 +192,8 @@ class ActorRuntime:
         self._has_started = True
         with self.pod._link.lock:
             self._started.resolve(None)
+        # A message that kills its process must not do so before it is known that the actor has started.
+        self._is_announced.wait()
 
     def _fail_start(self, exc: BaseException) -> None:
         text = traceback.format_exc()

@@ -118,13 +118,16 @@ class Member:
         )  # fmt: skip
 
     def describe(self, place: Place, own_pid: int) -> dict[str, Any]:
-        """Return its row for `ps`."""
+        """Return its row for `ps`; without a process id while its process does not run."""
         process = self.life.process if self.life is not None else None
+        pid = own_pid if self.child.kind == "thread" else None
+        if process is not None and process.is_alive():
+            pid = process.pid
         return {
             "name": self.name,
             "kind": self.child.kind,
             "state": place.state.value,
-            "pid": process.pid if process is not None else own_pid,
+            "pid": pid,
             "restarts": place.restarts + place.is_restart,
             "error": place.last.cause,
         }

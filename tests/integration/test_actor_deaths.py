@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -76,7 +77,9 @@ def test_poison_message_ends_alone_after_its_third_death(
     assert len(bystander.messages) == 801
     assert wait_dead_letters(grav, 1) == {"crashed": 1}
     wait_restarts(grav, ref, 3)
-    reports = [record.getMessage() for record in caplog.records if "crashed" in record.getMessage()]
+    reports = [
+        record.getMessage() for record in caplog.records if record.getMessage().startswith("actor loader crashed")
+    ]
     handling = [re.findall(r"it was handling load (\S+) \(attempt (\d)\)", report) for report in reports]
     assert handling == [[(uuid, "1")], [(uuid, "2")], [(uuid, "3")]]
 
@@ -173,8 +176,13 @@ def test_crash_of_one_of_several_handlers_charges_only_its_message(grav: Grav, k
 
 
 def pid_of(grav: Grav, name: str) -> int:
-    pid: int = next(row["pid"] for row in grav._runner.rows() if row["name"] == name)
-    return pid
+    """Return the process id of an actor, as soon as it has a process."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        pid = next(row["pid"] for row in grav._runner.rows() if row["name"] == name)
+        if pid is not None:
+            return int(pid)
+    raise AssertionError(f"{name} has no process")
 
 
 @pytest.mark.parametrize("actor_class", [actors.WaitingPool, actors.WaitingTasks])
@@ -242,11 +250,11 @@ def test_process_that_a_thread_keeps_from_ending_is_killed_and_started_again(
 
 
 def test_end_that_is_noted_twice_is_followed_by_one_life(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
-    over = grav._runner._has_ended
+    has_ended = grav._runner._has_ended
 
     def note_twice(life: Life) -> None:
-        over(life)
-        over(life)
+        has_ended(life)
+        has_ended(life)
 
     monkeypatch.setattr(grav._runner, "_has_ended", note_twice)
     hooks = collect(grav, "hook")
@@ -268,7 +276,7 @@ def test_node_that_stops_while_a_thread_actor_is_made_ends_it(
 
     def make_late(*args: Any) -> ActorRuntime:
         joins.append(in_thread(grav.stop))
-        while grav._runner.rows()[0]["state"] != "draining":
+        while not grav._runner._is_stopping:
             os.sched_yield()
         return ActorRuntime(*args)
 
@@ -277,3 +285,15 @@ def test_node_that_stops_while_a_thread_actor_is_made_ends_it(
         grav.spawn(actors.Plain, kind="thread")
     joins[0]()
     assert "has not stopped in time" not in caplog.text
+
+
+def test_actor_that_waits_for_its_restart_has_no_process_id() -> None:
+    with Grav(backoff=Backoff(first=3600, max=3600)) as grav:
+        ref = grav.spawn(actors.Plain)
+        os.kill(pid_of(grav, "plain"), signal.SIGKILL)
+        wait_restarts(grav, ref, 1)  # at once; the next one would be in an hour
+        os.kill(pid_of(grav, "plain"), signal.SIGKILL)
+        deadline = time.monotonic() + LIMIT
+        while grav._runner.rows()[0]["state"] != "backoff" and time.monotonic() < deadline:
+            grav.stats()
+        assert [row["pid"] for row in grav._runner.rows()] == [None]
