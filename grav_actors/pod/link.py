@@ -39,7 +39,7 @@ its own when ZeroMQ lets go of it."""
 HIGH_WATER_MARK = 100_000
 """Safety net: credit keeps far fewer frames on their way."""
 RECONNECT_MS = 20
-RECONNECT_MAX_MS = 200
+RECONNECT_MAX_MS = 50
 LINGER_MS = 1000
 SHORTEST_REST = 0.001
 """Seconds that the I/O thread rests while there is traffic: what threads queue leaves then at the latest."""
