@@ -75,8 +75,14 @@ NODE_NAME: Final = "grav.node"
 
 REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
+STOP_TYPE: Final = "grav.sys.actor.stop"
+"""Told to an actor, or to all instances behind a name, it ends them for good."""
 DOWN_TYPE: Final = "grav.down"
 """What an actor tells itself when one that it watches is gone for good."""
+CODE_NO_RESPONDERS: Final = "no_responders"
+"""Code of an error that the bus gives: nobody has got the question."""
+CODE_SETTLED: Final = "settled"
+"""Code of an error that the bus gives: all who got the question have handled it, and no answer follows."""
 
 
 class Verb(IntEnum):
@@ -142,6 +148,8 @@ FLAG_GROUP: Final = 4
 """Given to this pod as a member of its group."""
 FLAG_RESENT: Final = 8
 """Its sender had sent it to an earlier bus: the pod looks whether it had it from that one."""
+FLAG_SUSPECT: Final = 16
+"""Another death in its handler would be one too many: it is handled alone, so that it is charged with its own only."""
 
 FAIL_ERROR: Final = 0
 """The handler raised."""
@@ -159,6 +167,8 @@ CLOSE_PROTOCOL: Final = "protocol"
 BYE_STOPPING: Final = "stopping"
 BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
+OK_UNKNOWN: Final = "unknown"
+"""Text of the OK to the BYE of a pod that the bus does not know."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""

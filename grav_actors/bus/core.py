@@ -12,6 +12,7 @@ from typing import Any
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.inquiry import answer_inquiry
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.postman import Postman
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Body, Run
@@ -38,6 +39,7 @@ from grav_actors.protocol import (
     MAX_ERROR_TEXT,
     MAX_OVERHEAD,
     MAX_RUN_BYTES,
+    OK_UNKNOWN,
     REJOIN_GRACE,
     VERB_ACK,
     VERB_HANDLED,
@@ -158,8 +160,7 @@ class BusCore:
         if action is None:
             raise ProtocolError(f"{Verb(verb).name} is not for the bus")
         if verb == Verb.BYE and (route is None or slot not in route.pods):
-            # Who is unknown is as good as gone, and must not be asked to join for that.
-            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], ""), b""))
+            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], OK_UNKNOWN), b""))
             return
         receiver = self._pod(route_id, route, slot)
         if receiver is not None:
@@ -286,6 +287,7 @@ class BusCore:
                 self.watches.forget(owner)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
                 self.estate.inherit(owner, receiver, now)
+                self.directory.hand_on(owner.uuid, receiver.uuid)
                 self.directory.remove(owner)
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
@@ -371,9 +373,11 @@ class BusCore:
             error: What it failed with, for those who watch it; "" if it did not fail.
         """
         receiver = self.directory.by_name.get(name)
-        if receiver is None or (supervisor, incarnation) != (
-            receiver.settings.supervisor,
-            receiver.settings.incarnation,
+        # A later incarnation may have died before its HELLO came here: then the one before has ended too.
+        if (
+            receiver is None
+            or receiver.settings.supervisor != supervisor
+            or receiver.settings.incarnation > incarnation
         ):
             return False
         self.estate.charge(receiver, handling, now)
@@ -487,7 +491,7 @@ class BusCore:
         self.handling.failing.discard(receiver)
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self.undertaker.bury(failure.delivery, "pod_unhealthy", receiver.label, now, attempts, failure.error)
+            self.undertaker.bury_of(receiver, failure.delivery, "pod_unhealthy", now, attempts, failure.error)
         self._end(receiver, "", Ended("crashed", f"{FAILED_LIMIT} messages failed"), now, died=False)
 
     def _reply(self, receiver: Receiver, header: bytes) -> None:
@@ -498,6 +502,16 @@ class BusCore:
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        if self.undertaker.has_untold:
+            postman.post_dead(now)
+        self._deliver(now)
+        self._send_acks(now)
+        if postman.herald.queue:
+            self._deliver(now)  # what the acknowledgements had no room for
+
+    def _deliver(self, now: float) -> None:
+        """Put what waits into frames, until nothing more can be sent."""
+        postman = self.postman
         mailroom = self.mailroom
         unacked = self.ledger.unacked
         out = self.out
@@ -507,7 +521,7 @@ class BusCore:
             overflowed, mailroom.overflowed = mailroom.overflowed, []
             for receiver in overflowed:
                 self._disconnect(receiver, now)
-            groups, mailroom.dirty_groups = mailroom.dirty_groups, set()
+            groups, mailroom.dirty_groups = mailroom.dirty_groups, OrderedSet()
             for name in groups:
                 group = self.directory.groups.get(name)
                 if group is not None:
@@ -528,7 +542,8 @@ class BusCore:
                     if header:
                         out.append((route_id, header, body))
                 postman.counts.deliveries += receiver.number - first
-        self._send_acks(now)
+                if receiver.sender.unheard:
+                    postman.tell_unheard(receiver.sender)
 
     def _repeat(self) -> None:
         """Send again what was in flight to pods when their connections broke, ahead of anything new."""
@@ -562,8 +577,11 @@ class BusCore:
             unacked[sender] = due
             if now >= due or sender.is_due():
                 receiver = self.directory.by_uuid.get(sender.uuid)
-                if receiver is not None and receiver.route:
+                # Not to a pod whose messages somebody else has sent: a dead letter that was given again.
+                if receiver is not None and receiver.sender is sender and receiver.route:
                     self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
+                    if sender.unheard:
+                        self.postman.tell_unheard(sender)
                 sent.append(sender)
         for sender in sent:
             del unacked[sender]
@@ -576,6 +594,8 @@ class BusCore:
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
+        if self.undertaker.has_untold:
+            return now
         for due in self.ledger.unacked.values():
             return min(self._next_second, due)  # they were noted in order
         return self._next_second
@@ -593,6 +613,11 @@ class BusCore:
         self.out.extend((route_id, PING, b"") for route_id in self._routes)
         self.handling.retry_failed(now)
         self.mailroom.check_stuck(now)
+        for sender in list(self.ledger.starved):
+            starved = self.directory.by_uuid.get(sender.uuid)
+            if starved is not None and starved.mailbox.used:
+                self.ledger.feed(sender, now)
+        self.undertaker.log.tick(now)
         self.mailroom.check_slow(now)
 
     def stop(self, now: float) -> None:
@@ -624,6 +649,7 @@ class BusCore:
         return {
             **asdict(postman.counts),
             "dead_letters": dict(postman.shelf.counts),
+            "shelf": len(postman.shelf),
             "pods": len(self.directory),
             "groups": len(self.directory.groups),
             "mailboxes": sum(receiver.mailbox.used for receiver in self.directory)

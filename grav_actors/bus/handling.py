@@ -6,6 +6,7 @@ from grav_actors.bus.counts import Counts
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailroom import Mailroom
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import RETRY_FIRST, RETRY_MAX, Failure, Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.undertaker import Undertaker
@@ -27,7 +28,7 @@ class Handling:
         self._undertaker = undertaker
         self._mailroom = mailroom
         self._counts = counts
-        self.failing: set[Receiver] = set()
+        self.failing: OrderedSet[Receiver] = OrderedSet()
 
     def handled(self, receiver: Receiver, handled: Handled, now: float) -> None:
         """Apply a pod's watermark; the caller has checked it."""
@@ -93,11 +94,11 @@ class Handling:
         failed.flags |= FLAG_REDELIVERED
         failed.group = ""  # it stays with the member that failed it
         if how == FAIL_REJECT:
-            self._undertaker.bury(failed, "rejected", receiver.label, now, attempts, error)
+            self._undertaker.bury_of(receiver, failed, "rejected", now, attempts, error)
         elif delivery.run.kind in QUESTION_KINDS:
             self._ledger.settle(delivery.run, 1)  # the pod has answered it with the error
         elif attempts >= receiver.settings.max_deliver:
-            self._undertaker.bury(failed, "max_deliver", receiver.label, now, attempts, error)
+            self._undertaker.bury_of(receiver, failed, "max_deliver", now, attempts, error)
         else:
             if not receiver.failed:
                 receiver.retry_at = now + receiver.retry_delay
@@ -113,7 +114,7 @@ class Handling:
         self._deliver_again(receiver, again, now)
 
     def _deliver_again(self, receiver: Receiver, again: list[Delivery], now: float) -> None:
-        receiver.mailbox.add_first(again)
+        receiver.mailbox.add_again(again)
         self._counts.redeliveries += len(again)
         receiver.retry_at = now + receiver.retry_delay
         if not receiver.failed:

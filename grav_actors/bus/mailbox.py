@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from grav_actors.bus.ordered import OrderedSet
+
 if TYPE_CHECKING:
     from grav_actors.bus.run import Delivery
     from grav_actors.bus.sender import Sender
@@ -40,7 +42,7 @@ class Mailbox:
         self.waiting_count = 0
         self.used = 0
         self.used_bytes = 0
-        self.blocked: set[Sender] = set()
+        self.blocked: OrderedSet[Sender] = OrderedSet()
         self.pressed_at = 0.0
         self.progress_at = 0.0
         self.slow = False
@@ -75,6 +77,14 @@ class Mailbox:
             self.waiting_count += delivery.count
             self.used += delivery.count
             self.used_bytes += delivery.size
+
+    def add_again(self, deliveries: Iterable[Delivery]) -> None:
+        """Put failed deliveries in front, but behind those that came back before them and still wait."""
+        before: list[Delivery] = []
+        while self.waiting and self.waiting[0].flush:
+            before.append(self.waiting.popleft())
+        self.add_first(deliveries)
+        self.waiting.extendleft(reversed(before))
 
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""

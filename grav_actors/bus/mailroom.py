@@ -9,6 +9,7 @@ from grav_actors.bus.directory import Directory, Group
 from grav_actors.bus.herald import Herald
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.sender import Sender
@@ -40,8 +41,8 @@ class Mailroom:
         self._herald = herald
         self._counts = counts
         self.dirty: list[Receiver] = []
-        self.dirty_groups: set[str] = set()
-        self.full: set[Mailbox] = set()
+        self.dirty_groups: OrderedSet[str] = OrderedSet()
+        self.full: OrderedSet[Mailbox] = OrderedSet()
         self.pressed: dict[Mailbox, None] = {}
         self.overflowed: list[Receiver] = []
 
@@ -69,12 +70,13 @@ class Mailroom:
         if mailbox not in self.pressed:
             self.pressed[mailbox] = None
             mailbox.pressed_at = now
-        if mailbox.overflow == "block":
-            if run.sender is self._ledger.own and (mailbox.stuck or mailbox.is_full):
-                # Nobody holds the bus itself back, and nobody misses its events in a full mailbox.
-                self._counts.given_up += delivery.count
-                self._ledger.settle(run, delivery.count)
-            elif mailbox.stuck:
+        if run.sender is self._ledger.own and (mailbox.stuck or mailbox.is_full):
+            # Nobody holds the bus itself back, and nobody misses its events in a full mailbox. Nor do they push
+            # out what users sent: each would be told by another event.
+            self._counts.given_up += delivery.count
+            self._ledger.settle(run, delivery.count)
+        elif mailbox.overflow == "block":
+            if mailbox.stuck:
                 self._undertaker.bury(delivery, "overflow", mailbox.name, now)
             else:
                 mailbox.add(delivery)
@@ -198,12 +200,15 @@ class Mailroom:
             if member is None:
                 if is_possible:
                     break
-                self._finish_group_head(mailbox, head)
+                self._bury_unwanted(group, head, now)
                 continue
             try:
                 head.run.offsets()
             except MessageDecodeError:
-                self._finish_group_head(mailbox, head)
+                mailbox.take(head.count)
+                mailbox.discard(head)
+                self._counts.garbled += head.count
+                self._ledger.settle(head.run, head.count)
                 continue
             # One at a time while members are idle, so that a short run spreads over all of them.
             room = member.room() - member.mailbox.waiting_count
@@ -217,11 +222,14 @@ class Mailroom:
         member.mailbox.add(piece)
         self.touch(member)
 
-    def _finish_group_head(self, mailbox: Mailbox, head: Delivery) -> None:
-        # Garbled, or only its own sender is left in the group.
-        mailbox.take(head.count)
-        mailbox.discard(head)
-        self._ledger.settle(head.run, head.count)
+    def _bury_unwanted(self, group: Group, head: Delivery, now: float) -> None:
+        """End what no member takes any more: those who wanted it have left, or only its own sender is there."""
+        group.mailbox.take(head.count)
+        group.mailbox.discard(head)
+        if head.run.kind in QUESTION_KINDS:
+            self._ledger.settle(head.run, head.count)  # the asker learns that nobody answers
+        else:
+            self._undertaker.bury(head, "no_responders", group.name, now, head.attempt - 1)
 
     def drop_garbled(self, receiver: Receiver, delivery: Delivery) -> None:
         """End a delivery that was taken from its mailbox and cannot be cut out of its body."""

@@ -40,10 +40,18 @@ class BusServer:
         core: What decides.
         endpoints: Addresses to bind; raises zmq.ZMQError when one is in use.
         write_roster: Called with the journal records before the frames that confirm them leave.
+        report: Called with each line for the log.
     """
 
-    def __init__(self, core: BusCore, endpoints: list[str], write_roster: Callable[[list[bytes]], None]) -> None:
+    def __init__(
+        self,
+        core: BusCore,
+        endpoints: list[str],
+        write_roster: Callable[[list[bytes]], None],
+        report: Callable[[str], object],
+    ) -> None:
         self._core = core
+        self._report = report
         self._write_roster = write_roster
         self._waiting: dict[bytes, deque[tuple[bytes, Body]]] = {}
         self._is_stopping = False
@@ -137,6 +145,11 @@ class BusServer:
         if core.journal:
             records, core.journal = core.journal, []
             self._write_roster(records)
+        log = core.undertaker.log
+        if log.lines:
+            lines, log.lines = log.lines, []
+            for line in lines:
+                self._report(line)
         if not core.out:
             return
         out, core.out = core.out, []

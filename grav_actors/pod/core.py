@@ -29,6 +29,7 @@ from grav_actors.protocol import (
     MAX_FAILURES,
     MAX_OPEN_RANGES,
     MAX_WATCHES,
+    OK_UNKNOWN,
     VERB_ACK,
     VERB_DELIVER,
     VERB_HANDLED,
@@ -404,7 +405,7 @@ class PodCore:
         if verb == Verb.WELCOME:
             self._on_welcome(fields, now)
         elif verb == Verb.OK:
-            self._confirm(fields[2])
+            self._on_ok(fields[2], fields[3], now)
         elif verb == Verb.REJOIN:
             self.rejoin(now)
         elif verb == Verb.REFUSED:
@@ -460,6 +461,15 @@ class PodCore:
         if leaving:
             self.state = State.LEAVING
             self._hello_request = 0
+
+    def _on_ok(self, request: int, text: str, now: float) -> None:
+        if text == OK_UNKNOWN and request == self._bye_request:
+            # A bus that has its name from the roster would expect it, and what it sent may be lost, with a connection
+            # or a bus: it joins once more, sends that again, and leaves.
+            if not self.is_joining:
+                self.hello(now)
+            return
+        self._confirm(request)
 
     def _confirm(self, request: int) -> None:
         if self._requests.pop(request, None) is not None:

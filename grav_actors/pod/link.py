@@ -109,6 +109,9 @@ class Link:
             # A cut cable shows only to who sends; over ipc the kernel tells at once.
             socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2000)
+        # Tells of each connection that was made: who has nothing to say finds out at once that the bus is a new one.
+        self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._connections = 0
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as exc:
@@ -196,6 +199,9 @@ class Link:
         descriptor = self._descriptor
         poll.register(descriptor, select.POLLIN)
         poll.register(self._waker, select.POLLIN)
+        monitor = int(self._monitor.getsockopt(zmq.FD))
+        poll.register(monitor, select.POLLIN)
+        self._is_reconnected()  # its descriptor tells of what comes after a look that found nothing
         try:
             while not self._is_closing:
                 with self.lock:
@@ -204,9 +210,32 @@ class Link:
                     for ready, _ in poll.poll(rest * 1000):
                         if ready == descriptor:
                             self._has_input = True
+                        elif ready == monitor and self._is_reconnected():
+                            with self.lock:
+                                self._greet(time.monotonic())
         except zmq.ZMQError as exc:
             if exc.errno not in (zmq.ETERM, zmq.ENOTSOCK, errno.EBADF):
                 raise
+
+    def _is_reconnected(self) -> bool:
+        """Take in the connections that were made since the last look; return whether one was not the first."""
+        before = self._connections
+        try:
+            while True:
+                self._monitor.recv_multipart(_NOBLOCK)
+                self._connections += 1
+        except zmq.Again:
+            return self._connections > max(before, 1)
+
+    def _greet(self, now: float) -> None:
+        """Say something over a new connection, which the bus answers with REJOIN if it does not know these pods."""
+        for pod in self.pods():
+            if pod._core.is_joining:
+                pod._core.hello(now)  # the one before may have gone to a bus that has died
+                self.send_out(pod)
+        self._send(pack(Verb.BEAT.value, 0), b"")
+        self._sent_at = now
+        self._check_input()
 
     def _turn(self) -> float:
         """Receive, dispatch, send; return for how many seconds there is nothing to do, 0 for more at once."""
@@ -357,6 +386,8 @@ class Link:
         self._close_socket()
 
     def _close_socket(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.close()
         self._context.term()
         os.close(self._waker)

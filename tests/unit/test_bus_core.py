@@ -90,8 +90,36 @@ def test_an_unknown_slot_is_told_that_its_pod_must_join(fields: tuple[Any, ...])
 def test_who_is_unknown_and_leaves_is_gone_and_not_told_to_join() -> None:
     net = Net()
     pod = net.pod()
-    assert give(net, b"new", Verb.BYE, 1, 7, "") == [(Verb.OK, 1, 7, "")]
-    assert give(net, pod.wire.route, Verb.BYE, 9, 7, "") == [(Verb.OK, 9, 7, "")]
+    assert give(net, b"new", Verb.BYE, 1, 7, "") == [(Verb.OK, 1, 7, "unknown")]
+    assert give(net, pod.wire.route, Verb.BYE, 9, 7, "") == [(Verb.OK, 9, 7, "unknown")]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["connection", "bus"])
+def test_what_a_leaving_pod_sent_arrives_although_it_was_lost_on_the_way(is_restarted: bool) -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("", "x")
+    sender.publish("x", 1)
+    sender.leave()
+    sender.push()
+    bye = sender.wire.up.pop()
+    if is_restarted:
+        net.restart_bus()
+    else:
+        net.cut(sender.wire)
+    sender.wire.up.append(bye)  # ZeroMQ keeps what had not left, and sends it on the new connection
+    net.advance(2)
+    assert pod.data == [1]
+    assert sender.core.state is State.CLOSED
+    net.check_quiet()
+
+
+def test_a_supervised_actor_that_leaves_as_the_bus_dies_is_not_expected_by_the_next() -> None:
+    net = Net()
+    actor = net.actor("a", supervisor=net.pod("node").uuid)
+    net.restart_bus()
+    actor.leave("stopping")
+    net.advance(2)
+    assert net.bus.directory.named("a") is None
 
 
 def test_a_beat_of_a_known_route_needs_no_answer() -> None:
@@ -675,6 +703,19 @@ def test_a_supervised_actor_that_is_not_coming_back_is_struck_when_its_superviso
     assert actor.core.closed_by == ("replaced", "pod_lost")
     assert net.dead() == [("pod_lost", "a", 1)]
     assert release(net, supervisor, "a", 2, "pod_lost") is False
+
+
+def test_an_actor_is_struck_by_the_end_of_a_later_incarnation_that_never_joined() -> None:
+    net = Net()
+    supervisor, sender = net.pod("node"), net.pod()
+    actor = net.actor("a", "x", supervisor=supervisor.uuid)
+    net.kill(actor)
+    sender.publish("x", 1)
+    net.settle()
+    assert release(net, supervisor, "a", 1, "pod_lost") is True
+    net.settle()
+    assert net.dead() == [("pod_lost", "a", 1)]
+    net.check_quiet()
 
 
 def test_what_an_actor_held_goes_back_at_once_when_its_supervisor_says_that_it_has_crashed() -> None:
