@@ -117,6 +117,19 @@ class Mailbox:
         self.used -= count
         self.used_bytes -= size
 
+    def cut(self, keep: int) -> list[Delivery]:
+        """Remove and return what waits behind the first `keep` messages, in order; `used` no longer counts it."""
+        removed: list[Delivery] = []
+        while self.waiting_count > keep:
+            last = self.waiting.pop()
+            surplus = min(last.count, self.waiting_count - keep)
+            self.waiting_count -= surplus
+            if surplus < last.count:
+                self.waiting.append(last.split(last.count - surplus))
+            removed.append(last)
+            self.discard(last)
+        return removed[::-1]
+
     def pop_waiting(self) -> list[Delivery]:
         """Remove and return all that waits; `used` no longer counts it."""
         waiting = list(self.waiting)

@@ -137,10 +137,27 @@ class Mailroom:
                 mailbox.stuck = True
                 stuck.append(mailbox)
                 self.unblock(mailbox, now)
+            if mailbox.stuck:
+                self._make_room(mailbox, now)
         for mailbox in stuck:
             data = {"pod": mailbox.name, "waiting": mailbox.used, "seconds": now - mailbox.progress_at}
             self._herald.announce("grav.sys.pod.stuck", data)
         return stuck
+
+    def _make_room(self, mailbox: Mailbox, now: float) -> None:
+        """Let senders run on that keep all they may because of what waits in a stuck mailbox.
+
+        The newer half of that goes the way of what would have come next.
+        """
+        senders = {delivery.run.sender for delivery in mailbox.waiting}
+        if not any(sender.is_cramped() for sender in senders):
+            return
+        keep = mailbox.waiting_count // 2
+        for delivery in mailbox.cut(keep):
+            self._undertaker.bury(delivery, "overflow", mailbox.name, now)
+        for sender in senders:
+            sender.urgent = True
+            self._ledger.note(sender, now)
 
     def check_slow(self, now: float) -> None:
         """Tell of receivers that became slow, each once, and of those that have recovered."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.protocol import MAX_OPEN_RANGES, WINDOW_BYTES, WINDOW_MESSAGES, Ack
+from grav_actors.protocol import (
+    MAX_OPEN_RANGES,
+    MAX_RUN_MESSAGES,
+    RETAIN_BYTES,
+    RETAIN_MESSAGES,
+    WINDOW_BYTES,
+    WINDOW_MESSAGES,
+    Ack,
+)
 
 if TYPE_CHECKING:
     from grav_actors.bus.run import Run
 
-SCANNED_RUNS = 256
-"""Open runs that one acknowledgement looks at; what lies behind them counts as open."""
+SCANNED_RUNS = 2048
+"""Open runs that one acknowledgement looks at, unless its sender keeps much; what lies behind counts as open."""
 
 
 class Sender:
@@ -65,6 +73,14 @@ class Sender:
             self.accepted = self.received
             self.urgent = True
 
+    def is_cramped(self) -> bool:
+        """Return whether it keeps as much as it may, so that it sends nothing until some of that is settled."""
+        runs = self.open.values()
+        return (
+            sum(run.count for run in runs) >= RETAIN_MESSAGES - MAX_RUN_MESSAGES
+            or sum(run.size for run in runs) >= RETAIN_BYTES - WINDOW_BYTES
+        )
+
     def is_due(self) -> bool:
         """Return whether an acknowledgement should leave now: it is urgent, or half a window has passed."""
         return (
@@ -86,6 +102,8 @@ class Sender:
         self._sent_settled = floor
         self._unacked_bytes = 0
         self.urgent = False
+        # Who keeps much is told all: it may have to wait for just what lies behind the first open runs.
+        limit = SCANNED_RUNS if self.received - floor < RETAIN_MESSAGES // 4 else len(self.open)
         if floor == self.received or not stands:
             self.ended.clear()  # nothing is open, or all of them were listed before
             return (self.accepted, floor)
@@ -94,7 +112,7 @@ class Sender:
         for scanned, (seq, run) in enumerate(self.open.items()):
             last = seq + run.count - 1
             is_next = bool(ranges) and ranges[-1][1] == seq - 1
-            if scanned == SCANNED_RUNS or (len(ranges) == MAX_OPEN_RANGES and not is_next):
+            if scanned == limit or (len(ranges) == MAX_OPEN_RANGES and not is_next):
                 newest = seq - 1
                 break
             if is_next:

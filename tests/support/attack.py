@@ -33,7 +33,7 @@ class Attacker:
         self.sockets = 0
         self._endpoint = endpoint
         self._random = random.Random(seed)
-        self._hostile = Hostile(self._random, [new_id()])
+        self._hostile = Hostile(self._random, [new_id() for _ in range(40)])
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
 
     def send(self, count: int) -> None:
@@ -47,8 +47,6 @@ class Attacker:
     def _send_batch(self, count: int) -> None:
         socket = connected(self._context, self._endpoint)
         self.sockets += 1
-        # Pods of its own: a pod that comes back again and again keeps what it was given, and never finishes it.
-        self._hostile.uuids[:] = [new_id(), new_id()]
         is_deaf = self._random.random() < 0.5
         try:
             for _ in range(count):

@@ -174,6 +174,29 @@ def test_what_the_bus_holds_against_a_stopped_pod_is_bounded_by_mailbox_and_wind
     assert sender.core.outbox.retained_bytes <= 1000 * 10_100 + WINDOW_BYTES
 
 
+@pytest.mark.parametrize("size", [0, 30_000])
+def test_a_stuck_pod_does_not_hold_up_a_sender_that_keeps_all_it_may(size: int) -> None:
+    net = Net()
+    sender, pod, other = net.pod(), net.pod("stuck", "x", stuck_after=5.0), net.pod("", "y")
+    pod.paused = True
+    data = bytes(size)
+    while sender.core.outbox.has_room():
+        sender.publish("x", *[data] * 100)
+        if not sender.core.outbox.has_room():
+            net.settle()
+    net.advance(8)
+    assert sender.core.outbox.has_room()
+    sender.publish("y", 1)
+    net.settle()
+    assert other.data == [1]
+    buried = net.bus.postman.shelf.counts["overflow"]
+    pod.paused = False
+    for receiver in net.bus.directory:
+        assert receiver.mailbox.used <= receiver.mailbox.limit
+    assert buried > 0
+    assert net.bus.ledger.held_bytes > 0
+
+
 def test_one_hung_delivery_keeps_nothing_but_itself_at_its_sender() -> None:
     net = Net()
     sender, hung, quick = net.pod(), net.pod("", "hung"), net.pod("", "quick")
