@@ -18,6 +18,7 @@ from grav_actors.options import (
     check_int,
     check_name,
     check_seconds,
+    check_significant,
     check_text,
     is_name,
     show,
@@ -27,6 +28,7 @@ from grav_actors.target import split_target
 Kind = Literal["process", "thread"]
 RestartRule = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)
 
 _ENDPOINT = re.compile(r"([a-z][a-z0-9+-]*)://(\S+)")
 _HOST_PORT = re.compile(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
@@ -59,7 +61,8 @@ class SupervisorTable:
 
     def __post_init__(self) -> None:
         """Refuse wrong values."""
-        check_choice("strategy", self.strategy, get_args(Strategy))
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_int("max_restarts", self.limits.max_restarts, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class ActorTable:
             check_name("group", self.group)
         check_choice("restart", self.restart, get_args(RestartRule))
         check_flag("significant", self.significant)
+        check_significant(self.significant, self.restart)
         _check_arguments("args", self.args)
         check_seconds("start_timeout", self.start_timeout)
         check_seconds("shutdown", self.shutdown, zero=True)
@@ -133,13 +137,13 @@ class MeshTable:
         """Refuse wrong values."""
         check_name("transport", self.transport)
         if self.listen is not None:
-            _check_endpoint("listen", self.listen, lowest_port=0)
+            check_endpoint("listen", self.listen, lowest_port=0)
         _check_texts("discovery", self.discovery)
         for name in self.discovery:
             check_name("discovery", name)
         _check_texts("peers", self.peers)
         for peer in self.peers:
-            _check_endpoint("peers", peer, lowest_port=1)
+            check_endpoint("peers", peer, lowest_port=1)
         check_flag("insecure", self.insecure)
 
 
@@ -160,7 +164,8 @@ def _check_arguments(option: str, value: object) -> None:
             raise OptionError(f"{option} has a key that can name no argument: {show(key)}", option)
 
 
-def _check_endpoint(option: str, value: object, *, lowest_port: int) -> None:
+def check_endpoint(option: str, value: object, *, lowest_port: int) -> None:
+    """Refuse all but an endpoint; one of TCP needs a host and a port of `lowest_port` to 65535."""
     match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise OptionError(f'{option} must be an endpoint like "tcp://host:7470", not {show(value)}', option)

@@ -14,7 +14,7 @@ from grav_actors.actor.answers import Answers
 from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
-from grav_actors.actor.port import STOP_TYPE, PodPort
+from grav_actors.actor.port import PodPort
 from grav_actors.actor.slate import Handling, Slate, Slot
 from grav_actors.actor.spec import ActorSpec, Ending, Spawn
 from grav_actors.actor.timers import Timers
@@ -26,7 +26,7 @@ from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL
+from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL, STOP_TYPE
 from grav_actors.reference import ActorRef
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class ActorRuntime:
         slate: Where its process notes what is in its handlers; None in a thread.
         slot: The slot for all of them when they run one after another, else None.
         is_over: No handler is to be called any more, as one has crashed the actor.
+        patience: Seconds that it has to stop, if its supervisor has said so.
     """
 
     def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
@@ -59,6 +60,7 @@ class ActorRuntime:
         self.name = spec.name
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
         self.is_over = False
+        self.patience: float | None = None
         self.slate: Slate | None = None
         self.slot: Slot | None = None
         self._handlers = cls._grav_handlers
@@ -147,6 +149,9 @@ class ActorRuntime:
             if self.spec.cause:
                 actor.on_restart(self.spec.cause)
             actor.on_start()
+            if actor._grav_supervises:
+                actor._grav_begin()
+                self._check_wanted(actor)
         except BaseException as exc:
             self._fail_start(exc)
         else:
@@ -159,10 +164,19 @@ class ActorRuntime:
             if self.spec.cause:
                 await _maybe(actor.on_restart(self.spec.cause))
             await _maybe(actor.on_start())
+            if actor._grav_supervises:
+                await asyncio.to_thread(actor._grav_begin)
+                self._check_wanted(actor)
         except BaseException as exc:
             self._fail_start(exc)
         else:
             self._ready(actor)
+
+    def _check_wanted(self, actor: Actor) -> None:
+        """End the children of a supervisor whose start was given up meanwhile."""
+        if self._has_ended:
+            actor._grav_end()
+            raise ActorStartError("its start was given up")
 
     def _ready(self, actor: Actor) -> None:
         self._actor = actor
@@ -298,6 +312,11 @@ class ActorRuntime:
 
     # What the actor does
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end has been decided."""
+        return self._ending is not None
+
     def spawn(
         self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
     ) -> ActorRef:
@@ -373,6 +392,8 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                if self._actor._grav_supervises:
+                    self._actor._grav_end()
                 self._actor.on_stop(self._reason())
         except BaseException:
             self.log.exception("%s: on_stop raised", self.name)
@@ -384,6 +405,8 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                if self._actor._grav_supervises:
+                    await asyncio.to_thread(self._actor._grav_end)
                 await _maybe(self._actor.on_stop(self._reason()))
         except BaseException:
             self.log.exception("%s: on_stop raised", self.name)
@@ -405,7 +428,9 @@ class ActorRuntime:
                 self.pod.flush(END_TIMEOUT)
             except GravError as exc:
                 self.log.warning("%s ended before the bus had accepted all that it sent: %s", self.name, exc)
-        self.pod._leave(BYE_CRASHED if is_crash else BYE_STOPPING, END_TIMEOUT, join=False)
+        # One that ends because others do may have a next incarnation: its supervisor says whether the name is kept.
+        is_open = is_crash or (self._reason() == "shutdown" and self.spec.supervisor != b"")
+        self.pod._leave(BYE_CRASHED if is_open else BYE_STOPPING, END_TIMEOUT, join=False)
         self._end()
 
     def _end(self) -> None:

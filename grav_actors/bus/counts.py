@@ -21,6 +21,7 @@ class Counts:
         missing: Jumped over by the numbers of a sender, which no pod of this package does.
         redeliveries: Given again, after a failure or the death of a pod.
         runs: Taken from pods.
+        untold: Dead letters that became too many for an event each.
     """
 
     bad_frames: int = 0
@@ -34,3 +35,4 @@ class Counts:
     missing: int = 0
     redeliveries: int = 0
     runs: int = 0
+    untold: int = 0

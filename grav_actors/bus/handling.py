@@ -52,6 +52,7 @@ class Handling:
                 highest = number
         if not finished:
             return  # nothing that is new, and so no sign of progress
+        receiver.repeats = 0
         mailbox = receiver.mailbox
         mailbox.progress_at = now
         if mailbox in self._mailroom.full or mailbox.stuck:
@@ -93,11 +94,11 @@ class Handling:
         failed.flags |= FLAG_REDELIVERED
         failed.group = ""  # it stays with the member that failed it
         if how == FAIL_REJECT:
-            self._undertaker.bury(failed, "rejected", receiver.label, now, attempts, error)
+            self._undertaker.bury_of(receiver, failed, "rejected", now, attempts, error)
         elif delivery.run.kind in QUESTION_KINDS:
             self._ledger.settle(delivery.run, 1)  # the pod has answered it with the error
         elif attempts >= receiver.settings.max_deliver:
-            self._undertaker.bury(failed, "max_deliver", receiver.label, now, attempts, error)
+            self._undertaker.bury_of(receiver, failed, "max_deliver", now, attempts, error)
         else:
             if not receiver.failed:
                 receiver.retry_at = now + receiver.retry_delay

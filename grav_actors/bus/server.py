@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 
-from grav_actors.bus.core import BusCore
+from grav_actors.bus.core import PING, BusCore
 from grav_actors.bus.run import Body
 from grav_actors.protocol import MAX_HEADER
 
@@ -40,10 +40,18 @@ class BusServer:
         core: What decides.
         endpoints: Addresses to bind; raises zmq.ZMQError when one is in use.
         write_roster: Called with the journal records before the frames that confirm them leave.
+        report: Called with each line for the log.
     """
 
-    def __init__(self, core: BusCore, endpoints: list[str], write_roster: Callable[[list[bytes]], None]) -> None:
+    def __init__(
+        self,
+        core: BusCore,
+        endpoints: list[str],
+        write_roster: Callable[[list[bytes]], None],
+        report: Callable[[str], object],
+    ) -> None:
         self._core = core
+        self._report = report
         self._write_roster = write_roster
         self._waiting: dict[bytes, deque[tuple[bytes, Body]]] = {}
         self._is_stopping = False
@@ -137,6 +145,11 @@ class BusServer:
         if core.journal:
             records, core.journal = core.journal, []
             self._write_roster(records)
+        log = core.undertaker.log
+        if log.lines:
+            lines, log.lines = log.lines, []
+            for line in lines:
+                self._report(line)
         if not core.out:
             return
         out, core.out = core.out, []
@@ -172,6 +185,8 @@ class BusServer:
         return True
 
     def _keep(self, route: bytes, header: bytes, body: Body) -> None:
+        if header == PING or not self._core.knows(route):
+            return  # a full pipe is no sign of death, and who has not joined is owed nothing
         queue = self._waiting.setdefault(route, deque())
         queue.append((header, body))
         if len(queue) > MAX_WAITING:
