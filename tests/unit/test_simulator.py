@@ -23,9 +23,9 @@ for event in simulate(int(sys.argv[1])).history:
 """
 
 
-@pytest.mark.parametrize("first", range(0, 500, 50))
+@pytest.mark.parametrize("first", range(0, 500, 25))
 def test_every_promise_holds(first: int) -> None:
-    assert failing(range(first, first + 50)) == []
+    assert failing(range(first, first + 25)) == []
 
 
 @pytest.mark.parametrize("seed", [1, 7, 42])
@@ -49,9 +49,8 @@ def test_histories_differ_and_reach_what_they_are_meant_to_reach() -> None:
     kinds = {type(event).__name__ for result in results for event in result.history}
     assert {"BusKilled", "Dead", "Disturbed", "FilterAsked", "Leaving", "Lost", "Struck", "Failed", "Quiet"} <= kinds
     assert {"answer", "cancelled"} <= {getattr(event, "how", "") for result in results for event in result.history}
-    assert any(
-        isinstance(event, Ended) and event.how == "killed" for event in (*results[0].history, *results[1].history)
-    )
+    ends = {event.how for result in results for event in result.history if isinstance(event, Ended)}
+    assert {"left", "killed", "overflow"} <= ends
     assert len({sum(isinstance(event, Handled) for event in result.history) for result in results}) > 10
 
 

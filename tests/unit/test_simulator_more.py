@@ -7,6 +7,6 @@ import pytest
 from support.simulation.seeds import failing
 
 
-@pytest.mark.parametrize("first", range(500, 1000, 50))
+@pytest.mark.parametrize("first", range(500, 1000, 25))
 def test_every_promise_holds(first: int) -> None:
-    assert failing(range(first, first + 50)) == []
+    assert failing(range(first, first + 25)) == []

@@ -60,9 +60,13 @@ def effects(ledger: Ledger) -> Iterator[str]:
             continue
         claimants = {ledger.account(sent.pod), ledger.started[sent.pod].group if sent.pod in ledger.started else ""}
         accounts = claimants.union(*(ledger.members.get(claimant, set()) for claimant in claimants))
+        stays = all(
+            stand.wants(cause.sent.uuid, cause.sent.type, cause.sent.pod)
+            for stand in ledger.between(ledger.account(sent.pod), end, len(ledger.history))
+        )
         # A bus that died may have taken the news with it, and the next one may expect nobody of that name any more.
         is_handled = any(
-            handled.pod == sent.pod and index < end and ledger.life(index) == len(ledger.kills)
+            handled.pod == sent.pod and index < end and (stays or ledger.life(index) == len(ledger.kills))
             for index, handled in cause.handled
         )
         comes_again = any(index > end and ledger.account(one.pod) in accounts for index, one in cause.delivered)

@@ -49,11 +49,13 @@ class Program(World):
 
     Attributes:
         always: Troubles that are never left out.
+        often: One of them that comes often.
         troubles: What may befall it.
         is_calm: No more trouble comes, but messages keep their fates.
     """
 
     always: frozenset[str] = frozenset()
+    often = ""
 
     def __init__(self, rng: random.Random, limits: Limits) -> None:
         super().__init__(rng, replay_limit=rng.choice((0, 3, 128)))
@@ -104,7 +106,8 @@ class Program(World):
             "leaving": self.part,
             "late": self.arrive,
         }
-        actions += [(rng.choice((0.5, 1.5)), rare[name]) for name in sorted(self.troubles) if name in rare]
+        for name in sorted(self.troubles & rare.keys()):
+            actions += [(5.0 if name == self.often else rng.choice((0.5, 1.5)), rare[name])]
         if "stops" in self.troubles or "hangs" in self.troubles:
             actions.append((2, self.wake))
         return actions
@@ -282,6 +285,9 @@ class Program(World):
         victims = [ward.pod for ward in self.wards.values() if ward.pod.is_alive]
         if self.rng.random() < 0.3:
             victims = [pod for pod in self.everybody() if pod is not self.supervisor]
+        if self.rng.random() < 0.7:
+            # What has just sent something has more to lose.
+            victims = [pod for pod in victims if pod.wire.up] or victims
         if victims:
             self.kill(self.rng.choice(victims))
 

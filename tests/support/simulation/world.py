@@ -274,6 +274,9 @@ class World(Net):
         wire = pod.wire
         if not wire.is_alive:
             return
+        if id(wire) not in self.paused and self.rng.random() < 0.5:
+            for one in wire.pods.values():
+                one.push(force=self.rng.random() < 0.5)  # it was about to send, and gets as far as it gets
         wire.is_alive = False
         self.paused.discard(id(wire))
         for _ in range(self.rng.randint(0, len(wire.up)) if wire.up else 0):
@@ -282,3 +285,5 @@ class World(Net):
         for one in list(wire.pods.values()):
             assert isinstance(one, SimPod)
             one.ended("killed")
+        if self.rng.random() < 0.5:
+            self.up(wire)  # the bus has it already, and does not know of the death
