@@ -137,13 +137,13 @@ class MeshTable:
         """Refuse wrong values."""
         check_name("transport", self.transport)
         if self.listen is not None:
-            _check_endpoint("listen", self.listen, lowest_port=0)
+            check_endpoint("listen", self.listen, lowest_port=0)
         _check_texts("discovery", self.discovery)
         for name in self.discovery:
             check_name("discovery", name)
         _check_texts("peers", self.peers)
         for peer in self.peers:
-            _check_endpoint("peers", peer, lowest_port=1)
+            check_endpoint("peers", peer, lowest_port=1)
         check_flag("insecure", self.insecure)
 
 
@@ -164,7 +164,8 @@ def _check_arguments(option: str, value: object) -> None:
             raise OptionError(f"{option} has a key that can name no argument: {show(key)}", option)
 
 
-def _check_endpoint(option: str, value: object, *, lowest_port: int) -> None:
+def check_endpoint(option: str, value: object, *, lowest_port: int) -> None:
+    """Refuse all but an endpoint; one of TCP needs a host and a port of `lowest_port` to 65535."""
     match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise OptionError(f'{option} must be an endpoint like "tcp://host:7470", not {show(value)}', option)

@@ -187,6 +187,7 @@ class Actor:
     def spawn(
         self,
         actor_class: type[Actor] | Child,
+        /,
         *args: Any,
         name: str | None = None,
         kind: str = "process",

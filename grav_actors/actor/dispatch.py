@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from grav_actors.actor.slate import Slot
 from grav_actors.message import Message
 from grav_actors.pod.callbacks import Callbacks, Job, consume_with, decode, origin_of
-from grav_actors.protocol import ACK_DELAY, QUESTION_KINDS
+from grav_actors.protocol import ACK_DELAY, FLAG_SUSPECT, QUESTION_KINDS
 
 if TYPE_CHECKING:
     from grav_actors.actor.runtime import ActorRuntime
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from grav_actors.pod.pod import Pod
 
 logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL = 1.0
+"""Seconds after which an actor that waits for its handlers looks whether it is to end."""
 
 
 class Dispatch(Protocol):
@@ -88,6 +91,11 @@ class Pooled:
         if inbound.kind in QUESTION_KINDS:
             pod._begin(inbound, records, origin)
         for index in range(inbound.skip, len(records)):
+            if inbound.flags & FLAG_SUSPECT:
+                if not self._is_alone():
+                    return
+                self._run(inbound, index, Message._received(records[index], inbound.type, origin))
+                continue
             self._slots.acquire()
             if runtime.is_over or pod._gate is not None:
                 self._slots.release()
@@ -96,6 +104,14 @@ class Pooled:
                 self._threads += 1
                 threading.Thread(target=self._work, name=f"grav-pool-{runtime.name}", daemon=True).start()
             self._queue.put((inbound, index, Message._received(records[index], inbound.type, origin)))
+
+    def _is_alone(self) -> bool:
+        """Wait until no handler runs; return whether a further one may be called."""
+        runtime = self._runtime
+        while not runtime.is_ending and runtime.pod._gate is None:
+            if self.drain(LOOK_INTERVAL):
+                return True
+        return False
 
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
@@ -219,6 +235,13 @@ class ActorLoop(Callbacks):
         """Wait until no handler runs; return whether that is so."""
         return not self._tasks or not (await asyncio.wait(self._tasks, timeout=timeout))[1]
 
+    async def _is_alone(self) -> bool:
+        """Wait until no handler runs; return whether a further one may be called."""
+        while not self._runtime.is_ending and self._pod._gate is None:
+            if await self.drain(LOOK_INTERVAL):
+                return True
+        return False
+
     async def _take(self, inbound: Inbound, slots: asyncio.Semaphore) -> None:
         runtime = self._runtime
         pod = self._pod
@@ -236,7 +259,12 @@ class ActorLoop(Callbacks):
             if runtime.is_over or pod._gate is not None:
                 return
             message = Message._received(records[index], inbound.type, origin)
-            if is_in_order:
+            if inbound.flags & FLAG_SUSPECT and not is_in_order:
+                slots.release()
+                if not await self._is_alone():
+                    return
+                await self._run(inbound, index, message, runtime.answers.finished)
+            elif is_in_order:
                 await self._run(inbound, index, message, runtime.answers.finished_in_order)
             else:
                 task = asyncio.create_task(self._run(inbound, index, message, runtime.answers.finished))

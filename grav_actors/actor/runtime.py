@@ -14,7 +14,7 @@ from grav_actors.actor.answers import Answers
 from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
-from grav_actors.actor.port import STOP_TYPE, PodPort
+from grav_actors.actor.port import PodPort
 from grav_actors.actor.slate import Handling, Slate, Slot
 from grav_actors.actor.spec import ActorSpec, Ending, Spawn
 from grav_actors.actor.timers import Timers
@@ -26,7 +26,7 @@ from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL
+from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL, STOP_TYPE
 from grav_actors.reference import ActorRef
 
 if TYPE_CHECKING:
@@ -311,6 +311,11 @@ class ActorRuntime:
         self._crash(exc, Handling(inbound.sender, inbound.seq + index, uuid, inbound.type, inbound.attempt))
 
     # What the actor does
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end has been decided."""
+        return self._ending is not None
 
     def spawn(
         self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any

@@ -65,7 +65,11 @@ MAX_PODS = 65_536
 """Pods that the bus admits."""
 MAX_DEPARTED = 4096
 """Lost pods whose numbers are remembered, so that one which comes back does not send anything twice."""
+MAX_REPEATS = 16
+"""Times that a pod which finishes nothing is given again, by one route, what is in flight to it."""
 NAME_TAKEN = "name_taken"
+PING = pack(Verb.PING.value, 0)
+"""The frame that each route is sent every second. One is as good as many."""
 
 
 @dataclass(slots=True)
@@ -104,6 +108,7 @@ class BusCore:
         self._routes: dict[bytes, Route] = {}
         self._away: dict[Receiver, float] = {}
         self._departed: dict[bytes, Sender] = {}
+        self._again: dict[Receiver, int] = {}
         self._next_second = 0.0
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
             Verb.FILTER: self._on_filter,
@@ -171,6 +176,11 @@ class BusCore:
             self.out.append((route_id, pack(Verb.REJOIN.value, slot), b""))
         return receiver
 
+    def knows(self, route_id: bytes) -> bool:
+        """Whether pods have joined by this route."""
+        route = self._routes.get(route_id)
+        return route is not None and bool(route.pods)
+
     def bad_frame(self, route_id: bytes, now: float) -> None:
         """Count a message that had not two frames, or was too large."""
         self._bad_frame(route_id, now)
@@ -209,6 +219,10 @@ class BusCore:
             receiver = self._admit(route_id, slot, hello, now)
             if receiver is None:
                 return
+        if receiver.route != route_id:
+            receiver.repeats = 0
+        elif receiver.in_flight and receiver.repeats >= MAX_REPEATS:
+            raise ProtocolError(f"HELLO for the {MAX_REPEATS + 1}th time, without anything finished in between")
         self._attach(receiver, route_id, slot, now)
         sender = receiver.sender
         if not is_resumed:
@@ -223,8 +237,8 @@ class BusCore:
             is_resumed, limits,
         )  # fmt: skip
         self._reply(receiver, welcome)
-        for header, body in receiver.frames_again(hello.received if is_resumed else 0):
-            self.out.append((route_id, header, body))
+        # When the drain ends: of several HELLOs that waited for the bus, only the last needs the deliveries.
+        self._again[receiver] = hello.received if is_resumed else 0
         receiver.filters = FilterSet.from_wire(hello.filters)
         self.directory.changed()
         self.journal.append(roster.join_record(receiver))
@@ -252,7 +266,7 @@ class BusCore:
         if owner is not None:
             successor = bool(settings.supervisor) and settings.supervisor == owner.settings.supervisor
             is_next = successor and settings.incarnation > owner.settings.incarnation
-            if not is_next and (owner not in self._away or self._is_awaited(owner)):
+            if not is_next and (owner not in self._away or self._is_awaited(owner, now)):
                 text = f"an actor named {hello.name!r} is on this bus already; choose another name"
                 self._refuse(route_id, slot, hello.request, NAME_TAKEN, text)
                 return None
@@ -291,6 +305,7 @@ class BusCore:
         previous = route.pods.get(slot)
         if previous is not None and previous is not receiver:
             self._lost(previous, now)  # a slot that is used again: its pod left without BYE
+            self._routes[route_id] = route  # it was struck if that was its only pod
         route.pods[slot] = receiver
         receiver.route = route_id
         receiver.slot = slot
@@ -328,13 +343,16 @@ class BusCore:
                 del self._departed[next(iter(self._departed))]
         if ended_group is not None:
             self.undertaker.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
-            self.mailroom.full.discard(ended_group.mailbox)
-            self.mailroom.relieve(ended_group.mailbox, now)
+            self.mailroom.forget(ended_group.mailbox, now)
         self.journal.append(roster.leave_record(receiver.uuid))
 
-    def _is_awaited(self, receiver: Receiver) -> bool:
-        """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
-        return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
+    def _is_awaited(self, receiver: Receiver, now: float) -> bool:
+        """Return whether somebody is there who starts this actor again, or says that it is gone for good.
+
+        A supervisor that is lost itself is not: its next incarnation has another uuid.
+        """
+        supervisor = self.directory.by_uuid.get(receiver.settings.supervisor)
+        return receiver.is_supervised and supervisor is not None and now < self._away.get(supervisor, float("inf"))
 
     def release_name(
         self,
@@ -484,11 +502,21 @@ class BusCore:
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        if self.undertaker.has_untold:
+            postman.post_dead(now)
+        self._deliver(now)
+        self._send_acks(now)
+        if postman.herald.queue:
+            self._deliver(now)  # what the acknowledgements had no room for
+
+    def _deliver(self, now: float) -> None:
+        """Put what waits into frames, until nothing more can be sent."""
+        postman = self.postman
         mailroom = self.mailroom
         unacked = self.ledger.unacked
         out = self.out
-        if self.undertaker.has_untold:
-            postman.post_dead(now)
+        if self._again:
+            self._repeat()
         while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.herald.queue:
             overflowed, mailroom.overflowed = mailroom.overflowed, []
             for receiver in overflowed:
@@ -514,7 +542,16 @@ class BusCore:
                     if header:
                         out.append((route_id, header, body))
                 postman.counts.deliveries += receiver.number - first
-        self._send_acks(now)
+                if receiver.sender.unheard:
+                    postman.tell_unheard(receiver.sender)
+
+    def _repeat(self) -> None:
+        """Send again what was in flight to pods when their connections broke, ahead of anything new."""
+        again, self._again = self._again, {}
+        for receiver, received in again.items():
+            frames = list(receiver.frames_again(received)) if receiver.route else []
+            receiver.repeats += bool(frames)
+            self.out.extend((receiver.route, *frame) for frame in frames)
 
     def _disconnect(self, receiver: Receiver, now: float) -> None:
         if self.directory.by_uuid.get(receiver.uuid) is not receiver:
@@ -543,6 +580,8 @@ class BusCore:
                 # Not to a pod whose messages somebody else has sent: a dead letter that was given again.
                 if receiver is not None and receiver.sender is sender and receiver.route:
                     self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
+                    if sender.unheard:
+                        self.postman.tell_unheard(sender)
                 sent.append(sender)
         for sender in sent:
             del unacked[sender]
@@ -565,14 +604,13 @@ class BusCore:
         for receiver, deadline in list(self._away.items()):
             if now < deadline:
                 continue
-            if self._is_awaited(receiver):
+            if self._is_awaited(receiver, now):
                 self.estate.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:
                 self._release(receiver, "pod_lost", Ended("lost"), now)
-        for route_id in self._routes:
-            # Only a send can find out that a process is gone.
-            self.out.append((route_id, pack(Verb.PING.value, 0), b""))
+        # Only a send can find out that a process is gone.
+        self.out.extend((route_id, PING, b"") for route_id in self._routes)
         self.handling.retry_failed(now)
         self.mailroom.check_stuck(now)
         for sender in list(self.ledger.starved):
@@ -580,6 +618,7 @@ class BusCore:
             if starved is not None and starved.mailbox.used:
                 self.ledger.feed(sender, now)
         self.undertaker.log.tick(now)
+        self.mailroom.check_slow(now)
 
     def stop(self, now: float) -> None:
         """Tell every pod that the bus is going to stop."""
@@ -631,6 +670,8 @@ class BusCore:
                 "group": receiver.settings.group,
                 "connected": bool(receiver.route),
                 "mailbox": receiver.mailbox.used,
+                "slow": receiver.mailbox.slow,
+                "stuck": receiver.mailbox.stuck,
                 "failed": len(receiver.failed),
                 "sent": receiver.sender.received,
                 "delivered": receiver.number - 1,

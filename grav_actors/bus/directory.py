@@ -159,6 +159,11 @@ class Directory:
             instances.append(receiver)
         return receiver
 
+    def instances(self, name: str) -> list[Receiver]:
+        """Return the actor of that name, or every instance of that service."""
+        receiver = self.by_name.get(name)
+        return list(self._by_service.get(name, ())) if receiver is None else [receiver]
+
     def has_name(self, name: str) -> bool:
         """Return whether an actor or a service has that name, reachable or not."""
         return name in self.by_name or name in self._by_service

@@ -13,7 +13,7 @@ from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.undertaker import Undertaker
-from grav_actors.protocol import FLAG_REDELIVERED, QUESTION_KINDS
+from grav_actors.protocol import FLAG_REDELIVERED, FLAG_SUSPECT, QUESTION_KINDS
 
 MAX_DEATHS = 3
 """Deaths in the handler of one message that send it to the dead letters."""
@@ -41,8 +41,7 @@ class Estate:
     def give_up(self, receiver: Receiver, reason: str, now: float) -> None:
         """Empty a receiver that is gone for good; with the reason "" what it held is only counted."""
         self.take_back(receiver, now, died=reason == "pod_lost")
-        self._mailroom.full.discard(receiver.mailbox)
-        self._mailroom.unblock(receiver.mailbox, now)
+        self._mailroom.forget(receiver.mailbox, now)
         self._ledger.forget(receiver.sender)
         self._handling.failing.discard(receiver)
         self._undertaker.abandon(receiver.mailbox.pop_waiting(), reason, receiver.label, now)
@@ -162,6 +161,8 @@ class Estate:
         """Charge a delivery with the death of its process; return whether that was one too many."""
         delivery.deaths += 1
         delivery.attempt += 1
+        if delivery.deaths == MAX_DEATHS - 1:
+            delivery.flags |= FLAG_SUSPECT
         return delivery.deaths >= MAX_DEATHS
 
     def _bury_crashed(self, receiver: Receiver, delivery: Delivery, now: float) -> None:

@@ -52,6 +52,7 @@ class Handling:
                 highest = number
         if not finished:
             return  # nothing that is new, and so no sign of progress
+        receiver.repeats = 0
         mailbox = receiver.mailbox
         mailbox.progress_at = now
         if mailbox in self._mailroom.full or mailbox.stuck:

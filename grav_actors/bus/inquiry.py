@@ -24,6 +24,8 @@ RECEIVERS = "grav.sys.bus.receivers"
 """How many pods and groups receive the published type that is the question's data."""
 CONNECTED = "grav.sys.bus.connected"
 """Whether the actor whose name is the question's data can be reached."""
+WAITING = "grav.sys.bus.waiting"
+"""How many messages wait for the pods whose uuids are the question's data, or are in flight to them."""
 RELEASE = "grav.sys.bus.release"
 """`[name, incarnation, reason, error, [*[sender uuid, seq]]]`, from its supervisor: that incarnation has ended, perhaps
 without a word, and these messages were in its handlers. With the reason `crashed` a next one takes its mailbox; with
@@ -62,12 +64,15 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
+    if question == WAITING and isinstance(data, list) and all(isinstance(uuid, bytes) for uuid in data):
+        receivers = [core.directory.by_uuid.get(uuid) for uuid in data]
+        return sum(receiver.mailbox.used for receiver in receivers if receiver is not None)
     if question == RELEASE and isinstance(data, list) and [type(one) for one in data] == [str, int, str, str, list]:
         name, incarnation, reason, error, named = data
         return core.release_name(run.sender.uuid, name, incarnation, reason, error, _named_messages(named), now)
     if question in INQUESTS:
         return answer_inquest(core, question, data, now)
-    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE, *INQUESTS))
+    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, WAITING, RELEASE, *INQUESTS))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")
 
 

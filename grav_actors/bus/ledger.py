@@ -57,6 +57,8 @@ class Ledger:
                 self._free(run)
             if run.kind in QUESTION_KINDS:
                 sender.urgent = True
+                if sender.open:
+                    sender.ended.append(run)
             if sender not in self.unacked:
                 self.unacked[sender] = 0.0  # the time is set when the drain ends
 

@@ -24,12 +24,14 @@ class Mailbox:
 
     Attributes:
         blocked: Senders whose acceptance waits for room (policy `block`).
+        pressed_at: When it became full for the first time since it was half empty.
         progress_at: When its receiver last finished something, or when it became full.
+        slow: It has been pressed for so long that this was told.
         stuck: It was full without progress for too long; until it is half empty nothing is added.
     """
 
-    __slots__ = ("blocked", "limit", "name", "overflow", "progress_at", "stuck", "stuck_after", "used", "used_bytes",
-                 "waiting", "waiting_count")  # fmt: skip
+    __slots__ = ("blocked", "limit", "name", "overflow", "pressed_at", "progress_at", "slow", "stuck", "stuck_after",
+                 "used", "used_bytes", "waiting", "waiting_count")  # fmt: skip
 
     def __init__(self, name: str, limit: int, overflow: str, stuck_after: float | None) -> None:
         self.name = name
@@ -41,7 +43,9 @@ class Mailbox:
         self.used = 0
         self.used_bytes = 0
         self.blocked: OrderedSet[Sender] = OrderedSet()
+        self.pressed_at = 0.0
         self.progress_at = 0.0
+        self.slow = False
         self.stuck = False
 
     @property

@@ -17,6 +17,9 @@ from grav_actors.bus.undertaker import Undertaker
 from grav_actors.errors import MessageDecodeError
 from grav_actors.protocol import FLAG_REDELIVERED, FLAG_RESENT, QUESTION_KINDS
 
+SLOW_AFTER = 1.0
+"""Seconds after which a mailbox that became full, and is not half empty again, makes its receiver a slow one."""
+
 
 class Mailroom:
     """Puts deliveries into mailboxes, and takes out what moves on without having been sent.
@@ -25,6 +28,7 @@ class Mailroom:
         dirty: Receivers that may have something to be sent.
         dirty_groups: Groups whose members may have room.
         full: Mailboxes with the policy `block` that hold back their senders.
+        pressed: Mailboxes of any policy that became full and are not half empty again.
         overflowed: Receivers to disconnect: too many failures, or a full mailbox with that policy.
     """
 
@@ -39,6 +43,7 @@ class Mailroom:
         self.dirty: list[Receiver] = []
         self.dirty_groups: OrderedSet[str] = OrderedSet()
         self.full: OrderedSet[Mailbox] = OrderedSet()
+        self.pressed: dict[Mailbox, None] = {}
         self.overflowed: list[Receiver] = []
 
     def touch(self, receiver: Receiver) -> None:
@@ -62,6 +67,9 @@ class Mailroom:
 
     def _overflow(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
         run = delivery.run
+        if mailbox not in self.pressed:
+            self.pressed[mailbox] = None
+            mailbox.pressed_at = now
         if run.sender is self._ledger.own and (mailbox.stuck or mailbox.is_full):
             # Nobody holds the bus itself back, and nobody misses its events in a full mailbox. Nor do they push
             # out what users sent: each would be told by another event.
@@ -133,6 +141,30 @@ class Mailroom:
             data = {"pod": mailbox.name, "waiting": mailbox.used, "seconds": now - mailbox.progress_at}
             self._herald.announce("grav.sys.pod.stuck", data)
         return stuck
+
+    def check_slow(self, now: float) -> None:
+        """Tell of receivers that became slow, each once, and of those that have recovered."""
+        for mailbox in list(self.pressed):
+            seconds = now - mailbox.pressed_at
+            if mailbox.is_half_empty:
+                del self.pressed[mailbox]
+                if mailbox.slow:
+                    mailbox.slow = False
+                    self._herald.announce("grav.sys.pod.recovered", {"pod": mailbox.name, "seconds": seconds})
+            elif not mailbox.slow and seconds >= SLOW_AFTER:
+                mailbox.slow = True
+                data = {
+                    "pod": mailbox.name, "waiting": mailbox.used, "bytes": mailbox.used_bytes,
+                    "limit": mailbox.limit, "overflow": mailbox.overflow, "seconds": seconds,
+                    "senders": len(mailbox.blocked),
+                }  # fmt: skip
+                self._herald.announce("grav.sys.pod.slow", data)
+
+    def forget(self, mailbox: Mailbox, now: float) -> None:
+        """Hold nobody back for a mailbox whose receivers are gone."""
+        self.full.discard(mailbox)
+        self.pressed.pop(mailbox, None)
+        self.unblock(mailbox, now)
 
     def share(self, group: Group, now: float) -> None:
         """Give a group's waiting messages to members with room, the least loaded first."""

@@ -23,6 +23,8 @@ from grav_actors.filters import FilterSet, is_framework_type
 from grav_actors.ids import new_id
 from grav_actors.message import Message
 from grav_actors.protocol import (
+    CODE_NO_RESPONDERS,
+    CODE_SETTLED,
     FLAG_GROUP,
     FLAG_RECEIPT,
     KIND_ANSWER,
@@ -30,11 +32,11 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
+    MAX_OWN_BYTES,
     MAX_RUN_BYTES,
     QUESTION_KINDS,
+    STOP_TYPE,
 )
-
-OWN_MESSAGE_LIMIT = 16 * 1024 * 1024
 
 
 class Postman:
@@ -63,7 +65,7 @@ class Postman:
         self.handling = handling = Handling(directory, ledger, undertaker, mailroom, counts)
         self.estate = Estate(directory, ledger, undertaker, mailroom, handling, counts)
         self.shelf = undertaker.shelf
-        self.reviver = Reviver(directory, ledger, mailroom, self.shelf, counts)
+        self.reviver = Reviver(directory, ledger, mailroom, undertaker, counts)
 
     def route(self, run: Run, source: Receiver | None, now: float) -> None:
         """Bring a run to everybody whom it is for."""
@@ -98,13 +100,21 @@ class Postman:
         if run.pending:
             self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
         elif kind in QUESTION_KINDS:
-            sender.urgent = True  # nobody handles it, and the asker should know at once
+            # The asker should know at once: an acknowledgement has no room for it if much is open.
+            sender.urgent = True
+            text = f"nobody handles {run.type}" if run.dest is None else f"there is no actor {run.dest}"
+            self.herald.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
         self.ledger.note(sender, now)
 
     def _route_named(self, run: Run, now: float) -> None:
         receiver = self.directory.named(run.dest)
         delivery = Delivery(run, 0, run.count)
-        if receiver is not None:
+        if receiver is not None and run.type == STOP_TYPE:
+            # For all the instances behind a name: one that was left would go on in the place of the others.
+            for instance in self.directory.instances(run.dest):
+                self.mailroom.put(instance.mailbox, Delivery(run, 0, run.count), now)
+                self.mailroom.touch(instance)
+        elif receiver is not None:
             self.mailroom.put(receiver.mailbox, delivery, now)
             self.mailroom.touch(receiver)
         elif run.kind == KIND_TELL:
@@ -133,17 +143,30 @@ class Postman:
             self.mailroom.touch(receiver)
 
     def replay(self, receiver: Receiver, now: float) -> None:
-        """Give a pod what the ring holds of what it wants and did not send."""
+        """Give a pod what the ring holds of what it wants and did not send; of that the newest that its mailbox takes.
+
+        The rest is no dead letter: nobody had sent it to this pod.
+        """
+        wanted: list[Delivery] = []
         for run, skipped in self.ring:
             if run.sender.uuid == receiver.uuid or not receiver.filters.allows_type(run.type):
                 continue
-            for delivery in _wanted(run, receiver.filters, skipped):
-                self.mailroom.put(receiver.mailbox, delivery, now)
+            wanted += _wanted(run, receiver.filters, skipped)
+        mailbox = receiver.mailbox
+        excess = sum(delivery.count for delivery in wanted) - max(0, mailbox.limit - mailbox.used)
+        for delivery in wanted:
+            if excess >= delivery.count:
+                excess -= delivery.count
+                continue
+            if excess > 0:
+                delivery.split(excess)
+                excess = 0
+            self.mailroom.put(mailbox, delivery, now)
         self.mailroom.touch(receiver)
 
     def send_own(self, message: Message, kind: int, dest: Any, now: float) -> None:
         """Send a message of the bus itself."""
-        body = join_body([pack_record(message, OWN_MESSAGE_LIMIT)])
+        body = join_body([pack_record(message, MAX_OWN_BYTES)])
         self._send_own(message.type, body, 1, kind, dest, now)
 
     def _send_own(self, message_type: str, body: bytes, count: int, kind: int, dest: Any, now: float) -> None:
@@ -151,6 +174,12 @@ class Postman:
         run = Run(own, own.received + 1, kind, message_type, count, body, len(body), dest)
         own.received += count
         self.route(run, None, now)
+
+    def tell_unheard(self, sender: Sender) -> None:
+        """Tell an asker of settled questions that its acknowledgement had no room for."""
+        unheard, sender.unheard = sender.unheard, []
+        for run in unheard:
+            self.herald.answer_error(Delivery(run, 0, run.count), CODE_SETTLED, "all have handled it without an answer")
 
     def post_own(self, now: float) -> None:
         """Route what the bus has had to say since the last call."""
@@ -163,7 +192,7 @@ class Postman:
         records: list[bytes] = []
         size = 0
         for event in self.undertaker.take_events():
-            record = pack_record(event, OWN_MESSAGE_LIMIT)
+            record = pack_record(event, MAX_OWN_BYTES)
             if records and size + len(record) > MAX_RUN_BYTES:
                 self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
                 records, size = [], 0

@@ -56,6 +56,7 @@ class Receiver:
         answers, answer_bytes: What waits there or is in flight from there.
         failed: Failures that wait for a success, oldest first.
         claims: Seqs by sender that it had from an earlier bus, as a member of its group.
+        repeats: Times that it was given again what is in flight, since it finished anything or came by its route.
         retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
         suspects: Messages in whose handlers it has met its end, as run and index.
         is_charged: All of them are known, or charged already.
@@ -64,8 +65,8 @@ class Receiver:
     __slots__ = (
         "answer_bytes", "answers",
         "claims", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
-        "priority", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects", "uuid",
-        "window_bytes", "window_used",
+        "priority", "repeats", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects",
+        "uuid", "window_bytes", "window_used",
     )  # fmt: skip
 
     def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
@@ -88,6 +89,7 @@ class Receiver:
         self.failed: list[Failure] = []
         self.retry_at = 0.0
         self.retry_delay = RETRY_FIRST
+        self.repeats = 0
         self.replayed = False
         self.is_dirty = False
         self.suspects: set[tuple[Run, int]] = set()

@@ -13,7 +13,8 @@ from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
-from grav_actors.bus.shelf import DeadLetter, Shelf
+from grav_actors.bus.shelf import DeadLetter
+from grav_actors.bus.undertaker import Undertaker
 from grav_actors.ids import id_bytes
 from grav_actors.protocol import FLAG_GROUP, FLAG_REDELIVERED, KIND_TELL
 
@@ -31,11 +32,13 @@ class Revenant(Sender):
 class Reviver:
     """Takes dead letters from the shelf to their targets: attempts count anew, marked as redelivered."""
 
-    def __init__(self, directory: Directory, ledger: Ledger, mailroom: Mailroom, shelf: Shelf, counts: Counts) -> None:
+    def __init__(
+        self, directory: Directory, ledger: Ledger, mailroom: Mailroom, undertaker: Undertaker, counts: Counts
+    ) -> None:
         self._directory = directory
         self._ledger = ledger
         self._mailroom = mailroom
-        self._shelf = shelf
+        self._undertaker = undertaker
         self._counts = counts
 
     def retry(self, letters: Iterable[DeadLetter], now: float) -> tuple[int, Counter[str]]:
@@ -49,7 +52,7 @@ class Reviver:
             else:
                 gone.add(letter.number)
         if gone:
-            self._shelf.remove(gone)
+            self._undertaker.shelf.remove(gone)
         return len(gone), stay
 
     def _revive(self, letter: DeadLetter, now: float) -> str:

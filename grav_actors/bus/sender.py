@@ -23,11 +23,13 @@ class Sender:
         open: Runs that are not settled, by their first seq, in order.
         blockers: Full mailboxes that hold back `accepted`.
         urgent: The next acknowledgement does not wait for company.
+        ended: Questions that were settled since the last acknowledgement, while earlier runs are open.
+        unheard: Of these, such as no acknowledgement could list: their asker must be told by an answer.
         resent_until: What it sends up to this seq it had sent to an earlier bus.
     """
 
-    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "open", "received",
-                 "resent_until", "urgent", "uuid")  # fmt: skip
+    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "ended", "open",
+                 "received", "resent_until", "unheard", "urgent", "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
@@ -37,6 +39,8 @@ class Sender:
         self.open: OrderedDict[int, Run] = OrderedDict()
         self.blockers: set[Any] = set()
         self.urgent = False
+        self.ended: list[Run] = []
+        self.unheard: list[Run] = []
         self.resent_until = 0
         self._sent_accepted = received
         self._sent_settled = received
@@ -83,6 +87,7 @@ class Sender:
         self._unacked_bytes = 0
         self.urgent = False
         if floor == self.received or not stands:
+            self.ended.clear()  # nothing is open, or all of them were listed before
             return (self.accepted, floor)
         ranges: list[tuple[int, int]] = []
         newest = self.received
@@ -96,4 +101,7 @@ class Sender:
                 ranges[-1] = (ranges[-1][0], last)
             else:
                 ranges.append((seq, last))
+        if self.ended:
+            self.unheard += [run for run in self.ended if run.seq > newest]
+            self.ended.clear()
         return (self.accepted, floor, newest, tuple(ranges))

@@ -10,7 +10,7 @@ from typing import Any
 
 import zmq
 
-from grav_actors.bus.core import BusCore
+from grav_actors.bus.core import PING, BusCore
 from grav_actors.bus.run import Body
 from grav_actors.protocol import MAX_HEADER
 
@@ -185,6 +185,8 @@ class BusServer:
         return True
 
     def _keep(self, route: bytes, header: bytes, body: Body) -> None:
+        if header == PING or not self._core.knows(route):
+            return  # a full pipe is no sign of death, and who has not joined is owed nothing
         queue = self._waiting.setdefault(route, deque())
         queue.append((header, body))
         if len(queue) > MAX_WAITING:

@@ -141,6 +141,11 @@ class PodCore:
         )  # fmt: skip
         self.out.append((pack_hello(self.slot, hello), b""))
 
+    def rejoin(self, now: float) -> None:
+        """Say HELLO again, unless one is not answered yet: that does for all the frames that were under way."""
+        if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
+            self.hello(now)
+
     def tick(self, now: float) -> None:
         """Say HELLO again when nobody has answered."""
         if self.is_joining and now - self._hello_at >= HELLO_INTERVAL:
@@ -402,9 +407,7 @@ class PodCore:
         elif verb == Verb.OK:
             self._on_ok(fields[2], fields[3], now)
         elif verb == Verb.REJOIN:
-            # One of several to frames that were under way is answered by the HELLO that was said already.
-            if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
-                self.hello(now)
+            self.rejoin(now)
         elif verb == Verb.REFUSED:
             if fields[2] == self._hello_request:
                 self._close(fields[3], fields[4])

@@ -50,7 +50,7 @@ from grav_actors.supervisor.tree import base_name, children_of, instance_names, 
 logger = logging.getLogger(__name__)
 
 KILL_LIMIT = 5.0
-"""Seconds that a process may take to be gone once it was killed."""
+"""Seconds that a process may take to be gone once it was killed, or has said that it ends."""
 JOIN_LIMIT = 1.0
 """Seconds that the threads of actors may take to be gone once these have ended."""
 NAMED = 5
@@ -432,6 +432,17 @@ class Runner:
             life.start_error = ActorStartError(error, remote_traceback=traceback)
         elif event == "ended":
             life.ending = Ending(str(report.get("reason", "")), error, traceback)
+            self._agenda.add(KILL_LIMIT, lambda: self._end_remains(life))
+
+    @staticmethod
+    def _end_remains(life: Life) -> None:
+        """Kill a process that has said that it ends, and which a thread of the user keeps."""
+        process = life.process
+        if process is not None and process.is_alive():
+            logger.error(
+                "process %d of actor %s has not ended after it said so; it is killed", process.pid, process.name
+            )
+            process.kill()
 
     def _on_output(self, process: ChildProcess, stream: str, line: str) -> None:
         if self._context.on_line is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from grav_actors.actor.actor import Actor, check_options
@@ -42,6 +42,7 @@ class Child:
     """
 
     actor_class: type[Actor]
+    _: KW_ONLY
     name: str | None = None
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -110,6 +111,6 @@ def as_child(
     """
     if not isinstance(actor_class, Child):
         return Child(actor_class, name=name, args=args, kwargs=kwargs, kind=kind)
-    if args or kwargs or name is not None:
-        raise ConfigError("spawn(Child(...)) takes nothing else: give args, kwargs and name to the Child")
+    if args or kwargs or name is not None or kind != "process":
+        raise ConfigError("spawn(Child(...)) takes nothing else: give args, kwargs, name and kind to the Child")
     return actor_class

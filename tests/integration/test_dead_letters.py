@@ -79,6 +79,26 @@ def test_every_dead_letter_has_its_event_with_the_message(grav: Grav) -> None:
     assert uuids[0] not in {letter.data["message"]["uuid"] for letter in letters.messages}, "nobody wanted it: no loss"
 
 
+def test_a_flood_is_counted_to_the_last_message_and_holds_nobody_up(grav: Grav) -> None:
+    letters = Collector()
+    grav.connect().on_type("grav.sys.dead", letters)
+    ref = grav.spawn(Moody, kind="thread")
+    sender = grav.connect()
+    total = 100_000
+    for number in range(total):
+        sender._tell("ghost", Message("boo", number))
+        if number % 10_000 == 0:
+            assert ref.ask("moody.cheer", timeout=LIMIT)
+    settle(sender)
+    stats = grav.stats()
+    assert stats["dead_letters"] == {"no_responders": total}
+    assert stats["shelf"] == 1000
+    assert [letter.number for letter in grav.dead_letters()] == list(range(total - 999, total + 1))
+    # Each has its event, or is counted as having none.
+    letters.wait(total - stats["untold"] - stats["given_up"])
+    assert grav.stats()["untold"] + grav.stats()["given_up"] + len(letters.messages) == total
+
+
 class Lines(logging.Handler):
     """Keeps what is logged, and lets a test wait for it."""
 

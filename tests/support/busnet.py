@@ -454,6 +454,7 @@ class Net:
             runs[id(delivery.run)] = delivery.run
 
         for receiver in self.bus.directory:
+            assert not receiver.route or self.bus._routes[receiver.route].pods[receiver.slot] is receiver
             flying = [(delivery, _unfinished(delivery)) for delivery in receiver.in_flight]
             window = [(delivery, open_) for delivery, open_ in flying if not delivery.priority]
             answers = [(delivery, open_) for delivery, open_ in flying if delivery.priority]

@@ -147,6 +147,28 @@ def test_a_frame_that_only_a_bus_sends_is_malformed(fields: tuple[Any, ...]) -> 
 # Joining
 
 
+def test_pods_that_supervise_each_other_or_themselves_are_released_when_they_are_lost() -> None:
+    net = Net()
+    first, second, third = new_id(), new_id(), new_id()
+    for route, uuid, supervisor in ((b"1", first, second), (b"2", second, first), (b"3", third, third)):
+        net.bus.receive(route, hello(uuid=uuid, settings=PodSettings(supervisor=supervisor)), b"", net.now)
+        net.bus.unreachable(route, net.now)
+    net.advance(8)
+    assert len(net.bus.directory) == 0
+
+
+def test_a_pod_that_takes_the_only_slot_of_a_link_is_found_when_its_process_is_gone() -> None:
+    net = Net()
+    for uuid in (first := new_id(), second := new_id()):
+        net.bus.receive(b"route", hello(uuid=uuid), b"", net.now)
+    net.bus.tick(net.now)
+    net.check()
+    net.bus.unreachable(b"route", net.now)
+    net.advance(6)
+    assert first not in net.bus.directory.by_uuid
+    assert second not in net.bus.directory.by_uuid
+
+
 def test_a_pod_of_another_version_is_refused_before_anything_else_is_read() -> None:
     net = Net()
     ((verb, slot, request, code, text),) = give(net, b"new", Verb.HELLO, 3, 2, 77, "whatever", "follows")

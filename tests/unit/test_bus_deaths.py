@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from grav_actors.protocol import FLAG_SUSPECT
 from support.busnet import Net, TestPod
 
 Word = tuple[bytes, int]
@@ -251,3 +252,17 @@ def test_questions_in_flight_end_with_an_error_and_are_not_charged_to_others() -
     assert asker.answers[question].data["code"] == "stopped"
     assert resume(net, start(net, supervisor, incarnation=1)) == [(0, True, 1)]
     assert net.dead() == []
+
+
+def test_message_that_may_not_be_charged_again_is_marked_and_others_are_not() -> None:
+    net = Net()
+    supervisor, sender = net.pod(), net.pod()
+    for incarnation in range(3):
+        actor = start(net, supervisor, incarnation=incarnation)
+        if not incarnation:
+            sender.publish("x", *range(3))
+            net.settle()
+        marked = [inbound.seq for inbound in actor.waiting if inbound.flags & FLAG_SUSPECT]
+        assert marked == ([2] if incarnation == 2 else [])
+        net.kill(actor)
+        say(net, supervisor, incarnation, (sender.uuid, 2))

@@ -18,6 +18,7 @@ from grav_actors.protocol import (
     KIND_ANSWER,
     KIND_PUBLISH,
     KIND_REPLY,
+    MAX_OPEN_RANGES,
     WINDOW_MESSAGES,
 )
 from grav_actors.reference import ActorRef
@@ -152,7 +153,53 @@ def test_a_question_to_nobody_ends_at_once() -> None:
     asker = net.pod()
     questions = [asker.ask("nobody", "q"), asker.ask(None, "q")]
     net.settle()
-    assert asker.unanswered == set(questions)
+    errors = [asker.answers[question].data for question in questions]
+    assert [(error["code"], error["error"]) for error in errors] == [
+        ("no_responders", "there is no actor nobody"),
+        ("no_responders", "nobody handles q"),
+    ]
+    net.check_quiet()
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "code"),
+    [("nobody", "q", "no_responders"), (None, "other", "no_responders"), (None, "q", "settled")],
+)
+def test_a_question_without_an_answer_ends_at_once_also_behind_much_that_is_open(
+    name: str | None, pattern: str, code: str
+) -> None:
+    net = Net()
+    asker, hung = net.pod(), net.actor("hung")
+    net.actor("silent", pattern)
+    hung.paused = True
+    for _ in range(3 * MAX_OPEN_RANGES):
+        asker.tell("hung", "x", 0)
+        asker.core.flush(net.now)
+        asker.tell("silent", "x", 0)
+        asker.core.flush(net.now)
+    net.settle()
+    assert len(net.sender(asker).open) == 3 * MAX_OPEN_RANGES
+    question = asker.ask(name, "q")
+    net.settle()
+    assert asker.answers[question].data["code"] == code
+    hung.paused = False
+    net.settle()
+    net.check_quiet()
+
+
+def test_a_question_that_failed_behind_many_open_messages_ends_with_that_error() -> None:
+    net = Net()
+    asker, hung = net.pod(), net.actor("hung")
+    net.actor("other", "q", handler=failing(1))
+    hung.paused = True
+    for _ in range(MAX_OPEN_RANGES + 1):
+        asker.tell("hung", "x", 0)
+        asker.core.flush(net.now)
+        asker.tell("other", "x", 0)
+        asker.core.flush(net.now)
+    question = asker.ask(None, "q", 1)
+    net.settle()
+    assert asker.answers[question].data["code"] == "failed"
 
 
 def test_a_question_that_all_have_handled_without_an_answer_ends() -> None:
@@ -762,6 +809,21 @@ def test_two_pods_that_flood_each_other_both_go_on() -> None:
     other.publish("x", *range(500))
     net.advance(1)
     assert one.data == other.data == list(range(500))
+    net.check_quiet()
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop_oldest", "drop_newest", "disconnect"])
+def test_a_pod_is_given_no_more_of_the_ring_than_its_mailbox_takes(overflow: str) -> None:
+    net = Net()
+    sender = net.pod()
+    sender.publish("x", *range(5))
+    net.settle()
+    sender.publish("x", *range(5, 10))
+    net.settle()
+    pod = net.pod("p", "x", replay=True, mailbox_limit=7, overflow=overflow)
+    net.settle()
+    assert pod.data == list(range(3, 10))
+    assert net.dead() == []
     net.check_quiet()
 
 

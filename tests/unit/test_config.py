@@ -323,6 +323,11 @@ def test_two_actors_that_would_have_one_name_are_refused(tmp_path: Path) -> None
     )
 
 
+def test_an_instance_that_would_take_the_name_of_an_actor_is_refused(tmp_path: Path) -> None:
+    text = '[actors.temp-2]\nclass = "m:C"\n[actors.temp]\nclass = "m:C"\ninstances = 2\n'
+    assert refused(tmp_path, text) == 'grav.toml:3: [actors.temp] "temp-2" is also the name of [actors.temp-2]'
+
+
 def test_a_mistake_in_pyproject_is_told_with_its_whole_table(tmp_path: Path) -> None:
     text = '[project]\nname = "x"\n[tool.grav-actors.actors.temp]\nclass = "m:C"\ninstance = 2\n'
     assert refused(tmp_path, text, "pyproject.toml") == (

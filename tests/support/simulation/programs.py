@@ -48,14 +48,17 @@ class Program(World):
     """A random program.
 
     Attributes:
+        always: Troubles that are never left out.
         troubles: What may befall it.
         is_calm: No more trouble comes, but messages keep their fates.
     """
 
+    always: frozenset[str] = frozenset()
+
     def __init__(self, rng: random.Random, limits: Limits) -> None:
         super().__init__(rng, replay_limit=rng.choice((0, 3, 128)))
         self.limits = limits
-        self.troubles = frozenset(name for name in TROUBLES if rng.random() < 0.5)
+        self.troubles = self.always | {name for name in TROUBLES if rng.random() < 0.5}
         self.is_calm = False
         self.fates: dict[str, Fate] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -338,7 +341,8 @@ class Program(World):
 
     def refilter(self) -> None:
         pod = self.anybody()
-        if pod.is_here and pod is not self.supervisor:
+        # Members of groups are actors, and their filters are what they have handlers for.
+        if pod.is_here and pod is not self.supervisor and not pod.core.settings.group:
             filters = self.filters()
             if self.rng.random() < 0.2 and self.messages:
                 filters.set_uuid(bytes.fromhex(list(self.messages.values())[-1].replace("-", "")), False)

@@ -60,9 +60,12 @@ class _Watch:
         self.kept: dict[str, float] = {}
         self._attempt: dict[str, int] = {}
         self._disturbances: set[str] = set()
+        self._busy_until = 0.0
 
     def note(self, event: Event) -> float:
         """Take an event of the pod; return how many seconds late it is, if it is too late."""
+        if isinstance(event, Handled | Failed):
+            self._busy_until = event.at
         match event:
             case Disturbed():
                 self._disturbances.add(event.what)
@@ -71,7 +74,7 @@ class _Watch:
                 self.kept = dict.fromkeys(self.kept, float("inf"))
             case Delivered():
                 self._attempt[event.uuid] = event.attempt
-                due = self.kept.pop(event.uuid, float("inf"))
+                due = max(self.kept.pop(event.uuid, float("inf")), self._busy_until)
                 if event.at >= due + IDLE_RETRY and not self._disturbances:
                     return event.at - due
             case Failed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -19,7 +19,7 @@ FIRST_COUNT = 0b10 << 62
 
 
 @contextmanager
-def seeded_ids(clock: Callable[[], float]) -> Iterator[None]:
+def seeded_ids(clock: Callable[[], float]) -> Generator[None]:
     """Make ids count from one, and messages take their time from `clock` (seconds)."""
     with (
         patch.object(ids, "_prefix", process_prefix(0)),
@@ -57,7 +57,7 @@ class Limits:
     failures: int = protocol.MAX_FAILURES
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Have the cores keep these limits."""
         values = {
             "WINDOW_MESSAGES": ((outbox, bus_core, sender), self.window),

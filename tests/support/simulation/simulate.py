@@ -11,7 +11,7 @@ from support.simulation.history import Event, line
 from support.simulation.programs import Program
 from support.simulation.seeding import Limits, seeded_ids
 
-STEPS = (40, 150, 300)
+STEPS = (30, 80, 200)
 
 
 @dataclass(frozen=True, slots=True)

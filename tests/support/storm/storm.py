@@ -84,7 +84,6 @@ class Storm:
 
     def run(self, seconds: float, interval: float = 1.0) -> Report:
         """Let it rage for so long, with a kill in each interval, wait for the calm, and look at the record."""
-        begin = time.monotonic()
         with Grav(max_restarts=1000, backoff=Backoff(first=0, max=0)) as grav:
             self._start(grav)
             senders = [grav.connect(f"sender-{number}") for number in range(2)]
@@ -93,6 +92,7 @@ class Storm:
             threads = [threading.Thread(target=self._send, args=(pod,), name=f"storm-{pod.name}") for pod in senders]
             for thread in threads:
                 thread.start()
+            begin = time.monotonic()
             try:
                 end = begin + seconds
                 while (left := end - time.monotonic()) > 0:
