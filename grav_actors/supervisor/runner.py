@@ -239,7 +239,7 @@ class Runner:
             self._is_acting = True
             try:
                 while self._effects:
-                    self._act(self._effects.popleft())
+                    self._try(self._effects.popleft())
             finally:
                 self._is_acting = False
             self._set_alarm()
@@ -254,6 +254,12 @@ class Runner:
         with self._lock:
             self._wake_at = None
             self._tell(self._core.tick)
+
+    def _try(self, effect: Effect) -> None:
+        try:
+            self._act(effect)
+        except Exception:  # a process that has become another user's, say: the other effects are still due
+            logger.exception("the supervisor could not do this: %s", effect)
 
     def _act(self, effect: Effect) -> None:
         match effect:

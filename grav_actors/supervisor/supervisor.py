@@ -20,6 +20,8 @@ from grav_actors.tables import STRATEGIES
 LIVES_BITS = 16
 """Lives of one child in one life of its supervisor: its numbers go on from one of these to the next."""
 LAST_NUMBER = 2**62
+OF_ITS_TIME = 0.9
+"""Part of the time that it has to stop which its children may take."""
 
 
 class Supervisor(Actor):
@@ -99,9 +101,12 @@ class Supervisor(Actor):
             raise
 
     def _grav_end(self) -> None:
-        if self._grav_runner is not None:
-            limit = self._runtime.patience
-            self._grav_runner.stop(self._grav_stop_patience() + 1.0 if limit is None else limit)
+        if self._grav_runner is None:
+            return
+        limit = self._grav_stop_patience() + 1.0
+        patience = self._runtime.patience
+        # Something is left of its own time for `on_stop`, and for what is still to be sent.
+        self._grav_runner.stop(limit if patience is None else min(limit, patience * OF_ITS_TIME))
 
     def _release(self, name: str, incarnation: int, reason: str, error: str, handling: tuple[Handling, ...]) -> None:
         named = [[message.sender, message.seq] for message in handling]
