@@ -26,6 +26,7 @@ COMMANDS = {
     "send": "Publish a message, or send it to one actor.",
     "ask": "Ask a question and print the answer.",
     "sub": "Print the messages that are published.",
+    "keys": "Make, show and allow the keys by which nodes trust each other.",
 }
 """Every command with its line in `--help`: that must not load their files."""
 
