@@ -128,7 +128,8 @@ def _host_name() -> str:
 
 def _read_key(given: str) -> Certificate:
     from grav_actors.mesh.certificate import Certificate, is_key, parse_certificate
-    from grav_actors.mesh.keys import LARGEST_FILE, read_certificate
+    from grav_actors.mesh.keys import read_certificate
+    from grav_actors.private_file import LARGEST_FILE
 
     if given == "-":
         text = sys.stdin.buffer.read(LARGEST_FILE).decode("utf-8-sig", "replace")

@@ -10,7 +10,6 @@ keys/
 import contextlib
 import logging
 import os
-import stat
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,17 +21,12 @@ import zmq
 from grav_actors.errors import ConfigError
 from grav_actors.mesh.certificate import Certificate, parse_certificate
 from grav_actors.options import check_name, is_name, show
+from grav_actors.private_file import check_folder, read_file, write_file
 
 PUBLIC_FILE: Final = "node.key"
 PAIR_FILE: Final = "node.key_secret"
 ALLOWED_FOLDER: Final = "allowed"
 SUFFIX: Final = ".key"
-
-LARGEST_FILE: Final = 65_536
-"""Bytes of the largest file that is read as a key."""
-
-_OTHERS: Final = 0o077
-_OTHERS_WRITE: Final = 0o022
 
 _log = logging.getLogger(__name__)
 
@@ -87,8 +81,8 @@ class KeyFolder:
             )
         pair = _generate(name)
         # The secret first: of a pair that was half written, only what cannot be made again must be there.
-        _write(self.pair_file, pair.text(), 0o600, replace=replace)
-        _write(self.public_file, pair.public().text(), 0o644, replace=True)
+        write_file(self.pair_file, pair.text(), 0o600, replace=replace)
+        write_file(self.public_file, pair.public().text(), 0o644, replace=True)
         return pair
 
     def pair(self) -> Certificate:
@@ -98,8 +92,13 @@ class KeyFolder:
             ConfigError: There is none, it is no key pair, or others could have read it.
         """
         path = self.pair_file
-        self._check_closed(self.path)
-        text = _read(path, secret=True, missing=f'make a key pair with "grav-actors keys new --dir {self.path}"')
+        check_folder(self.path)
+        text = read_file(
+            path,
+            is_secret=True,
+            missing=f'make a key pair with "grav-actors keys new --dir {self.path}"',
+            remedy='make a new key with "grav-actors keys new --force"',
+        )
         pair = _parse(path, text)
         if not pair.secret_key:
             raise ConfigError(f"{path} holds no secret key; put the right file there")
@@ -141,7 +140,7 @@ class KeyFolder:
         path = self._file(name)
         if not replace and path.exists() and known.get(name) != certificate.public_key:
             raise ConfigError(f'another key is allowed as "{name}", in {path}; choose another --name, or use --force')
-        _write(path, Certificate(certificate.public_key, name).text(), 0o644, replace=True)
+        write_file(path, Certificate(certificate.public_key, name).text(), 0o644, replace=True)
         return path
 
     def allowed(self) -> dict[str, str]:
@@ -161,8 +160,8 @@ class KeyFolder:
         return found
 
     def _allowed_files(self) -> list[Path]:
-        self._check_closed(self.path)
-        self._check_closed(self.allowed_folder)
+        check_folder(self.path)
+        check_folder(self.allowed_folder)
         try:
             return sorted(path for path in self.allowed_folder.iterdir() if path.suffix == SUFFIX)
         except FileNotFoundError:
@@ -173,7 +172,7 @@ class KeyFolder:
     def _allowed_key(self, path: Path) -> str:
         if not is_name(path.stem):
             raise ConfigError(f"{path}: {show(path.stem)} is no name of 1 to 64 of A-Z a-z 0-9 . _ -; rename the file")
-        return _parse(path, _read(path, secret=False, missing="")).public_key
+        return _parse(path, read_file(path, is_secret=False)).public_key
 
     def _file(self, name: str) -> Path:
         return self.allowed_folder / f"{name}{SUFFIX}"
@@ -183,18 +182,7 @@ class KeyFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
             raise ConfigError(f"{folder}: cannot be made: {exc.strerror}; choose another folder with --dir") from exc
-        self._check_closed(folder)
-
-    def _check_closed(self, folder: Path) -> None:
-        """Refuse a folder in which others could put keys of their own."""
-        try:
-            info = folder.stat()
-        except OSError:
-            return  # what is looked for in it says so
-        _check_owner(folder, info)
-        if stat.S_IMODE(info.st_mode) & _OTHERS_WRITE:
-            mode = stat.S_IMODE(info.st_mode)
-            raise ConfigError(f"{folder} has mode {mode:04o}, so others can write there; chmod 700 {folder}")
+        check_folder(folder)
 
 
 class AllowedKeys:
@@ -264,7 +252,7 @@ def read_certificate(path: Path) -> Certificate:
     Raises:
         ConfigError: The file cannot be read, or is no certificate.
     """
-    return _parse(path, _read(path, secret=False, missing=""))
+    return _parse(path, read_file(path, is_secret=False))
 
 
 def _generate(name: str) -> Certificate:
@@ -282,62 +270,3 @@ def _parse(path: Path, text: str) -> Certificate:
         return parse_certificate(text)
     except ConfigError as exc:
         raise ConfigError(f"{path}:{exc}") from exc
-
-
-def _read(path: Path, *, secret: bool, missing: str) -> str:
-    """Read a file; one with a secret only when nobody else can."""
-    try:
-        # Not blocking: something like a pipe is refused below, not waited for.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            info = os.fstat(file.fileno())
-            if not stat.S_ISREG(info.st_mode):
-                raise ConfigError(f"{path} is no file with a key")
-            if secret:
-                _check_owner(path, info)
-                mode = stat.S_IMODE(info.st_mode)
-                if mode & _OTHERS:
-                    raise ConfigError(
-                        f"{path} has mode {mode:04o}, so others may have read the secret; make a new key with"
-                        f' "grav-actors keys new --force", or chmod 600 {path} if you know that nobody has'
-                    )
-            raw = file.read(LARGEST_FILE + 1)
-    except FileNotFoundError as exc:
-        raise ConfigError(f"{path}: no such file{missing and '; '}{missing}") from exc
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
-    if len(raw) > LARGEST_FILE:
-        raise ConfigError(f"{path} is larger than {LARGEST_FILE} bytes, so it is no key")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path} is no text, so it is no key") from exc
-
-
-def _check_owner(path: Path, info: os.stat_result) -> None:
-    if info.st_uid not in (os.getuid(), 0):
-        raise ConfigError(f"{path} belongs to user {info.st_uid}, not to {os.getuid()}; take the node's own folder")
-
-
-def _write(path: Path, text: str, mode: int, *, replace: bool) -> None:
-    """Write a file whole or not at all, under its mode from the beginning."""
-    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            new.unlink()  # of a process with the same number, which was killed
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                os.fchmod(descriptor, mode)  # whatever the umask is
-                file.write(text)
-                file.flush()
-                os.fsync(descriptor)
-            if replace:
-                new.replace(path)
-            else:
-                path.hardlink_to(new)  # fails when somebody else was quicker
-        finally:
-            new.unlink(missing_ok=True)
-    except FileExistsError as exc:
-        raise ConfigError(f"{path} is there already") from exc
-    except OSError as exc:
-        raise ConfigError(f"{path}: cannot be written: {exc.strerror}") from exc

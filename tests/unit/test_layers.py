@@ -55,6 +55,7 @@ LAYERS = {
             "grav_actors.toml_lines",
             "grav_actors.tables",
             "grav_actors.project",
+            "grav_actors.private_file",
             "grav_actors.registry",
             # Doors of packages whose modules lie in different layers: a docstring, and no imports.
             "grav_actors.bus",
