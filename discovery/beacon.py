@@ -91,7 +91,8 @@ class Beacon:
         self._log = options.logger
         self._discovered = discovered
         self._announcement = Announcement.of(options)
-        frame, secret = self._announcement.frame, self._settings.secret
+        frame, secret = self._announcement.frame, self._settings.read_secret()
+        self._secret = secret
         self._frames = {kind: encode(replace(frame, kind=kind), secret) for kind in Kind} if frame else {}
         now = time.monotonic()
         self._schedule = Schedule(now, random.random)
@@ -162,7 +163,7 @@ class Beacon:
                 return
             raw, address = received
             try:
-                frame = decode(raw, self._settings.secret)
+                frame = decode(raw, self._secret)
             except BeaconError as exc:
                 self._counts[exc.reason] += 1
                 self._warn(exc.reason, "dropped a beacon from %s: %s; more of its kind are only counted", address, exc)

@@ -6,8 +6,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from grav_actors.errors import ConfigError
 from grav_actors.options import (
@@ -24,6 +25,9 @@ from grav_actors.options import (
     show,
 )
 from grav_actors.target import split_target
+
+if TYPE_CHECKING:
+    from grav_actors.discovery.beacon_settings import BeaconSettings
 
 Kind = Literal["process", "thread"]
 RestartRule = Literal["permanent", "transient", "temporary"]
@@ -124,6 +128,7 @@ class MeshTable:
     Attributes:
         listen: Endpoint to listen on; None: the transport's default.
         keys: Folder with the node's key pair, relative to the file; None: where the keys commands put it.
+        beacon: `[mesh.beacon]`, for the discovery of that name; None: its defaults.
     """
 
     transport: str = "zmq"
@@ -132,6 +137,7 @@ class MeshTable:
     peers: tuple[str, ...] = ()
     keys: Path | None = None
     insecure: bool = False
+    beacon: "BeaconSettings | None" = None
 
     def __post_init__(self) -> None:
         """Refuse wrong values."""
@@ -141,10 +147,17 @@ class MeshTable:
         _check_texts("discovery", self.discovery)
         for name in self.discovery:
             check_name("discovery", name)
+        _check_unique("discovery", self.discovery)
         _check_texts("peers", self.peers)
         for peer in self.peers:
             check_endpoint("peers", peer, lowest_port=1)
+        _check_unique("peers", self.peers)
         check_flag("insecure", self.insecure)
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines may reach the listener; so it is taken to be unless it says that they cannot."""
+        return self.listen is None or not is_local(self.listen)
 
 
 def _check_texts(option: str, value: object) -> None:
@@ -162,6 +175,26 @@ def _check_arguments(option: str, value: object) -> None:
     for key in value:
         if not isinstance(key, str) or not key.isidentifier():
             raise OptionError(f"{option} has a key that can name no argument: {show(key)}", option)
+
+
+def _check_unique(option: str, values: tuple[str, ...]) -> None:
+    for at, value in enumerate(values):
+        if value in values[:at]:
+            raise OptionError(f"{option} names {show(value)} twice; take one out", option)
+
+
+def is_local(endpoint: str) -> bool:
+    """Tell whether an endpoint to listen on can be reached from its own machine alone."""
+    scheme, _, address = endpoint.partition("://")
+    if scheme in ("ipc", "inproc"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name, a wildcard, an interface, or a transport's own form
+        return False
 
 
 def check_endpoint(option: str, value: object, *, lowest_port: int) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "ask": "Ask a question and print the answer.",
     "sub": "Print the messages that are published.",
     "dead": "List, show, retry or purge dead letters.",
+    "keys": "Make, show and allow the keys by which nodes trust each other.",
 }
 """Every command with its line in `--help`: that must not load their files."""
 

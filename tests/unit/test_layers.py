@@ -55,15 +55,21 @@ LAYERS = {
             "grav_actors.toml_lines",
             "grav_actors.tables",
             "grav_actors.project",
+            "grav_actors.private_file",
             "grav_actors.registry",
             # Doors of packages whose modules lie in different layers: a docstring, and no imports.
             "grav_actors.bus",
             "grav_actors.pod",
             "grav_actors.supervisor",
+            "grav_actors.mesh",
         ),
         below=(),
     ),
-    2: Layer("wire", ("grav_actors.protocol", "grav_actors.discovery.beacon_frame"), below=(1,)),
+    2: Layer(
+        "wire",
+        ("grav_actors.protocol", "grav_actors.discovery.beacon_frame", "grav_actors.mesh.certificate"),
+        below=(1,),
+    ),
     3: Layer(
         "contracts",
         (
@@ -131,6 +137,7 @@ LAYERS = {
             "grav_actors.actor",
             "grav_actors.actor.*",
             "grav_actors.supervisor.*",
+            "grav_actors.mesh.keys",
             "grav_actors.discovery.static",
             "grav_actors.discovery.beacon",
             "grav_actors.discovery.beacon_port",
@@ -157,6 +164,7 @@ MAY_IMPORT_ZMQ = {
     "grav_actors.bus.server",
     "grav_actors.bus.process",  # only to name the error of an address that cannot be bound
     "grav_actors.pod.link",
+    "grav_actors.mesh.keys",  # only to make key pairs
     "grav_actors.transports.zeromq",
 }
 
