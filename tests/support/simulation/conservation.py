@@ -97,7 +97,12 @@ def receivers(ledger: Ledger, story: Story, until: int) -> Iterator[str]:
         if account != sender and account not in _all_members(ledger) and _is_for(ledger, story, account, until):
             yield account
     for group, members in ledger.members.items():
-        if any(member != sender and _is_for(ledger, story, member, until) for member in members):
+        others = members - {sender}
+        # What returned to the group from one member may have been counted as another left, the last.
+        has_left = any(
+            stand.presence == "left" for member in others for stand in ledger.between(member, story.index, until)
+        )
+        if not has_left and any(_is_for(ledger, story, member, until) for member in others):
             yield group
 
 

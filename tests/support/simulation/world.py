@@ -214,7 +214,8 @@ class World(Net):
         was_joining = pod.core.is_joining
         pod.core.receive(fields, body, self.now)
         if was_joining and not pod.core.is_joining and fields[0] == Verb.WELCOME:
-            if not pod.is_leaving and not (fields[7] and pod.is_joined):
+            is_known = pod.uuid in self.bus.directory.by_uuid  # or it was struck since, and will be told
+            if is_known and not pod.is_leaving and not (fields[7] and pod.is_joined):
                 self.record(Joined, pod.label)
             pod.is_joined = True
         pod.take()
