@@ -63,6 +63,8 @@ MAX_ROUTES = 65_536
 """Routes that the bus remembers; past it a new one is ignored until one is gone."""
 MAX_PODS = 65_536
 """Pods that the bus admits."""
+MAX_LEVELS = 16
+"""Supervisors above each other that are looked at; what pods say of theirs might go in a circle."""
 MAX_DEPARTED = 4096
 """Lost pods whose numbers are remembered, so that one which comes back does not send anything twice."""
 MAX_REPEATS = 16
@@ -349,10 +351,16 @@ class BusCore:
     def _is_awaited(self, receiver: Receiver, now: float) -> bool:
         """Return whether somebody is there who starts this actor again, or says that it is gone for good.
 
-        A supervisor that is lost itself is not: its next incarnation has another uuid.
+        A supervisor that is lost itself counts if it is awaited in turn: its next incarnation takes its actors over.
         """
-        supervisor = self.directory.by_uuid.get(receiver.settings.supervisor)
-        return receiver.is_supervised and supervisor is not None and now < self._away.get(supervisor, float("inf"))
+        for _ in range(MAX_LEVELS):
+            supervisor = self.directory.by_uuid.get(receiver.settings.supervisor) if receiver.is_supervised else None
+            if supervisor is None:
+                return False
+            if now < self._away.get(supervisor, float("inf")):
+                return True
+            receiver = supervisor
+        return False
 
     def release_name(
         self,

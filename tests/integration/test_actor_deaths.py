@@ -77,9 +77,7 @@ def test_poison_message_ends_alone_after_its_third_death(
     assert len(bystander.messages) == 801
     assert wait_dead_letters(grav, 1) == {"crashed": 1}
     wait_restarts(grav, ref, 3)
-    reports = [
-        record.getMessage() for record in caplog.records if record.getMessage().startswith("actor loader crashed")
-    ]
+    reports = [text for record in caplog.records if "actor loader crashed" in (text := record.getMessage())]
     handling = [re.findall(r"it was handling load (\S+) \(attempt (\d)\)", report) for report in reports]
     assert handling == [[(uuid, "1")], [(uuid, "2")], [(uuid, "3")]]
 
