@@ -30,6 +30,8 @@ class Life:
         ending: What it said of its end, if it could.
         outcome: Set when it is ready, or has ended.
         is_over: The decider knows that it has ended.
+        notes: What a thread notes of its handlers, where somebody looks at that; a process has a slate.
+        hung: What is said of its end when it was killed for a handler that hung, or "".
     """
 
     member: Member
@@ -45,12 +47,16 @@ class Life:
     ending: Ending | None = None
     outcome: threading.Event = field(default_factory=threading.Event)
     is_over: bool = False
+    notes: bytearray = field(default_factory=bytearray)
+    hung: str = ""
 
     @property
     def cause(self) -> str:
         """Why it ended, in one line."""
         if self.start_error is not None:
             return str(self.start_error.args[0])
+        if self.hung:
+            return self.hung
         process = self.process
         exit_text = process.describe_exit() if process is not None and not process.is_alive() else ""
         if self.ending is not None and self.ending.error:
@@ -67,6 +73,11 @@ class Life:
         if self.process is not None:
             return tuple(read_slate(self.process.slate))
         return self.ending.handling if self.ending is not None else ()
+
+    @property
+    def at_work(self) -> list[Handling]:
+        """What is in its handlers now."""
+        return read_slate(self.process.slate if self.process is not None else bytes(self.notes))
 
     @property
     def last_words(self) -> str:
