@@ -257,7 +257,8 @@ class _Reader:
             for name in actor.names:
                 other = owners.setdefault(name, actor.name)
                 if other != actor.name:
-                    reason = f'"{name}" is also the name of an instance of [actors.{_toml_key(other)}]'
+                    role = "" if name == other else "an instance of "
+                    reason = f'"{name}" is also the name of {role}[actors.{_toml_key(other)}]'
                     path = ("actors", actor.name)
                     raise self._error(path, reason, table=path)
 

@@ -19,6 +19,7 @@ from grav_actors.options import (
     check_int,
     check_name,
     check_seconds,
+    check_significant,
     check_text,
     is_name,
     show,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 Kind = Literal["process", "thread"]
 RestartRule = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)
 
 _ENDPOINT = re.compile(r"([a-z][a-z0-9+-]*)://(\S+)")
 _HOST_PORT = re.compile(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
@@ -63,7 +65,8 @@ class SupervisorTable:
 
     def __post_init__(self) -> None:
         """Refuse wrong values."""
-        check_choice("strategy", self.strategy, get_args(Strategy))
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_int("max_restarts", self.limits.max_restarts, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class ActorTable:
             check_name("group", self.group)
         check_choice("restart", self.restart, get_args(RestartRule))
         check_flag("significant", self.significant)
+        check_significant(self.significant, self.restart)
         _check_arguments("args", self.args)
         check_seconds("start_timeout", self.start_timeout)
         check_seconds("shutdown", self.shutdown, zero=True)

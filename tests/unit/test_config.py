@@ -260,6 +260,7 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
             "[supervisor]\nstrategy = 'one_for_al'",
             f'2: [supervisor] strategy must be {STRATEGIES}, not "one_for_al"; did you mean "one_for_all"?',
         ),
+        ("[supervisor]\nmax_restarts = 0", "2: [supervisor] max_restarts must be at least 1, not 0"),
         ("[supervisor]\nmax_restarts = 1.5", "2: [supervisor] max_restarts must be a whole number, not 1.5"),
         ("[supervisor]\nwithin = 0", "2: [supervisor] within must be more than 0 seconds, not 0"),
         ("[supervisor]\nbackoff = 3", "2: [supervisor] backoff must be a table, not 3"),
@@ -373,6 +374,11 @@ def test_two_actors_that_would_have_one_name_are_refused(tmp_path: Path) -> None
     assert refused(tmp_path, text) == (
         'grav.toml:4: [actors.temp-2] "temp-2" is also the name of an instance of [actors.temp]'
     )
+
+
+def test_an_instance_that_would_take_the_name_of_an_actor_is_refused(tmp_path: Path) -> None:
+    text = '[actors.temp-2]\nclass = "m:C"\n[actors.temp]\nclass = "m:C"\ninstances = 2\n'
+    assert refused(tmp_path, text) == 'grav.toml:3: [actors.temp] "temp-2" is also the name of [actors.temp-2]'
 
 
 def test_a_mistake_in_pyproject_is_told_with_its_whole_table(tmp_path: Path) -> None:
