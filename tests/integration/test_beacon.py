@@ -18,7 +18,7 @@ from grav_actors.discovery.beacon_core import MOST_ENDPOINTS
 from grav_actors.discovery.beacon_frame import BeaconFrame, Kind, encode
 from grav_actors.discovery.beacon_port import GROUP
 from grav_actors.discovery.beacon_settings import BeaconSettings
-from grav_actors.discovery.interfaces import Interface
+from grav_actors.discovery.interfaces import Interface, list_interfaces
 from grav_actors.errors import ConfigError
 from support.ports import free_udp_port
 
@@ -244,3 +244,11 @@ def test_interfaces_that_cannot_be_listed_do_not_end_it(
 
     one.wait_for(two)
     two.wait_for(one)
+
+
+def test_interfaces_of_this_machine_are_listed_with_the_loopback() -> None:
+    found = {each.name: each for each in list_interfaces()}
+
+    assert found["lo"].is_loopback
+    assert found["lo"].ipv4 == "127.0.0.1"
+    assert all(each.ipv4 or each.ipv6 for each in found.values())
