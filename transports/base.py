@@ -107,6 +107,8 @@ class HandshakeAck:
         reason: Why it refuses, in words for people; `""` when it accepts.
         incarnation: Tells one life of the node's hub from the next.
         name: The node's name for people; may be empty and need not be unique.
+        endpoints: Where it can be dialled, best first; empty when it does not say.
+        code: Why it refuses, for programs: one word; `""` when it accepts.
         version: Version of this content (`HANDSHAKE_VERSION`).
     """
 
@@ -117,6 +119,8 @@ class HandshakeAck:
     reason: str = ""
     incarnation: str = ""
     name: str = ""
+    endpoints: tuple[str, ...] = ()
+    code: str = ""
     version: int = HANDSHAKE_VERSION
 
 

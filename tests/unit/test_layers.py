@@ -60,10 +60,11 @@ LAYERS = {
             "grav_actors.bus",
             "grav_actors.pod",
             "grav_actors.supervisor",
+            "grav_actors.mesh",
         ),
         below=(),
     ),
-    2: Layer("wire", ("grav_actors.protocol",), below=(1,)),
+    2: Layer("wire", ("grav_actors.protocol", "grav_actors.mesh.frames", "grav_actors.mesh.topics"), below=(1,)),
     3: Layer(
         "contracts",
         (
@@ -95,8 +96,21 @@ LAYERS = {
             "grav_actors.pod.inbound",
             "grav_actors.pod.replies",
             "grav_actors.supervisor.policy",
+            "grav_actors.mesh.core",
+            "grav_actors.mesh.state",
+            "grav_actors.mesh.membership",
+            "grav_actors.mesh.agreement",
+            "grav_actors.mesh.delivery",
+            "grav_actors.mesh.outflow",
+            "grav_actors.mesh.inflow",
+            "grav_actors.mesh.liveness",
+            "grav_actors.mesh.dialling",
+            "grav_actors.mesh.peers",
+            "grav_actors.mesh.handshake",
+            "grav_actors.mesh.tunnels",
+            "grav_actors.mesh.effects",
         ),
-        below=(1, 2),
+        below=(1, 2, 3),
     ),
     5: Layer(
         "drivers",
@@ -291,7 +305,7 @@ def test_only_named_files_touch_zmq() -> None:
     assert users <= MAY_IMPORT_ZMQ
 
 
-@pytest.mark.parametrize("module", ["grav_actors.bus", "grav_actors.pod", "grav_actors.supervisor"])
+@pytest.mark.parametrize("module", ["grav_actors.bus", "grav_actors.pod", "grav_actors.supervisor", "grav_actors.mesh"])
 def test_doors_of_mixed_packages_import_nothing(module: str) -> None:
     if module in modules():
         assert not imports(module)
