@@ -129,6 +129,7 @@ LAYERS = {
             "grav_actors.pod.stream",
             "grav_actors.actor",
             "grav_actors.actor.*",
+            "grav_actors.transports.loopback",
             "grav_actors.supervisor.*",
         ),
         below=(1, 2, 3, 4),
