@@ -1,6 +1,7 @@
 """Run the benchmarks, and print how this framework compares.
 
 $ python -m benchmarks [--pairs N] [--seconds S | --messages N] [--only NAME]... [--json FILE]
+$ python -m benchmarks recovery [--rounds N] [--json FILE]
 
 Exit code 1: a run was void, or a part of one failed. Missed targets are shown and are no error: a busy
 machine misses them too.
@@ -13,7 +14,7 @@ import json
 import pathlib
 import sys
 
-from benchmarks import asking, throughput
+from benchmarks import asking, recovery, throughput
 from benchmarks.report import Series, Target, as_json, format_table
 from benchmarks.worker import WorkerError
 from benchmarks.workload import Load
@@ -132,6 +133,8 @@ def run_pairs(measure: Measure, sides: list[str], load: Load, pairs: int) -> boo
 
 def main() -> int:
     """Measure, print the table, write the figures if asked to."""
+    if sys.argv[1:2] == ["recovery"]:
+        return recovery.main(sys.argv[2:])
     everything = measures()
     names = [measure.name for measure in everything]
     options = parse_arguments(names)

@@ -43,6 +43,11 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def ready(self) -> dict[str, typing.Any]:
         """Wait until the worker is ready and return what it announced."""
         return self.read(START_LIMIT)
@@ -74,6 +79,8 @@ class Worker:
         """End the worker: its standard input ends, and it is killed if that is not enough."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        if self._process.stdin.closed:
+            return
         self._process.stdin.close()
         try:
             self._process.wait(STOP_LIMIT)

@@ -14,7 +14,10 @@ from grav_actors.registry import load_plugin, plugin_names
 ENTRY_POINT_GROUP = "grav_actors.discovery"
 """The group in which third parties register theirs."""
 
-_BUILT_IN: dict[str, str] = {}  # name -> "module:Class"
+_BUILT_IN: dict[str, str] = {  # name -> "module:Class"
+    "beacon": "grav_actors.discovery.beacon:Beacon",
+    "static": "grav_actors.discovery.static:StaticPeers",
+}
 
 
 def names() -> list[str]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from grav_actors.actor.actor import Actor
     from grav_actors.actor.handlers import on_type
     from grav_actors.buffer import MessageBuffer
+    from grav_actors.dead import DeadLetter, Retried
     from grav_actors.errors import (
         ActorStartError,
         ActorStoppedError,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         ConfigError,
         ConnectionClosedError,
         Crash,
+        DeadLetterNotFoundError,
         GravError,
         HandlerError,
         MessageDecodeError,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from grav_actors.pod.receipt import Receipt
     from grav_actors.reference import ActorRef
     from grav_actors.supervisor.spec import Child
+    from grav_actors.supervisor.supervisor import Supervisor
 
 __version__ = "0.1.0"
 
@@ -53,9 +56,11 @@ _HOMES = {
     "grav_actors.actor.actor": ("Actor",),
     "grav_actors.actor.handlers": ("on_type",),
     "grav_actors.buffer": ("MessageBuffer",),
+    "grav_actors.dead": ("DeadLetter", "Retried"),
     "grav_actors.errors": (
         "ActorStartError", "ActorStoppedError", "AskTimeoutError", "BelongsToMismatchError", "BusBusyError",
-        "BusNotFoundError", "ConfigError", "ConnectionClosedError", "Crash", "GravError", "HandlerError",
+        "BusNotFoundError", "ConfigError", "ConnectionClosedError", "Crash", "DeadLetterNotFoundError",
+        "GravError", "HandlerError",
         "MessageDecodeError", "MessageEncodeError", "MessageNotWanted", "MessageTooLargeError",
         "NoReceiptError", "NoRespondersError", "NodeUUIDMismatchError", "NodeWithdrawnError", "ProtocolError",
         "ReentrantWaitError", "Reject", "TransportNotConfiguredError", "TunnelNotEstablishedError",
@@ -68,6 +73,7 @@ _HOMES = {
     "grav_actors.pod.receipt": ("Receipt",),
     "grav_actors.reference": ("ActorRef",),
     "grav_actors.supervisor.spec": ("Child",),
+    "grav_actors.supervisor.supervisor": ("Supervisor",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -102,6 +108,8 @@ __all__ = [
     "ConfigError",
     "ConnectionClosedError",
     "Crash",
+    "DeadLetter",
+    "DeadLetterNotFoundError",
     "Grav",
     "GravError",
     "HandlerError",
@@ -121,6 +129,8 @@ __all__ = [
     "Receipt",
     "ReentrantWaitError",
     "Reject",
+    "Retried",
+    "Supervisor",
     "TransportNotConfiguredError",
     "TunnelNotEstablishedError",
     "WaitTimeoutError",

@@ -17,9 +17,12 @@ class MessageBuffer:
 
     Raises:
         ValueError: `limit` is less than 1.
+        TypeError: It is no whole number.
     """
 
     def __init__(self, limit: int) -> None:
+        if not isinstance(limit, int) or isinstance(limit, bool):
+            raise TypeError(f"limit is {limit!r}; a buffer holds a whole number of messages")
         if limit < 1:
             raise ValueError(f"limit is {limit!r}; a buffer holds at least 1 message")
         self._limit = limit

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from grav_actors.errors import ConfigError
 from grav_actors.options import (
@@ -28,6 +28,9 @@ from grav_actors.options import (
 )
 from grav_actors.tables import ActorTable, MeshTable, NodeTable, SupervisorTable
 from grav_actors.toml_lines import key_lines
+
+if TYPE_CHECKING:
+    from grav_actors.discovery.beacon_settings import BeaconSettings
 
 FILE_NAME: Final = "grav.toml"
 PYPROJECT_NAME: Final = "pyproject.toml"
@@ -226,11 +229,27 @@ class _Reader:
     def _mesh(self) -> MeshTable:
         values = self._table(("mesh",), _names(MeshTable))
         _lists_to_tuples(values, "discovery", "peers")
+        if "beacon" in values:
+            values["beacon"] = self._beacon()
         with self._located(("mesh",)):
-            if "keys" in values:
-                check_text("keys", values["keys"])
-                values["keys"] = self._source.path.parent / Path(values["keys"]).expanduser()
+            self._resolve(values, "keys")
             return MeshTable(**values)
+
+    def _beacon(self) -> "BeaconSettings":
+        from grav_actors.discovery.beacon_settings import BeaconSettings  # noqa: PLC0415  (loads sockets)
+
+        path = ("mesh", "beacon")
+        # Not the secret itself: a configuration file is shared, and is no place for it.
+        values = self._table(path, tuple(name for name in _names(BeaconSettings) if name != "secret"))
+        with self._located(path):
+            self._resolve(values, "secret_file")
+            return BeaconSettings(**values)
+
+    def _resolve(self, values: dict[str, Any], key: str) -> None:
+        """Make a path that is relative to the file one that can be used."""
+        if key in values:
+            check_text(key, values[key])
+            values[key] = self._source.path.parent / Path(values[key]).expanduser()
 
     def _check_names(self, actors: tuple[ActorTable, ...]) -> None:
         owners: dict[str, str] = {}
@@ -238,7 +257,8 @@ class _Reader:
             for name in actor.names:
                 other = owners.setdefault(name, actor.name)
                 if other != actor.name:
-                    reason = f'"{name}" is also the name of an instance of [actors.{_toml_key(other)}]'
+                    role = "" if name == other else "an instance of "
+                    reason = f'"{name}" is also the name of {role}[actors.{_toml_key(other)}]'
                     path = ("actors", actor.name)
                     raise self._error(path, reason, table=path)
 
@@ -285,6 +305,8 @@ class _Reader:
 def _key_hint(key: str, path: tuple[str, ...], allowed: tuple[str, ...]) -> str:
     if path[0] == "actors" and key in (*_CLASS_ATTRIBUTES, *_names(PodOptions)):
         return "; it is an attribute of the actor's class"
+    if path == ("mesh", "beacon") and key == "secret":
+        return '; write it into a file of mode 0600 and name that: secret_file = "beacon.secret"'
     other = _OTHER_WORDS.get(key)
     return f'; did you mean "{other}"?' if other in allowed else did_you_mean(key, allowed)
 

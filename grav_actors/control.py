@@ -13,9 +13,10 @@ from grav_actors.message import Message
 if TYPE_CHECKING:
     from grav_actors.node import Grav
 
-PS = "grav.sys.node.ps"
+# Not under grav.sys.node: those are events of the mesh, and grav.sys.node.down tells of a peer.
+PS = "grav.sys.control.ps"
 """The actors of the node: `{actors: [...], degraded: bool, node: {...}}`."""
-DOWN = "grav.sys.node.down"
+DOWN = "grav.sys.control.down"
 """End the node; answered before it does."""
 
 

@@ -97,7 +97,8 @@ def _convert_dataclass(value: Any, cls: Any, path: str) -> Any:
 
 def _convert_generic(value: Any, origin: Any, args: tuple[Any, ...], cls: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
-        for choice in args:
+        # Its own class first: float | int must not make a float of an int.
+        for choice in sorted(args, key=lambda choice: type(value) is not choice):
             try:
                 return convert(value, choice, path)
             except MessageDecodeError:

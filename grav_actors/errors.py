@@ -20,6 +20,7 @@
     ├── ActorStartError (RuntimeError)               carries remote_traceback
     ├── ActorStoppedError (RuntimeError)
     ├── NoRespondersError (LookupError)
+    ├── DeadLetterNotFoundError (LookupError)
     ├── HandlerError (RuntimeError)                  carries error and remote_traceback
     ├── ProtocolError (ValueError)
     ├── ConfigError (ValueError)
@@ -121,6 +122,10 @@ class ActorStoppedError(GravError, RuntimeError):
 
 class NoRespondersError(GravError, LookupError):
     """Nobody can answer: the name is unknown, no one handles the type, or all have handled it silently."""
+
+
+class DeadLetterNotFoundError(GravError, LookupError):
+    """No dead letter has that uuid: it never had, was retried or purged, or has left for newer ones."""
 
 
 class HandlerError(GravError, RuntimeError):

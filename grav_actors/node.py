@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import logging
 import os
 import threading
@@ -12,15 +13,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
+from grav_actors import dead
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.origin import refuse_while_loading
 from grav_actors.actor.port import PodPort
 from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.slate import Handling
 from grav_actors.actor.spec import ActorSpec
 from grav_actors.bus.guard import BusGuard
-from grav_actors.bus.inquiry import PODS, RELEASE, STATS
+from grav_actors.bus.inquiry import PODS, RELEASE, STATS, WAITING
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
+from grav_actors.dead import DeadLetter, Retried
 from grav_actors.discovery import load as load_discovery
 from grav_actors.errors import (
     BusNotFoundError,
@@ -33,22 +37,28 @@ from grav_actors.errors import (
 )
 from grav_actors.ids import id_text, new_id
 from grav_actors.message import Message
-from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name
+from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name, did_you_mean, show
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.receipt import Receipt
 from grav_actors.project import find_running, private_folder, remove_private_folder
 from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
-from grav_actors.supervisor.runner import OnLine, RootRunner, RunnerContext
+from grav_actors.supervisor.runner import OnLine, Runner, RunnerContext
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
-from grav_actors.timeouts import Timeout
+from grav_actors.timeouts import Timeout, seconds
 from grav_actors.transports import load as load_transport
 
 STOP_TIMEOUT = 10.0
 """Seconds that `stop` gives actors, and then what was sent, to end well."""
+NO_LIMIT = 1e8
+"""Seconds that stand for no limit, three years: endless waits cannot be told by their deadline."""
+HANDLED_LOOK = 0.001
+"""Seconds to the second look at what a node that stops has yet to handle; further ones come more slowly."""
+HANDLED_LOOK_MAX = 0.05
 CONTROL_TIMEOUT = 10.0
+POD_OPTIONS = tuple(field.name for field in dataclasses.fields(PodOptions))
 
 _nodes: weakref.WeakSet[Grav] = weakref.WeakSet()
 
@@ -105,14 +115,16 @@ class Grav:
         send_timeout: float = 10.0,
         max_restarts: int = 5,
         within: float = 30.0,
-        backoff: Backoff | None = None,
+        backoff: Backoff = Backoff(),  # noqa: B008  (frozen)
         logger: logging.Logger | None = None,
     ) -> None:
         refuse_while_loading()
         options = BusOptions(replay_limit, max_message, send_timeout)
-        limits = RestartLimits(max_restarts, within, backoff if backoff is not None else Backoff())
+        limits = RestartLimits(max_restarts, within, backoff)
         if name is not None:
             check_name("name", name)
+        if logger is not None and not isinstance(logger, (logging.Logger, logging.LoggerAdapter)):
+            raise ConfigError(f"logger must be a logging.Logger, not {show(logger)}")
         offered: Any = interests
         if isinstance(interests, Iterable) and not isinstance(interests, str):
             offered = tuple(interests)
@@ -127,7 +139,7 @@ class Grav:
                 self._remove_folder()
                 raise
         else:
-            self.bus_endpoint = _find_bus(bus)
+            self._endpoint = _find_bus(bus)
         self._open()
 
     @classmethod
@@ -140,12 +152,14 @@ class Grav:
         interests: Iterable[str],
         options: BusOptions,
         limits: RestartLimits,
+        strategy: str,
         on_line: OnLine | None,
         on_end: Callable[[str], None],
     ) -> Self:
         """Make the node of `grav-actors up`: its bus runs in a project's run folder, which stays."""
         node = cls.__new__(cls)
         node._setup(name, belongs_to, interests, options, limits, None)
+        node._strategy = strategy
         node._on_line = on_line
         node._on_end = on_end
         node._start_bus(spec)
@@ -163,11 +177,12 @@ class Grav:
     ) -> None:
         self._pid = os.getpid()
         self._id = new_id()
-        self.name = name if name is not None else f"{os.uname().nodename}-{self._pid}"
-        self.belongs_to = belongs_to
-        self.interests = tuple(interests)
+        self._name = name if name is not None else f"{os.uname().nodename}-{self._pid}"
+        self._belongs_to = belongs_to
+        self._interests = tuple(interests)
         self._options = options
         self._limits = limits
+        self._strategy = "one_for_one"
         self._log = logger if logger is not None else logging.getLogger("grav_actors.node")
         self._folder = None
         self._bus: BusProcess | None = None
@@ -184,7 +199,7 @@ class Grav:
     def _start_bus(self, spec: BusSpec) -> None:
         self._bus = BusProcess(spec)
         self._bus.start()
-        self.bus_endpoint = self._bus.endpoints[0]
+        self._endpoint = self._bus.endpoints[0]
 
     def _open(self) -> None:
         try:
@@ -192,15 +207,16 @@ class Grav:
             self._pod = Pod(self._link, "", PodSettings())._join()
             self._port = PodPort(self._pod)
             self._pod._port = self._port
-            self._runner = RootRunner(
+            self._runner = Runner(
                 RunnerContext(
                     self._link,
                     self._pod._id,
                     self._limits,
                     self._release,
-                    self._fail,
+                    lambda text, has_failed: self._fail(text),
                     self.spawn,
                     self._on_line,
+                    self._strategy,
                 )
             )
             if self._bus is not None:
@@ -219,6 +235,26 @@ class Grav:
     def node_uuid(self) -> str:
         """Uuid of this node; a new one at each start."""
         return id_text(self._id)
+
+    @property
+    def name(self) -> str:
+        """What the node is called in listings."""
+        return self._name
+
+    @property
+    def belongs_to(self) -> str:
+        """Only nodes of the same value, or of `*`, are peers."""
+        return self._belongs_to
+
+    @property
+    def interests(self) -> tuple[str, ...]:
+        """Capabilities that this node offers to tunnels."""
+        return self._interests
+
+    @property
+    def bus_endpoint(self) -> str:
+        """Address of its bus, which other processes on this machine can join."""
+        return self._endpoint
 
     def __enter__(self) -> Self:
         return self
@@ -251,11 +287,11 @@ class Grav:
         self._check_open()
         if name is not None:
             check_name("name", name)
-        try:
-            chosen = PodOptions(**options)
-        except TypeError:
-            allowed = "prefetch, mailbox_limit, overflow, stuck_after, max_deliver"
-            raise ConfigError(f"connect takes the options {allowed}, not {', '.join(sorted(options))}") from None
+        for option in options:
+            if option not in POD_OPTIONS:
+                near = did_you_mean(option, POD_OPTIONS)
+                raise ConfigError(f"connect has no option {option}; it takes {', '.join(POD_OPTIONS)}{near}")
+        chosen = PodOptions(**options)
         settings = PodSettings(
             replay=replay,
             prefetch=chosen.window(),
@@ -308,9 +344,10 @@ class Grav:
         """Return a reference by name; whether there is such an actor shows when it is used."""
         return ActorRef(name, self._port)
 
-    def _release(self, name: str, incarnation: int, reason: str, error: str) -> None:
+    def _release(self, name: str, incarnation: int, reason: str, error: str, handling: tuple[Handling, ...]) -> None:
+        named = [[message.sender, message.seq] for message in handling]
         try:
-            self._pod.ask(RELEASE, [name, incarnation, reason, error], to=BUS_NAME)
+            self._pod.ask(RELEASE, [name, incarnation, reason, error, named], to=BUS_NAME)
         except GravError as exc:
             self._log.warning("the bus was not told that %s is gone: %s", name, exc)
 
@@ -368,9 +405,64 @@ class Grav:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of the bus."""
-        self._check_open()
-        stats: dict[str, Any] = self._pod.ask(STATS, to=BUS_NAME)
+        stats: dict[str, Any] = self._ask_bus(STATS)
         return stats
+
+    # Dead letters
+
+    def dead_letters(
+        self,
+        uuid: str | None = None,
+        *,
+        reason: str | None = None,
+        type: str | None = None,
+        with_messages: bool = False,
+    ) -> list[DeadLetter]:
+        """Return the dead letters that the bus keeps and that have all of what is given, oldest first.
+
+        It keeps the last 1,000, at most 16 MiB; they end with the bus.
+
+        Args:
+            uuid: Of the message; enough of its beginning or end to name one.
+            reason: Why they ended.
+            type: Type or pattern of the messages.
+            with_messages: Fetch the messages too, one by one.
+
+        Raises:
+            DeadLetterNotFoundError: None has that uuid.
+            ConfigError: There is no such reason, or the part of a uuid means several.
+        """
+        return dead.find(self._ask_bus, uuid, reason=reason, type=type, with_messages=with_messages)
+
+    def retry_dead(
+        self, uuid: str | None = None, *, reason: str | None = None, type: str | None = None, all: bool = False
+    ) -> Retried:
+        """Deliver dead letters again: each to its target alone (or to its group), attempts counted anew.
+
+        They arrive with `redelivered` set. A letter stays on the shelf if its target is not on the bus, no longer
+        takes its type, or has a full mailbox. What fails again becomes a new dead letter.
+
+        Args:
+            uuid, reason, type: Which, as for `dead_letters`.
+            all: All of them; without it something must be given.
+
+        Raises:
+            DeadLetterNotFoundError: None has that uuid.
+            ConfigError: Nothing was chosen, or it cannot be chosen so.
+        """
+        return dead.retry(self._ask_bus, uuid, reason=reason, type=type, all=all)
+
+    def purge_dead(
+        self, uuid: str | None = None, *, reason: str | None = None, type: str | None = None, all: bool = False
+    ) -> int:
+        """Forget dead letters, chosen as for `retry_dead`; return how many. They stay counted in `stats`."""
+        return dead.purge(self._ask_bus, uuid, reason=reason, type=type, all=all)
+
+    def _ask_bus(self, question: str, data: Any = None) -> Any:
+        self._check_open()
+        return self._pod.ask(question, data, to=BUS_NAME)
+
+    # Its own state
 
     def _status(self) -> dict[str, Any]:
         pods = {pod["name"]: pod for pod in self._pod.ask(PODS, to=BUS_NAME) if pod["actor"]}
@@ -434,14 +526,19 @@ class Grav:
         if self._bus is not None:
             self._bus.kill()
 
-    def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+    def stop(self, timeout: Timeout = STOP_TIMEOUT) -> None:
         """End the node: actors in reverse order, then what was sent is settled, then the bus if it is its own.
 
         No process, thread, socket or socket file is left. Idempotent.
 
         Args:
             timeout: Seconds for actors to end and messages to settle; afterwards they are ended all the same.
+                None has no limit.
+
+        Raises:
+            ValueError: The limit is negative.
         """
+        limit = seconds(timeout)
         if self._pid != os.getpid():
             return
         # Whoever stops the node waits for the thread that guards the bus: that one must not wait in turn.
@@ -452,7 +549,7 @@ class Grav:
             if self._is_stopped:
                 return
             self._is_stopping = True
-            self._close(timeout)
+            self._close(NO_LIMIT if limit is None else min(limit, NO_LIMIT))
             self._is_stopped = True
         finally:
             self._stop_lock.release()
@@ -472,6 +569,7 @@ class Grav:
                     pod.flush(max(0.0, deadline - time.monotonic()), settled=True)
                 except GravError as exc:
                     self._log.debug("what pod %s sent was not settled: %s", pod.label, exc)
+            self._await_handled(pods, deadline)
             stopped = self._stopped_error()
             with link.lock:
                 leaving = [(pod, pod._say_bye("", stopped)) for pod in pods]
@@ -487,6 +585,18 @@ class Grav:
         if self._bus is not None:
             self._bus.stop()
         self._remove_folder()
+
+    def _await_handled(self, pods: list[Pod], deadline: float) -> None:
+        """Wait until these pods have handled what waits for them: actors that have ended have sent it."""
+        pods = [pod for pod in pods if not (pod._has_left or pod._callbacks.is_here())]
+        uuids = [pod._id for pod in pods]
+        pause = HANDLED_LOOK
+        try:
+            while pods and pods[0].ask(WAITING, uuids, to=BUS_NAME, timeout=max(0.0, deadline - time.monotonic())):
+                time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
+                pause = min(2 * pause, HANDLED_LOOK_MAX)
+        except GravError as exc:
+            self._log.debug("not all that pods of this node were sent was handled: %s", exc)
 
     def _remove_folder(self) -> None:
         if self._folder is not None:

@@ -165,6 +165,21 @@ def check_flag(option: str, value: object) -> None:
         raise OptionError(f"{option} must be true or false, not {show(value)}", option)
 
 
+def check_callable(what: str, value: object) -> None:
+    """Refuse with TypeError what cannot be called with a message; `what` begins the text."""
+    if not callable(value):
+        raise TypeError(f"{what} a function that takes a message, not {show(value)}")
+
+
+def check_significant(significant: bool, restart: str) -> None:
+    """Refuse a significant child that is permanent: it never ends for good by itself."""
+    if significant and restart == "permanent":
+        raise OptionError(
+            'significant goes with restart = "transient" or "temporary", not "permanent", which never ends by itself',
+            "significant",
+        )
+
+
 def check_text(option: str, value: object) -> None:
     """Refuse all but a text that is not empty and holds no control characters."""
     if not isinstance(value, str):

@@ -38,6 +38,8 @@ MAX_RUN_BYTES: Final = 256 * 1024
 """Bytes after which a sender closes a frame pair; one larger message travels alone."""
 MAX_OVERHEAD: Final = 32 * 1024
 """Bytes that the ids and headers of one message add to its data, at most."""
+MAX_OWN_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of one message of the bus itself, as the answer to a question about its pods."""
 MAX_OPEN_RANGES: Final = 64
 """Ranges that a watermark lists; what does not fit counts as open."""
 MAX_FAILURES: Final = 16
@@ -73,8 +75,14 @@ NODE_NAME: Final = "grav.node"
 
 REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
+STOP_TYPE: Final = "grav.sys.actor.stop"
+"""Told to an actor, or to all instances behind a name, it ends them for good."""
 DOWN_TYPE: Final = "grav.down"
 """What an actor tells itself when one that it watches is gone for good."""
+CODE_NO_RESPONDERS: Final = "no_responders"
+"""Code of an error that the bus gives: nobody has got the question."""
+CODE_SETTLED: Final = "settled"
+"""Code of an error that the bus gives: all who got the question have handled it, and no answer follows."""
 
 
 class Verb(IntEnum):
@@ -140,11 +148,15 @@ FLAG_GROUP: Final = 4
 """Given to this pod as a member of its group."""
 FLAG_RESENT: Final = 8
 """Its sender had sent it to an earlier bus: the pod looks whether it had it from that one."""
+FLAG_SUSPECT: Final = 16
+"""Another death in its handler would be one too many: it is handled alone, so that it is charged with its own only."""
 
 FAIL_ERROR: Final = 0
 """The handler raised."""
 FAIL_REJECT: Final = 1
 """The handler raised `Reject`: to the dead letters at once."""
+FAIL_CRASH: Final = 2
+"""The pod meets its end in this handler: the message is charged with a death, and stays open."""
 
 CLOSE_UNHEALTHY: Final = "unhealthy"
 CLOSE_OVERFLOW: Final = "overflow"
@@ -155,6 +167,8 @@ CLOSE_PROTOCOL: Final = "protocol"
 BYE_STOPPING: Final = "stopping"
 BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
+OK_UNKNOWN: Final = "unknown"
+"""Text of the OK to the BYE of a pod that the bus does not know."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""
@@ -259,6 +273,14 @@ _STRICT = {
 }  # fmt: skip
 
 
+def max_frame_to_pod(max_message: int) -> int:
+    """Return how long a frame from a bus may be that carries messages of so many bytes.
+
+    A frame is closed when it has reached a size, and so by one message of any size.
+    """
+    return max(max_message, MAX_OWN_BYTES) + MAX_OVERHEAD + MAX_RUN_BYTES
+
+
 def pack(*fields: Any) -> bytes:
     """Return a header frame of these fields."""
     return _packb(fields)  # type: ignore[no-any-return, unused-ignore]
@@ -317,7 +339,7 @@ def read_handled(value: Any) -> Handled:
         raise ProtocolError(f"{len(value[2])} failures in one frame, allowed are {MAX_FAILURES}")
     for item in value[2]:
         _match(item, [int, int, str], "failure")
-        if item[1] not in (FAIL_ERROR, FAIL_REJECT) or len(item[2]) > MAX_ERROR_TEXT:
+        if item[1] not in (FAIL_ERROR, FAIL_REJECT, FAIL_CRASH) or len(item[2]) > MAX_ERROR_TEXT:
             raise ProtocolError(f"failure: malformed, saw {_brief(item)}")
     return value  # type: ignore[no-any-return]
 
@@ -405,6 +427,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
     ):
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     total = 0
+    last = fields[2] - 1
     for run in fields[4]:
         if type(run) is not tuple or len(run) != 5:
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
@@ -426,6 +449,10 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         ):
             raise ProtocolError(f"SEND: kind {kind} with destination {_brief(dest)}")
         total += size
+        last += count
+    if last > MAX_NUMBER:
+        # Its receivers would take the frame for malformed, and with it what others have sent.
+        raise ProtocolError(f"SEND: the last seq is {last}, allowed are numbers to 2**53 - 1")
     if total != body_size:
         raise ProtocolError(f"SEND: runs of {total} bytes in a body of {body_size}")
     if fields[3] is not None:

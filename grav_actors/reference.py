@@ -4,6 +4,7 @@ import re
 from typing import Any, NoReturn, Protocol
 
 from grav_actors.errors import ActorStartError, ConnectionClosedError
+from grav_actors.timeouts import Timeout
 
 MAX_REF_BYTES = 255
 """Longest name of a reference, in bytes of UTF-8. It may name more than an actor may be called."""
@@ -18,11 +19,11 @@ class RefPort(Protocol):
         """Send to one actor, without an answer."""
         ...
 
-    def ask(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    def ask(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         """Send to one actor and return the data of its answer."""
         ...
 
-    async def ask_async(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    async def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         """Do what `ask` does, under asyncio."""
         ...
 
@@ -73,13 +74,13 @@ class ActorRef:
         """Send to the actor, without an answer; nobody there: dead letter `no_responders`."""
         self._reach().tell(self.name, type, data)
 
-    def ask(self, type: str, data: Any = None, timeout: float | None = 5.0) -> Any:
+    def ask(self, type: str, data: Any = None, timeout: Timeout = 5.0) -> Any:
         """Send to the actor and return the data of its answer.
 
         Args:
             type: Message type the actor handles.
             data: Data of the message.
-            timeout: Seconds; None means no limit.
+            timeout: Seconds, or a callable that returns them; None means no limit.
 
         Raises:
             AskTimeoutError: No answer within `timeout`.
@@ -89,12 +90,12 @@ class ActorRef:
         """
         return self._reach().ask(self.name, type, data, timeout)
 
-    async def ask_async(self, type: str, data: Any = None, timeout: float | None = 5.0) -> Any:
+    async def ask_async(self, type: str, data: Any = None, timeout: Timeout = 5.0) -> Any:
         """Do what `ask` does, under asyncio."""
         return await self._reach().ask_async(self.name, type, data, timeout)
 
     def stop(self) -> None:
-        """End the actor; an end that was asked for is never restarted."""
+        """End the actor, or all instances behind its name; an end that was asked for is never restarted."""
         self._reach().stop_actor(self.name)
 
     def is_alive(self) -> bool:

@@ -6,8 +6,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from grav_actors.errors import ConfigError
 from grav_actors.options import (
@@ -18,15 +19,20 @@ from grav_actors.options import (
     check_int,
     check_name,
     check_seconds,
+    check_significant,
     check_text,
     is_name,
     show,
 )
 from grav_actors.target import split_target
 
+if TYPE_CHECKING:
+    from grav_actors.discovery.beacon_settings import BeaconSettings
+
 Kind = Literal["process", "thread"]
 RestartRule = Literal["permanent", "transient", "temporary"]
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
+STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)
 
 _ENDPOINT = re.compile(r"([a-z][a-z0-9+-]*)://(\S+)")
 _HOST_PORT = re.compile(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
@@ -59,7 +65,8 @@ class SupervisorTable:
 
     def __post_init__(self) -> None:
         """Refuse wrong values."""
-        check_choice("strategy", self.strategy, get_args(Strategy))
+        check_choice("strategy", self.strategy, STRATEGIES)
+        check_int("max_restarts", self.limits.max_restarts, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +107,7 @@ class ActorTable:
             check_name("group", self.group)
         check_choice("restart", self.restart, get_args(RestartRule))
         check_flag("significant", self.significant)
+        check_significant(self.significant, self.restart)
         _check_arguments("args", self.args)
         check_seconds("start_timeout", self.start_timeout)
         check_seconds("shutdown", self.shutdown, zero=True)
@@ -120,6 +128,7 @@ class MeshTable:
     Attributes:
         listen: Endpoint to listen on; None: the transport's default.
         keys: Folder with the node's key pair, relative to the file; None: where the keys commands put it.
+        beacon: `[mesh.beacon]`, for the discovery of that name; None: its defaults.
     """
 
     transport: str = "zmq"
@@ -128,19 +137,27 @@ class MeshTable:
     peers: tuple[str, ...] = ()
     keys: Path | None = None
     insecure: bool = False
+    beacon: "BeaconSettings | None" = None
 
     def __post_init__(self) -> None:
         """Refuse wrong values."""
         check_name("transport", self.transport)
         if self.listen is not None:
-            _check_endpoint("listen", self.listen, lowest_port=0)
+            check_endpoint("listen", self.listen, lowest_port=0)
         _check_texts("discovery", self.discovery)
         for name in self.discovery:
             check_name("discovery", name)
+        _check_unique("discovery", self.discovery)
         _check_texts("peers", self.peers)
         for peer in self.peers:
-            _check_endpoint("peers", peer, lowest_port=1)
+            check_endpoint("peers", peer, lowest_port=1)
+        _check_unique("peers", self.peers)
         check_flag("insecure", self.insecure)
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines may reach the listener; so it is taken to be unless it says that they cannot."""
+        return self.listen is None or not is_local(self.listen)
 
 
 def _check_texts(option: str, value: object) -> None:
@@ -160,7 +177,28 @@ def _check_arguments(option: str, value: object) -> None:
             raise OptionError(f"{option} has a key that can name no argument: {show(key)}", option)
 
 
-def _check_endpoint(option: str, value: object, *, lowest_port: int) -> None:
+def _check_unique(option: str, values: tuple[str, ...]) -> None:
+    for at, value in enumerate(values):
+        if value in values[:at]:
+            raise OptionError(f"{option} names {show(value)} twice; take one out", option)
+
+
+def is_local(endpoint: str) -> bool:
+    """Tell whether an endpoint to listen on can be reached from its own machine alone."""
+    scheme, _, address = endpoint.partition("://")
+    if scheme in ("ipc", "inproc"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name, a wildcard, an interface, or a transport's own form
+        return False
+
+
+def check_endpoint(option: str, value: object, *, lowest_port: int) -> None:
+    """Refuse all but an endpoint; one of TCP needs a host and a port of `lowest_port` to 65535."""
     match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise OptionError(f'{option} must be an endpoint like "tcp://host:7470", not {show(value)}', option)

@@ -26,6 +26,12 @@ def seconds(timeout: Timeout) -> float | None:
 
 
 def no_limit_below(timeout: Timeout) -> float | None:
-    """Return a limit as Grav's `WaitUntil` takes it: 0 and less have none."""
+    """Return a limit as Grav's `WaitUntil` takes it: 0 and less have none.
+
+    Raises:
+        ValueError: It is no number.
+    """
     value = timeout() if callable(timeout) else timeout
-    return seconds(value) if value is None or value > 0 else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
+        return None
+    return seconds(value)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import zmq
 from hypothesis import settings
 
 # Time limits of single examples fail on busy machines; pytest-timeout limits whole tests.
@@ -152,8 +151,6 @@ def check_leaks(before: Snapshot, *, where: str) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def no_leaks_of_session() -> Iterator[None]:
     """Look after the fixtures of modules and the session."""
-    # pyzmq's thread that releases what was sent without a copy comes with the first large message, and stays.
-    zmq.Frame(b"large", copy=False)
     before = Snapshot.take()
     yield
     check_leaks(before, where="a fixture of a module or the session")

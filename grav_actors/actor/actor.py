@@ -62,6 +62,7 @@ class Actor:
 
     _grav_handlers: ClassVar[HandlerTable] = HandlerTable()
     _grav_runtime: ActorRuntime | None = None
+    _grav_supervises: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the class and make its table of handlers; a mistake raises TypeError here, not later."""
@@ -77,6 +78,24 @@ class Actor:
         except OptionError as exc:
             raise TypeError(f"{cls.__qualname__}: {exc}") from None
         cls._grav_handlers = HandlerTable.of(cls)
+
+    # What a supervisor has besides
+
+    @classmethod
+    def _grav_stop_patience(cls) -> float:
+        """Return the seconds that its children may take to stop; see `Child.stop_patience`."""
+        return 0.0
+
+    @classmethod
+    def _grav_start_patience(cls) -> float:
+        """Return the seconds that its children may take to start; see `Child.start_patience`."""
+        return 0.0
+
+    def _grav_begin(self) -> None:
+        """Start its children; back when they are ready. Called after `on_start`, only if `_grav_supervises`."""
+
+    def _grav_end(self) -> None:
+        """Stop its children, also those that are just being started. Called before `on_stop`, or without it."""
 
     # Hooks
 
@@ -168,6 +187,7 @@ class Actor:
     def spawn(
         self,
         actor_class: type[Actor] | Child,
+        /,
         *args: Any,
         name: str | None = None,
         kind: str = "process",

@@ -7,6 +7,7 @@ from typing import Any
 from grav_actors.actor.call import Call, current, parent_of
 from grav_actors.actor.dispatch import flush_late
 from grav_actors.message import Message
+from grav_actors.options import show
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.pod import Pod
 from grav_actors.protocol import ERROR_TYPE, KIND_ASK, KIND_TELL, REPLY_TYPE
@@ -37,6 +38,7 @@ class Answers:
 
     def reply(self, message: Message, data: Any) -> None:
         """Answer now; a deferred message is finished by it."""
+        _check_message("reply", message)
         self._answer(message, data, parent_of(None) or message.uuid)
         call = current.get()
         if call is not None and call.concerns(message):
@@ -57,6 +59,7 @@ class Answers:
 
     def defer(self, message: Message) -> None:
         """Let the message being handled stay open until `reply`, or until nobody waits for its answer."""
+        _check_message("defer_reply", message)
         call = current.get()
         if call is None or not call.concerns(message):
             raise ValueError(
@@ -115,3 +118,8 @@ class Answers:
         core.finished_ahead(inbound)
         if inbound.attempt == 1 and core.open_failures:
             core.succeeded()
+
+
+def _check_message(method: str, seen: object) -> None:
+    if not isinstance(seen, Message):
+        raise TypeError(f"{method} takes the message that is answered, not {show(seen)}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grav_actors.message import Message
+from grav_actors.options import show
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
@@ -43,4 +44,8 @@ def parent_of(parent: Message | str | None) -> str:
     if parent is None:
         call = current.get()
         return call.message.uuid if call is not None else ""
-    return parent if isinstance(parent, str) else parent.uuid
+    if isinstance(parent, Message):
+        return parent.uuid
+    if not isinstance(parent, str):
+        raise TypeError(f'parent is a message, its uuid or "", not {show(parent)}')
+    return parent

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from grav_actors.actor.slate import Slot
 from grav_actors.message import Message
 from grav_actors.pod.callbacks import Callbacks, Job, consume_with, decode, origin_of
-from grav_actors.protocol import ACK_DELAY, QUESTION_KINDS
+from grav_actors.protocol import ACK_DELAY, FLAG_SUSPECT, QUESTION_KINDS
 
 if TYPE_CHECKING:
     from grav_actors.actor.runtime import ActorRuntime
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from grav_actors.pod.pod import Pod
 
 logger = logging.getLogger(__name__)
+
+LOOK_INTERVAL = 1.0
+"""Seconds after which an actor that waits for its handlers looks whether it is to end."""
 
 
 class Dispatch(Protocol):
@@ -48,8 +52,14 @@ class Sequential:
     def __call__(self, inbound: Inbound) -> None:
         """Handle the messages of a run."""
         runtime = self._runtime
-        if not runtime.is_over:
-            consume_with(runtime.pod, inbound, runtime.handle, runtime.failed)
+        if runtime.is_over:
+            return
+        slot = runtime.slot
+        if slot is not None:
+            slot.turn_to(inbound)
+        consume_with(runtime.pod, inbound, runtime.handle, runtime.failed)
+        if slot is not None and not runtime.is_over:
+            slot.clear()
 
     def drain(self, timeout: float) -> bool:
         """There is nothing to wait for."""
@@ -81,6 +91,11 @@ class Pooled:
         if inbound.kind in QUESTION_KINDS:
             pod._begin(inbound, records, origin)
         for index in range(inbound.skip, len(records)):
+            if inbound.flags & FLAG_SUSPECT:
+                if not self._is_alone():
+                    return
+                self._run(inbound, index, Message._received(records[index], inbound.type, origin))
+                continue
             self._slots.acquire()
             if runtime.is_over or pod._gate is not None:
                 self._slots.release()
@@ -90,6 +105,14 @@ class Pooled:
                 threading.Thread(target=self._work, name=f"grav-pool-{runtime.name}", daemon=True).start()
             self._queue.put((inbound, index, Message._received(records[index], inbound.type, origin)))
 
+    def _is_alone(self) -> bool:
+        """Wait until no handler runs; return whether a further one may be called."""
+        runtime = self._runtime
+        while not runtime.is_ending and runtime.pod._gate is None:
+            if self.drain(LOOK_INTERVAL):
+                return True
+        return False
+
     def _work(self) -> None:
         while (task := self._queue.get()) is not None:
             self._run(*task)
@@ -97,13 +120,16 @@ class Pooled:
 
     def _run(self, inbound: Inbound, index: int, message: Message) -> None:
         runtime = self._runtime
+        slot = enter_slot(runtime, inbound, index, message)
+        has_crashed = False
         try:
             is_finished = message.cancelled or runtime.handle(message, inbound, index)
         except Exception as exc:
-            runtime.failed(inbound, index, message, exc)
+            has_crashed = runtime.failed(inbound, index, message, exc) and runtime.is_over
         else:
             if is_finished:
                 runtime.answers.finished(inbound, index)
+        leave_slot(runtime, slot, has_crashed=has_crashed)
 
     def drain(self, timeout: float) -> bool:
         """Wait until no handler runs; return whether that is so."""
@@ -184,6 +210,7 @@ class ActorLoop(Callbacks):
                     await self._call_async(item)
                 else:
                     await self._take(item, slots)
+                    self._handled_bytes += len(item.body)
                 self._flush(time.monotonic(), not self._items)
         finally:
             await self._runtime.thread_ends_async()
@@ -208,6 +235,13 @@ class ActorLoop(Callbacks):
         """Wait until no handler runs; return whether that is so."""
         return not self._tasks or not (await asyncio.wait(self._tasks, timeout=timeout))[1]
 
+    async def _is_alone(self) -> bool:
+        """Wait until no handler runs; return whether a further one may be called."""
+        while not self._runtime.is_ending and self._pod._gate is None:
+            if await self.drain(LOOK_INTERVAL):
+                return True
+        return False
+
     async def _take(self, inbound: Inbound, slots: asyncio.Semaphore) -> None:
         runtime = self._runtime
         pod = self._pod
@@ -216,13 +250,21 @@ class ActorLoop(Callbacks):
         if inbound.kind in QUESTION_KINDS:
             pod._begin(inbound, records, origin)
         is_in_order = self._concurrency == 1
+        slot = runtime.slot if is_in_order else None
+        if slot is not None:
+            slot.turn_to(inbound)
         for index in range(inbound.skip, len(records)):
             if not is_in_order:
                 await slots.acquire()
             if runtime.is_over or pod._gate is not None:
                 return
             message = Message._received(records[index], inbound.type, origin)
-            if is_in_order:
+            if inbound.flags & FLAG_SUSPECT and not is_in_order:
+                slots.release()
+                if not await self._is_alone():
+                    return
+                await self._run(inbound, index, message, runtime.answers.finished)
+            elif is_in_order:
                 await self._run(inbound, index, message, runtime.answers.finished_in_order)
             else:
                 task = asyncio.create_task(self._run(inbound, index, message, runtime.answers.finished))
@@ -230,19 +272,41 @@ class ActorLoop(Callbacks):
                 task.add_done_callback(self._tasks.discard)
                 task.add_done_callback(lambda _: slots.release())
         if is_in_order:
+            if slot is not None and not runtime.is_over:
+                slot.clear()
             runtime.answers.run_finished(inbound)
 
     async def _run(
         self, inbound: Inbound, index: int, message: Message, finished: Callable[[Inbound, int], None]
     ) -> None:
         runtime = self._runtime
+        slot = enter_slot(runtime, inbound, index, message)
+        has_crashed = False
         try:
             is_finished = message.cancelled or await runtime.handle_async(message, inbound, index)
         except Exception as exc:
-            runtime.failed(inbound, index, message, exc)
+            has_crashed = runtime.failed(inbound, index, message, exc) and runtime.is_over
         else:
             if is_finished:
                 finished(inbound, index)
+        leave_slot(runtime, slot, has_crashed=has_crashed)
+
+
+def enter_slot(runtime: ActorRuntime, inbound: Inbound, index: int, message: Message) -> Slot | None:
+    """Note on a slot of its own, in a process, that a message is in a handler beside others."""
+    slate = runtime.slate
+    slot = slate.take() if slate is not None and runtime.slot is None else None
+    if slot is not None:
+        slot.turn_to(inbound)
+        seq = inbound.seq + index
+        slot.note(seq, message._record[0], seq)
+    return slot
+
+
+def leave_slot(runtime: ActorRuntime, slot: Slot | None, *, has_crashed: bool) -> None:
+    """Note that a handler has returned. The message that has crashed the actor stays, for the parent to read."""
+    if slot is not None and runtime.slate is not None and not has_crashed:
+        runtime.slate.give_back(slot)
 
 
 def flush_late(pod: Pod) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
-from grav_actors.protocol import BUS_NAME
+from grav_actors.protocol import BUS_NAME, STOP_TYPE
+from grav_actors.timeouts import Timeout
 
-STOP_TYPE = "grav.sys.actor.stop"
-"""Told to an actor, it ends it for good."""
 CONNECTED = "grav.sys.bus.connected"
 
 
@@ -25,16 +24,16 @@ class PodPort:
         """Send to one actor."""
         self._pod._tell(to, Message(type, data))
 
-    def ask(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    def ask(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         """Ask one actor; see `Pod.ask`."""
         return self._pod.ask(type, data, to=to, timeout=timeout)
 
-    async def ask_async(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    async def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         """Ask one actor in asyncio; see `Pod.ask`."""
         return await self._pod.ask_async(type, data, to=to, timeout=timeout)
 
     def stop_actor(self, name: str) -> None:
-        """Have an actor end for good; returns at once."""
+        """Have an actor, or all instances behind a name, end for good; returns at once."""
         self._pod._tell(name, Message._framework(STOP_TYPE, None))
 
     def is_actor_alive(self, name: str) -> bool:

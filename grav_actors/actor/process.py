@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from queue import SimpleQueue
+from mmap import mmap
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from grav_actors.actor.arguments import dump_arguments, load_arguments
 from grav_actors.actor.origin import ClassOrigin
 from grav_actors.actor.remote import remote_spawn
 from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.slate import Slate
 from grav_actors.actor.spec import ActorSpec, Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.pod.link import Link
@@ -65,26 +69,65 @@ def make_payload(spec: ActorSpec, endpoint: str, send_timeout: float) -> bytes:
     return pickle.dumps(payload)
 
 
-def main(payload: bytes, report: Report) -> None:
+def main(payload: bytes, report: Report, slate: mmap) -> None:
     """Run one actor until it ends. Exit code 0 if that was asked for, 1 if it failed."""
     content: ChildPayload = pickle.loads(payload)  # noqa: S301  (from the own parent, through a pipe)
     _configure_logging(content.log_level)
-    # A queue, not locks: a signal handler may run in the middle of anything, also of itself.
-    events: SimpleQueue[Ending | None] = SimpleQueue()
+    events = Events()
+
+    def tell_ready() -> None:
+        events.catch(signal.SIGTERM, "shutdown")
+        events.catch(signal.SIGINT, "stop")
+        report({"event": "ready"})
+
     try:
-        link, runtime = _start(content, events.put)
+        link, runtime = _start(content, events.put, Slate(slate), tell_ready)
     except BaseException as exc:
         report({"event": "failed", **_describe(content.name, exc)})
         sys.exit(1)
-    signal.signal(signal.SIGTERM, lambda *_: events.put(None))
-    report({"event": "ready"})
-    while (ending := events.get()) is None:
-        runtime.stop("shutdown")
+    while isinstance(ending := events.get(), str):
+        runtime.stop(ending)
     link.close()
     report({"event": "ended", "reason": ending.reason, "error": ending.error, "traceback": ending.traceback})
     if ending.reason == "crash":
         sys.stderr.write(ending.traceback)
         sys.exit(1)
+
+
+class Events:
+    """What the main thread waits for: the end of its actor, and signals that tell it to end."""
+
+    def __init__(self) -> None:
+        # A queue, not locks: a signal handler may run in the middle of anything, also of itself.
+        self._queue: SimpleQueue[Ending | str] = SimpleQueue()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_write, False)
+
+    def catch(self, number: int, event: str) -> None:
+        """Have a signal be an event."""
+        # Handlers run in the main thread alone, but the kernel may give the signal to another one, as it does after a
+        # SIGCONT: a wait for the queue would then go on.
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(number, lambda *_: self.put(event))
+
+    def put(self, event: Ending | str) -> None:
+        """Add an event, on any thread."""
+        self._queue.put(event)
+        with suppress(BlockingIOError):  # full: it will wake up
+            os.write(self._wake_write, b"\0")
+
+    def get(self) -> Ending | str:
+        """Wait for the next event; only in the main thread."""
+        while True:
+            try:
+                return self._queue.get_nowait()
+            except Empty:
+                os.read(self._wake_read, 4096)
+
+    def close(self) -> None:
+        """Close its descriptors; nothing is put or caught any more."""
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
 
 def _describe(name: str, exc: BaseException) -> dict[str, str]:
@@ -94,7 +137,9 @@ def _describe(name: str, exc: BaseException) -> dict[str, str]:
     return {"error": text, "traceback": traceback.format_exc()}
 
 
-def _start(content: ChildPayload, on_end: Callable[[Ending], None]) -> tuple[Link, ActorRuntime]:
+def _start(
+    content: ChildPayload, on_end: Callable[[Ending], None], slate: Slate, on_ready: Callable[[], None]
+) -> tuple[Link, ActorRuntime]:
     spec = ActorSpec(
         content.origin.load(),
         content.name,
@@ -107,6 +152,7 @@ def _start(content: ChildPayload, on_end: Callable[[Ending], None]) -> tuple[Lin
     link = Link(content.endpoint, send_timeout=content.send_timeout)
     try:
         runtime = ActorRuntime(spec, link, on_end, None)
+        runtime.note_on(slate)
         runtime.spawner = partial(remote_spawn, runtime.pod)
         try:
             spec.args, spec.kwargs = load_arguments(content.arguments, runtime.pod._port)
@@ -116,7 +162,7 @@ def _start(content: ChildPayload, on_end: Callable[[Ending], None]) -> tuple[Lin
                 "in a module",
                 remote_traceback=traceback.format_exc(),
             ) from exc
-        runtime.start(None)  # the parent keeps the time
+        runtime.start(None, on_ready)  # the parent keeps the time
     except BaseException:
         link.close()
         raise

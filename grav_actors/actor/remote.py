@@ -13,7 +13,7 @@ from grav_actors.protocol import NODE_NAME
 from grav_actors.reference import ActorRef
 from grav_actors.supervisor.spec import Child, as_child
 
-SPAWN = "grav.sys.node.spawn"
+SPAWN = "grav.sys.control.spawn"
 """`{class: {...}, child: {...}}`, fields of ClassOrigin and Child: start an actor; the answer is its reference."""
 SPARE_TIME = 10.0
 """Seconds for question and answer, besides those for the start."""

@@ -14,7 +14,8 @@ from grav_actors.actor.answers import Answers
 from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
-from grav_actors.actor.port import STOP_TYPE, PodPort
+from grav_actors.actor.port import PodPort
+from grav_actors.actor.slate import Handling, Slate, Slot
 from grav_actors.actor.spec import ActorSpec, Ending, Spawn
 from grav_actors.actor.timers import Timers
 from grav_actors.codec import pack_record
@@ -25,7 +26,7 @@ from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL
+from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL, STOP_TYPE
 from grav_actors.reference import ActorRef
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ class ActorRuntime:
 
     Attributes:
         spawner: The same; to be set before the start if it needs the pod.
+        slate: Where its process notes what is in its handlers; None in a thread.
+        slot: The slot for all of them when they run one after another, else None.
         is_over: No handler is to be called any more, as one has crashed the actor.
+        patience: Seconds that it has to stop, if its supervisor has said so.
     """
 
     def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
@@ -56,6 +60,9 @@ class ActorRuntime:
         self.name = spec.name
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
         self.is_over = False
+        self.patience: float | None = None
+        self.slate: Slate | None = None
+        self.slot: Slot | None = None
         self._handlers = cls._grav_handlers
         self.pod = Pod(link, spec.name, spec.settings(), self._handlers.filters())
         self.pod._port = PodPort(self.pod)
@@ -92,11 +99,21 @@ class ActorRuntime:
         self._methods: dict[str, Callable[[Message], Any]] = {}
         self._joined = threading.Event()
         self._started = Waiter()
+        self._is_announced = threading.Event()
 
     # Start
 
-    def start(self, timeout: float | None) -> None:
+    def note_on(self, slate: Slate) -> None:
+        """Have it noted what is in the handlers; call it before the start."""
+        self.slate = slate
+        if self.spec.actor_class.concurrency == 1:
+            self.slot = slate.take()
+
+    def start(self, timeout: float | None, on_ready: Callable[[], None] | None = None) -> None:
         """Join the bus, make the object and run its hooks; return when `on_start` has returned.
+
+        Args:
+            on_ready: Called then; no message is handled before it has returned.
 
         Raises:
             ActorStartError: The name is taken, the constructor or a hook raised, or it took too long.
@@ -110,10 +127,15 @@ class ActorRuntime:
             self._thread.stop()
             raise
         self._joined.set()
-        if not self._started.wait(timeout):
-            self._abandon()
-            raise ActorStartError(f"actor {self.name!r} did not finish on_start within {timeout:g} s")
-        self._started.result()
+        try:
+            if not self._started.wait(timeout):
+                self._abandon()
+                raise ActorStartError(f"actor {self.name!r} did not finish on_start within {timeout:g} s")
+            self._started.result()
+            if on_ready is not None:
+                on_ready()
+        finally:
+            self._is_announced.set()
 
     def _put(self, job: Callable[[], Any]) -> None:
         with self.pod._link.lock:
@@ -136,6 +158,9 @@ class ActorRuntime:
             if self.spec.cause:
                 actor.on_restart(self.spec.cause)
             actor.on_start()
+            if actor._grav_supervises:
+                actor._grav_begin()
+                self._check_wanted(actor)
         except BaseException as exc:
             self._fail_start(exc)
         else:
@@ -148,16 +173,27 @@ class ActorRuntime:
             if self.spec.cause:
                 await _maybe(actor.on_restart(self.spec.cause))
             await _maybe(actor.on_start())
+            if actor._grav_supervises:
+                await asyncio.to_thread(actor._grav_begin)
+                self._check_wanted(actor)
         except BaseException as exc:
             self._fail_start(exc)
         else:
             self._ready(actor)
+
+    def _check_wanted(self, actor: Actor) -> None:
+        """End the children of a supervisor whose start was given up meanwhile."""
+        if self._has_ended:
+            actor._grav_end()
+            raise ActorStartError("its start was given up")
 
     def _ready(self, actor: Actor) -> None:
         self._actor = actor
         self._has_started = True
         with self.pod._link.lock:
             self._started.resolve(None)
+        # A message that kills its process must not do so before it is known that the actor has started.
+        self._is_announced.wait()
 
     def _fail_start(self, exc: BaseException) -> None:
         text = traceback.format_exc()
@@ -193,6 +229,9 @@ class ActorRuntime:
         method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
+        if self.slot is not None:
+            seq = inbound.seq + index
+            self.slot.note(seq, message._record[0], seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -211,6 +250,9 @@ class ActorRuntime:
         method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True
+        if self.slot is not None:
+            seq = inbound.seq + index
+            self.slot.note(seq, message._record[0], seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -262,17 +304,29 @@ class ActorRuntime:
             self.timers.handled(message._record[0])
         self.answers.failed(message)
         if isinstance(exc, self._crashes):
-            self._crash(exc)
+            self._crash_in(inbound, index, message, exc)
             return True
         if not isinstance(exc, Reject):
             self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
         try:
             return report_failure(self.pod, inbound, index, message, exc)
         except GravError as error:  # the bus takes nothing, and so nobody would learn of it
-            self._crash(error)
+            self._crash_in(inbound, index, message, error)
             return True
 
+    def _crash_in(self, inbound: Inbound, index: int, message: Message, exc: Exception) -> None:
+        """End because of what a handler raised; the bus is told which message to charge with it."""
+        with self.pod._link.lock:
+            self.pod._core.crashed(inbound, index, f"{type(exc).__name__}: {exc}")
+        uuid: bytes = message._record[0]
+        self._crash(exc, Handling(inbound.sender, inbound.seq + index, uuid, inbound.type, inbound.attempt))
+
     # What the actor does
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end has been decided."""
+        return self._ending is not None
 
     def spawn(
         self, actor_class: type[Actor] | Child, /, *args: Any, name: str | None, kind: str, **kwargs: Any
@@ -310,7 +364,7 @@ class ActorRuntime:
             self._ending = Ending(reason)
         self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
 
-    def _crash(self, exc: BaseException) -> None:
+    def _crash(self, exc: BaseException, *handling: Handling) -> None:
         """End because of an actor failure; the message that was in the handler stays unhandled."""
         with self._end_lock:
             is_first, self.is_over = not self.is_over, True
@@ -319,7 +373,7 @@ class ActorRuntime:
                     self.log.error("%s crashed while it was ending", self.name, exc_info=exc)
                 return
             text = "".join(traceback.format_exception(exc))
-            self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text)
+            self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text, handling)
         self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
 
     def _pod_ended(self, error: Exception) -> None:
@@ -349,6 +403,8 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                if self._actor._grav_supervises:
+                    self._actor._grav_end()
                 self._actor.on_stop(self._reason())
         except BaseException:
             self.log.exception("%s: on_stop raised", self.name)
@@ -360,6 +416,8 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                if self._actor._grav_supervises:
+                    await asyncio.to_thread(self._actor._grav_end)
                 await _maybe(self._actor.on_stop(self._reason()))
         except BaseException:
             self.log.exception("%s: on_stop raised", self.name)
@@ -381,7 +439,9 @@ class ActorRuntime:
                 self.pod.flush(END_TIMEOUT)
             except GravError as exc:
                 self.log.warning("%s ended before the bus had accepted all that it sent: %s", self.name, exc)
-        self.pod._leave(BYE_CRASHED if is_crash else BYE_STOPPING, END_TIMEOUT, join=False)
+        # One that ends because others do may have a next incarnation: its supervisor says whether the name is kept.
+        is_open = is_crash or (self._reason() == "shutdown" and self.spec.supervisor != b"")
+        self.pod._leave(BYE_CRASHED if is_open else BYE_STOPPING, END_TIMEOUT, join=False)
         self._end()
 
     def _end(self) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.actor.actor import Actor, check_options
+from grav_actors.actor.slate import Handling
 from grav_actors.protocol import PodSettings
 from grav_actors.reference import ActorRef
 
@@ -62,11 +63,13 @@ class Ending:
         reason: `stop`, `shutdown` or `crash`.
         error: In one line what it crashed with, or "".
         traceback: The same in full, or "".
+        handling: The messages whose handlers it crashed in, as far as it knows.
     """
 
     reason: str
     error: str = ""
     traceback: str = ""
+    handling: tuple[Handling, ...] = ()
 
 
 class Spawn(Protocol):

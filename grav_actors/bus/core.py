@@ -5,13 +5,14 @@ The states of a pod on the bus, and the answer to every frame in each, are in `d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.inquiry import answer_inquiry
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.postman import Postman
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Body, Run
@@ -38,6 +39,7 @@ from grav_actors.protocol import (
     MAX_ERROR_TEXT,
     MAX_OVERHEAD,
     MAX_RUN_BYTES,
+    OK_UNKNOWN,
     REJOIN_GRACE,
     VERB_ACK,
     VERB_HANDLED,
@@ -63,7 +65,11 @@ MAX_PODS = 65_536
 """Pods that the bus admits."""
 MAX_DEPARTED = 4096
 """Lost pods whose numbers are remembered, so that one which comes back does not send anything twice."""
+MAX_REPEATS = 16
+"""Times that a pod which finishes nothing is given again, by one route, what is in flight to it."""
 NAME_TAKEN = "name_taken"
+PING = pack(Verb.PING.value, 0)
+"""The frame that each route is sent every second. One is as good as many."""
 
 
 @dataclass(slots=True)
@@ -91,12 +97,18 @@ class BusCore:
         self.journal: list[bytes] = []
         self.directory = Directory()
         self.postman = Postman(self.directory, replay_limit)
+        self.ledger = self.postman.ledger
+        self.undertaker = self.postman.undertaker
+        self.mailroom = self.postman.mailroom
+        self.handling = self.postman.handling
+        self.estate = self.postman.estate
         self.watches = Watches(self.directory)
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
         self._routes: dict[bytes, Route] = {}
         self._away: dict[Receiver, float] = {}
         self._departed: dict[bytes, Sender] = {}
+        self._again: dict[Receiver, int] = {}
         self._next_second = 0.0
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
             Verb.FILTER: self._on_filter,
@@ -129,7 +141,7 @@ class BusCore:
                 receiver = self._pod(route_id, route, fields[1])
                 if receiver is not None:
                     receiver.check(handled)
-                    self.postman.handled(receiver, handled, now)
+                    self.handling.handled(receiver, handled, now)
             elif verb == Verb.HELLO:
                 self._on_hello(route_id, fields, now)
             else:
@@ -148,8 +160,7 @@ class BusCore:
         if action is None:
             raise ProtocolError(f"{Verb(verb).name} is not for the bus")
         if verb == Verb.BYE and (route is None or slot not in route.pods):
-            # Who is unknown is as good as gone, and must not be asked to join for that.
-            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], ""), b""))
+            self.out.append((route_id, pack(Verb.OK.value, slot, fields[2], OK_UNKNOWN), b""))
             return
         receiver = self._pod(route_id, route, slot)
         if receiver is not None:
@@ -164,6 +175,11 @@ class BusCore:
         if receiver is None:
             self.out.append((route_id, pack(Verb.REJOIN.value, slot), b""))
         return receiver
+
+    def knows(self, route_id: bytes) -> bool:
+        """Whether pods have joined by this route."""
+        route = self._routes.get(route_id)
+        return route is not None and bool(route.pods)
 
     def bad_frame(self, route_id: bytes, now: float) -> None:
         """Count a message that had not two frames, or was too large."""
@@ -203,6 +219,10 @@ class BusCore:
             receiver = self._admit(route_id, slot, hello, now)
             if receiver is None:
                 return
+        if receiver.route != route_id:
+            receiver.repeats = 0
+        elif receiver.in_flight and receiver.repeats >= MAX_REPEATS:
+            raise ProtocolError(f"HELLO for the {MAX_REPEATS + 1}th time, without anything finished in between")
         self._attach(receiver, route_id, slot, now)
         sender = receiver.sender
         if not is_resumed:
@@ -217,24 +237,24 @@ class BusCore:
             is_resumed, limits,
         )  # fmt: skip
         self._reply(receiver, welcome)
-        for header, body in receiver.frames_again(hello.received if is_resumed else 0):
-            self.out.append((route_id, header, body))
+        # When the drain ends: of several HELLOs that waited for the bus, only the last needs the deliveries.
+        self._again[receiver] = hello.received if is_resumed else 0
         receiver.filters = FilterSet.from_wire(hello.filters)
         self.directory.changed()
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
-        self.postman.touch(receiver)
+        self.mailroom.touch(receiver)
         self._is_back(receiver)
         # What it was told last may have been lost with the connection.
         sender.urgent = True
-        self.postman.note(sender, now)
+        self.ledger.note(sender, now)
 
     def _is_back(self, receiver: Receiver) -> None:
         """Let what waits for a member of a group go on: it is here, or no longer expected."""
         group = self.directory.groups.get(receiver.settings.group)
         if group is not None:
             group.missing.discard(receiver)
-            self.postman.dirty_groups.add(group.name)
+            self.mailroom.dirty_groups.add(group.name)
 
     def _admit(self, route_id: bytes, slot: int, hello: Hello, now: float) -> Receiver | None:
         settings = hello.settings
@@ -246,7 +266,7 @@ class BusCore:
         if owner is not None:
             successor = bool(settings.supervisor) and settings.supervisor == owner.settings.supervisor
             is_next = successor and settings.incarnation > owner.settings.incarnation
-            if not is_next and (owner not in self._away or self._is_awaited(owner)):
+            if not is_next and (owner not in self._away or self._is_awaited(owner, now)):
                 text = f"an actor named {hello.name!r} is on this bus already; choose another name"
                 self._refuse(route_id, slot, hello.request, NAME_TAKEN, text)
                 return None
@@ -266,7 +286,8 @@ class BusCore:
                 self._away.pop(owner, None)
                 self.watches.forget(owner)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
-                self.postman.inherit(owner, receiver, now)
+                self.estate.inherit(owner, receiver, now)
+                self.directory.hand_on(owner.uuid, receiver.uuid)
                 self.directory.remove(owner)
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
@@ -284,6 +305,7 @@ class BusCore:
         previous = route.pods.get(slot)
         if previous is not None and previous is not receiver:
             self._lost(previous, now)  # a slot that is used again: its pod left without BYE
+            self._routes[route_id] = route  # it was struck if that was its only pod
         route.pods[slot] = receiver
         receiver.route = route_id
         receiver.slot = slot
@@ -314,35 +336,51 @@ class BusCore:
         ended_group = self.directory.remove(receiver)
         for watcher, number, told in self.watches.ended(receiver, why):
             self._tell_down(watcher, number, told)
-        self.postman.give_up(receiver, reason, now)
+        self.estate.give_up(receiver, reason, now)
         if reason == "pod_lost":
             self._departed[receiver.uuid] = receiver.sender
             if len(self._departed) > MAX_DEPARTED:
                 del self._departed[next(iter(self._departed))]
         if ended_group is not None:
-            self.postman.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
-            self.postman.full.discard(ended_group.mailbox)
-            self.postman.relieve(ended_group.mailbox, now)
+            self.undertaker.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
+            self.mailroom.forget(ended_group.mailbox, now)
         self.journal.append(roster.leave_record(receiver.uuid))
 
-    def _is_awaited(self, receiver: Receiver) -> bool:
-        """Return whether somebody is there who starts this actor again, or says that it is gone for good."""
-        return receiver.is_supervised and receiver.settings.supervisor in self.directory.by_uuid
+    def _is_awaited(self, receiver: Receiver, now: float) -> bool:
+        """Return whether somebody is there who starts this actor again, or says that it is gone for good.
 
-    def release_name(self, supervisor: bytes, name: str, incarnation: int, reason: str, error: str, now: float) -> bool:
+        A supervisor that is lost itself is not: its next incarnation has another uuid.
+        """
+        supervisor = self.directory.by_uuid.get(receiver.settings.supervisor)
+        return receiver.is_supervised and supervisor is not None and now < self._away.get(supervisor, float("inf"))
+
+    def release_name(
+        self,
+        supervisor: bytes,
+        name: str,
+        incarnation: int,
+        reason: str,
+        error: str,
+        handling: Collection[tuple[bytes, int]],
+        now: float,
+    ) -> bool:
         """Note that an actor has ended, as its supervisor tells; return whether that incarnation was known.
 
-        With the reason `crashed` a next one will come; else it is struck.
+        With the reason `crashed` a next one will come; else it is struck. The messages in `handling`, each by the
+        uuid of its sender and its seq, were in handlers, and are charged with a death.
 
         Args:
             error: What it failed with, for those who watch it; "" if it did not fail.
         """
         receiver = self.directory.by_name.get(name)
-        if receiver is None or (supervisor, incarnation) != (
-            receiver.settings.supervisor,
-            receiver.settings.incarnation,
+        # A later incarnation may have died before its HELLO came here: then the one before has ended too.
+        if (
+            receiver is None
+            or receiver.settings.supervisor != supervisor
+            or receiver.settings.incarnation > incarnation
         ):
             return False
+        self.estate.charge(receiver, handling, now)
         if reason == BYE_CRASHED:
             self._end(receiver, "pod_lost", Ended("crashed", error), now, died=True)
             return True
@@ -389,10 +427,10 @@ class BusCore:
                 sender.taken(size)
             seq += count
             offset += size
-        postman.note(sender, now)
+        self.ledger.note(sender, now)
         # After its output: what a handler sent is ahead of the news that the handler has ended.
         if handled is not None:
-            postman.handled(receiver, handled, now)
+            self.handling.handled(receiver, handled, now)
 
     def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.filters = FilterSet.from_wire(fields[3])
@@ -412,6 +450,7 @@ class BusCore:
         if reason == BYE_UNHEALTHY:
             self._unhealthy(receiver, now)
         elif reason == BYE_CRASHED:
+            self.estate.charge(receiver, (), now)  # it has said itself in which handler
             self._end(receiver, "pod_lost", Ended("crashed"), now, died=True)
         else:
             self._release(receiver, reason if reason == BYE_STOPPING else "", Ended("stopped"), now)
@@ -420,17 +459,17 @@ class BusCore:
         """Strike a pod that has ended; a supervised one keeps name and mailbox for its next incarnation."""
         if receiver.is_supervised:
             self._lost(receiver, now)
-            self.postman.take_back(receiver, now, died=died)
+            self.estate.take_back(receiver, now, died=died)
         else:
             self._release(receiver, reason, why, now)
 
     def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.sender.urgent = True
-        self.postman.note(receiver.sender, now)
+        self.ledger.note(receiver.sender, now)
 
     def _on_cancel(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         for seq in fields[2]:
-            for target, numbers in self.postman.cancel(receiver.sender, seq, now):
+            for target, numbers in self.mailroom.cancel(receiver.sender, seq, now):
                 self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b""))
 
     def _on_watch(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
@@ -449,10 +488,10 @@ class BusCore:
     def _unhealthy(self, receiver: Receiver, now: float) -> None:
         """Disconnect a pod whose failures have reached the limit."""
         failures, receiver.failed = receiver.failed, []
-        self.postman.failing.discard(receiver)
+        self.handling.failing.discard(receiver)
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self.postman.bury(failure.delivery, "pod_unhealthy", receiver.label, now, attempts, failure.error)
+            self.undertaker.bury_of(receiver, failure.delivery, "pod_unhealthy", now, attempts, failure.error)
         self._end(receiver, "", Ended("crashed", f"{FAILED_LIMIT} messages failed"), now, died=False)
 
     def _reply(self, receiver: Receiver, header: bytes) -> None:
@@ -463,30 +502,56 @@ class BusCore:
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        if self.undertaker.has_untold:
+            postman.post_dead(now)
+        self._deliver(now)
+        self._send_acks(now)
+        if postman.herald.queue:
+            self._deliver(now)  # what the acknowledgements had no room for
+
+    def _deliver(self, now: float) -> None:
+        """Put what waits into frames, until nothing more can be sent."""
+        postman = self.postman
+        mailroom = self.mailroom
+        unacked = self.ledger.unacked
         out = self.out
-        while postman.dirty or postman.dirty_groups or postman.overflowed:
-            overflowed, postman.overflowed = postman.overflowed, []
+        if self._again:
+            self._repeat()
+        while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.herald.queue:
+            overflowed, mailroom.overflowed = mailroom.overflowed, []
             for receiver in overflowed:
                 self._disconnect(receiver, now)
-            groups, postman.dirty_groups = postman.dirty_groups, set()
+            groups, mailroom.dirty_groups = mailroom.dirty_groups, OrderedSet()
             for name in groups:
                 group = self.directory.groups.get(name)
                 if group is not None:
-                    postman.share(group, now)
-            dirty, postman.dirty = postman.dirty, []
+                    mailroom.share(group, now)
+            # Before any frame: its acknowledgement may say that a question has been settled.
+            if postman.herald.queue:
+                postman.post_own(now)
+            dirty, mailroom.dirty = mailroom.dirty, []
             for receiver in dirty:
                 receiver.is_dirty = False
                 route_id = receiver.route
                 if not route_id:
                     continue
                 first = receiver.number
-                for header, body, garbled in receiver.frames(postman.unacked):
+                for header, body, garbled in receiver.frames(unacked):
                     for delivery in garbled:
-                        postman.drop_garbled(receiver, delivery)
+                        mailroom.drop_garbled(receiver, delivery)
                     if header:
                         out.append((route_id, header, body))
                 postman.counts.deliveries += receiver.number - first
-        self._send_acks(now)
+                if receiver.sender.unheard:
+                    postman.tell_unheard(receiver.sender)
+
+    def _repeat(self) -> None:
+        """Send again what was in flight to pods when their connections broke, ahead of anything new."""
+        again, self._again = self._again, {}
+        for receiver, received in again.items():
+            frames = list(receiver.frames_again(received)) if receiver.route else []
+            receiver.repeats += bool(frames)
+            self.out.extend((receiver.route, *frame) for frame in frames)
 
     def _disconnect(self, receiver: Receiver, now: float) -> None:
         if self.directory.by_uuid.get(receiver.uuid) is not receiver:
@@ -503,7 +568,7 @@ class BusCore:
             self._release(receiver, "overflow", Ended("crashed", "its mailbox overflowed"), now)
 
     def _send_acks(self, now: float) -> None:
-        unacked = self.postman.unacked
+        unacked = self.ledger.unacked
         if not unacked:
             return
         sent: list[Sender] = []
@@ -512,8 +577,11 @@ class BusCore:
             unacked[sender] = due
             if now >= due or sender.is_due():
                 receiver = self.directory.by_uuid.get(sender.uuid)
-                if receiver is not None and receiver.route:
+                # Not to a pod whose messages somebody else has sent: a dead letter that was given again.
+                if receiver is not None and receiver.sender is sender and receiver.route:
                     self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
+                    if sender.unheard:
+                        self.postman.tell_unheard(sender)
                 sent.append(sender)
         for sender in sent:
             del unacked[sender]
@@ -526,7 +594,9 @@ class BusCore:
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
-        for due in self.postman.unacked.values():
+        if self.undertaker.has_untold:
+            return now
+        for due in self.ledger.unacked.values():
             return min(self._next_second, due)  # they were noted in order
         return self._next_second
 
@@ -534,16 +604,21 @@ class BusCore:
         for receiver, deadline in list(self._away.items()):
             if now < deadline:
                 continue
-            if self._is_awaited(receiver):
-                self.postman.take_back(receiver, now, died=True)
+            if self._is_awaited(receiver, now):
+                self.estate.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:
                 self._release(receiver, "pod_lost", Ended("lost"), now)
-        for route_id in self._routes:
-            # Only a send can find out that a process is gone.
-            self.out.append((route_id, pack(Verb.PING.value, 0), b""))
-        self.postman.retry_failed(now)
-        self.postman.check_stuck(now)
+        # Only a send can find out that a process is gone.
+        self.out.extend((route_id, PING, b"") for route_id in self._routes)
+        self.handling.retry_failed(now)
+        self.mailroom.check_stuck(now)
+        for sender in list(self.ledger.starved):
+            starved = self.directory.by_uuid.get(sender.uuid)
+            if starved is not None and starved.mailbox.used:
+                self.ledger.feed(sender, now)
+        self.undertaker.log.tick(now)
+        self.mailroom.check_slow(now)
 
     def stop(self, now: float) -> None:
         """Tell every pod that the bus is going to stop."""
@@ -574,12 +649,13 @@ class BusCore:
         return {
             **asdict(postman.counts),
             "dead_letters": dict(postman.shelf.counts),
+            "shelf": len(postman.shelf),
             "pods": len(self.directory),
             "groups": len(self.directory.groups),
             "mailboxes": sum(receiver.mailbox.used for receiver in self.directory)
             + sum(group.mailbox.used for group in self.directory.groups.values()),
             "replay": len(postman.ring),
-            "held_bytes": postman.held_bytes,
+            "held_bytes": self.ledger.held_bytes,
             "uptime": now - (self.started_at if self.started_at is not None else now),
             "epoch": self.epoch.hex(),
         }
@@ -594,6 +670,8 @@ class BusCore:
                 "group": receiver.settings.group,
                 "connected": bool(receiver.route),
                 "mailbox": receiver.mailbox.used,
+                "slow": receiver.mailbox.slow,
+                "stuck": receiver.mailbox.stuck,
                 "failed": len(receiver.failed),
                 "sent": receiver.sender.received,
                 "delivered": receiver.number - 1,

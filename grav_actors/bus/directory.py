@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.receiver import Receiver
@@ -73,6 +73,12 @@ class Directory:
         self._by_service: dict[str, list[Receiver]] = {}
         self._by_process: dict[bytes, dict[bytes, Receiver]] = {}
         self._plans: dict[str, Plan] = {}
+
+    def hand_on(self, old: bytes, new: bytes) -> None:
+        """Put the actors of one supervisor under another: its next incarnation, which starts them again."""
+        for receiver in self.by_uuid.values():
+            if receiver.settings.supervisor == old:
+                receiver.settings = replace(receiver.settings, supervisor=new)
 
     def __iter__(self) -> Iterator[Receiver]:
         return iter(self.by_uuid.values())
@@ -152,6 +158,11 @@ class Directory:
             receiver = instances.pop(0)
             instances.append(receiver)
         return receiver
+
+    def instances(self, name: str) -> list[Receiver]:
+        """Return the actor of that name, or every instance of that service."""
+        receiver = self.by_name.get(name)
+        return list(self._by_service.get(name, ())) if receiver is None else [receiver]
 
     def has_name(self, name: str) -> bool:
         """Return whether an actor or a service has that name, reachable or not."""

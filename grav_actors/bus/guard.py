@@ -1,4 +1,4 @@
-"""Starts a bus process again when it dies."""
+"""Starts a bus process again when it dies, and logs what it has to say."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from grav_actors.bus.process import BusProcess
 from grav_actors.errors import GravError
 from grav_actors.options import RestartLimits
 from grav_actors.supervisor.policy import GiveUp, RestartPolicy
+
+READ_BYTES = 65_536
 
 
 class BusGuard:
@@ -31,6 +33,7 @@ class BusGuard:
         self._give_up = give_up
         self._log = logger
         self._is_released = False
+        self._rest = b""
         self._waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._work, name="grav-bus-guard", daemon=True)
         self._thread.start()
@@ -70,8 +73,9 @@ class BusGuard:
                 self._log.error("the bus did not start: %s", exc)
 
     def _has_died(self) -> bool:
-        """Wait for the end of the bus; return false if it is no longer guarded."""
+        """Wait for the end of the bus and log what it says; return false if it is no longer guarded."""
         poll = self._poll()
+        log = self._bus.log_descriptor
         assert self._bus.pid is not None
         if self._bus.is_alive():
             try:
@@ -80,10 +84,24 @@ class BusGuard:
                 return not self._is_released
             try:
                 poll.register(descriptor, select.POLLIN)
-                poll.poll()
+                poll.register(log, select.POLLIN)
+                ready: set[int] = set()
+                while ready <= {log}:
+                    ready = {one for one, _ in poll.poll()}
+                    if log in ready and not self._log_lines(log):
+                        poll.unregister(log)  # the bus is about to end
             finally:
                 os.close(descriptor)
         return not self._is_released
+
+    def _log_lines(self, descriptor: int) -> bool:
+        """Log what has come; return whether more may come."""
+        raw = os.read(descriptor, READ_BYTES)
+        self._rest += raw
+        *lines, self._rest = self._rest.split(b"\n")
+        for line in lines:
+            self._log.warning("%s", line.decode("utf-8", "replace"))
+        return bool(raw)
 
     def _is_released_within(self, delay: float) -> bool:
         self._poll().poll(delay * 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from grav_actors.bus.inquests import INQUESTS, answer_inquest
 from grav_actors.codec import unpack_body
 from grav_actors.errors import MessageDecodeError, MessageTooLargeError
 from grav_actors.ids import id_text
@@ -23,10 +24,12 @@ RECEIVERS = "grav.sys.bus.receivers"
 """How many pods and groups receive the published type that is the question's data."""
 CONNECTED = "grav.sys.bus.connected"
 """Whether the actor whose name is the question's data can be reached."""
+WAITING = "grav.sys.bus.waiting"
+"""How many messages wait for the pods whose uuids are the question's data, or are in flight to them."""
 RELEASE = "grav.sys.bus.release"
-"""`[name, incarnation, reason, error]`, from its supervisor: that incarnation has ended and could not say so. With
-the reason `crashed` a next one takes its mailbox; with others it is not coming back, and `error` says to those who
-watch it what it failed with, if it did."""
+"""`[name, incarnation, reason, error, [*[sender uuid, seq]]]`, from its supervisor: that incarnation has ended, perhaps
+without a word, and these messages were in its handlers. With the reason `crashed` a next one takes its mailbox; with
+others it is not coming back, and `error` says to those who watch it what it failed with, if it did."""
 
 
 def answer_inquiry(core: BusCore, run: Run, now: float) -> None:
@@ -61,7 +64,20 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
         return len(plan.receivers) + len(plan.groups)
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
-    if question == RELEASE and isinstance(data, list) and [type(item) for item in data] == [str, int, str, str]:
-        return core.release_name(run.sender.uuid, data[0], data[1], data[2], data[3], now)
-    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, RELEASE))
+    if question == WAITING and isinstance(data, list) and all(isinstance(uuid, bytes) for uuid in data):
+        receivers = [core.directory.by_uuid.get(uuid) for uuid in data]
+        return sum(receiver.mailbox.used for receiver in receivers if receiver is not None)
+    if question == RELEASE and isinstance(data, list) and [type(one) for one in data] == [str, int, str, str, list]:
+        name, incarnation, reason, error, named = data
+        return core.release_name(run.sender.uuid, name, incarnation, reason, error, _named_messages(named), now)
+    if question in INQUESTS:
+        return answer_inquest(core, question, data, now)
+    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, WAITING, RELEASE, *INQUESTS))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")
+
+
+def _named_messages(data: list[Any]) -> list[tuple[bytes, int]]:
+    for item in data:
+        if not isinstance(item, list) or [type(one) for one in item] != [bytes, int]:
+            raise ValueError(f"a message is named by [sender uuid, seq], not by {item!r:.80}")
+    return [(item[0], item[1]) for item in data]

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from grav_actors.bus.ordered import OrderedSet
+
 if TYPE_CHECKING:
     from grav_actors.bus.run import Delivery
     from grav_actors.bus.sender import Sender
@@ -22,12 +24,14 @@ class Mailbox:
 
     Attributes:
         blocked: Senders whose acceptance waits for room (policy `block`).
+        pressed_at: When it became full for the first time since it was half empty.
         progress_at: When its receiver last finished something, or when it became full.
+        slow: It has been pressed for so long that this was told.
         stuck: It was full without progress for too long; until it is half empty nothing is added.
     """
 
-    __slots__ = ("blocked", "limit", "name", "overflow", "progress_at", "stuck", "stuck_after", "used", "used_bytes",
-                 "waiting", "waiting_count")  # fmt: skip
+    __slots__ = ("blocked", "limit", "name", "overflow", "pressed_at", "progress_at", "slow", "stuck", "stuck_after",
+                 "used", "used_bytes", "waiting", "waiting_count")  # fmt: skip
 
     def __init__(self, name: str, limit: int, overflow: str, stuck_after: float | None) -> None:
         self.name = name
@@ -38,8 +42,10 @@ class Mailbox:
         self.waiting_count = 0
         self.used = 0
         self.used_bytes = 0
-        self.blocked: set[Sender] = set()
+        self.blocked: OrderedSet[Sender] = OrderedSet()
+        self.pressed_at = 0.0
         self.progress_at = 0.0
+        self.slow = False
         self.stuck = False
 
     @property
@@ -72,6 +78,14 @@ class Mailbox:
             self.used += delivery.count
             self.used_bytes += delivery.size
 
+    def add_again(self, deliveries: Iterable[Delivery]) -> None:
+        """Put failed deliveries in front, but behind those that came back before them and still wait."""
+        before: list[Delivery] = []
+        while self.waiting and self.waiting[0].flush:
+            before.append(self.waiting.popleft())
+        self.add_first(deliveries)
+        self.waiting.extendleft(reversed(before))
+
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""
         head = self.waiting[0]
@@ -82,6 +96,18 @@ class Mailbox:
         self.waiting_count -= head.count
         return head
 
+    def replace(self, position: int, pieces: Iterable[Delivery]) -> None:
+        """Put what is left of a delivery that waits in its place."""
+        whole = self.waiting[position]
+        del self.waiting[position]
+        self.waiting_count -= whole.count
+        self.discard(whole)
+        for piece in reversed(list(pieces)):
+            self.waiting.insert(position, piece)
+            self.waiting_count += piece.count
+            self.used += piece.count
+            self.used_bytes += piece.size
+
     def discard(self, delivery: Delivery) -> None:
         """Forget a delivery that was taken, or popped from `waiting` by the caller."""
         self.finished(delivery.count, delivery.size)
@@ -90,6 +116,19 @@ class Mailbox:
         """Note that messages which were in flight are finished."""
         self.used -= count
         self.used_bytes -= size
+
+    def cut(self, keep: int) -> list[Delivery]:
+        """Remove and return what waits behind the first `keep` messages, in order; `used` no longer counts it."""
+        removed: list[Delivery] = []
+        while self.waiting_count > keep:
+            last = self.waiting.pop()
+            surplus = min(last.count, self.waiting_count - keep)
+            self.waiting_count -= surplus
+            if surplus < last.count:
+                self.waiting.append(last.split(last.count - surplus))
+            removed.append(last)
+            self.discard(last)
+        return removed[::-1]
 
     def pop_waiting(self) -> list[Delivery]:
         """Remove and return all that waits; `used` no longer counts it."""

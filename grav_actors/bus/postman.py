@@ -1,114 +1,71 @@
-"""Routing and what becomes of each delivery: mailboxes, failures, dead letters, settling."""
+"""Routing: who gets a run, and the parts of the bus that see to it from there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
-from grav_actors.bus.directory import Directory, Group
-from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
-from grav_actors.bus.receiver import (
-    ANSWERS_BYTES,
-    ANSWERS_LIMIT,
-    RETRY_FIRST,
-    RETRY_MAX,
-    Failure,
-    Receiver,
-)
+from grav_actors.bus.counts import Counts
+from grav_actors.bus.directory import Directory
+from grav_actors.bus.estate import Estate
+from grav_actors.bus.handling import Handling
+from grav_actors.bus.herald import Herald
+from grav_actors.bus.ledger import Ledger
+from grav_actors.bus.mailroom import Mailroom
+from grav_actors.bus.receiver import ANSWERS_BYTES, ANSWERS_LIMIT, Receiver
 from grav_actors.bus.replay import ReplayRing
+from grav_actors.bus.revival import Reviver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
-from grav_actors.bus.shelf import DeadLetter, Shelf
+from grav_actors.bus.undertaker import DEAD, Undertaker
 from grav_actors.codec import join_body, pack_record, record_ids
 from grav_actors.errors import MessageDecodeError
 from grav_actors.filters import FilterSet, is_framework_type
-from grav_actors.ids import id_text, new_id
+from grav_actors.ids import new_id
 from grav_actors.message import Message
 from grav_actors.protocol import (
-    ACK_DELAY,
-    ERROR_TYPE,
-    FAIL_REJECT,
-    FAILED_LIMIT,
+    CODE_NO_RESPONDERS,
+    CODE_SETTLED,
     FLAG_GROUP,
     FLAG_RECEIPT,
-    FLAG_REDELIVERED,
-    FLAG_RESENT,
     KIND_ANSWER,
     KIND_ASK,
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
+    MAX_OWN_BYTES,
+    MAX_RUN_BYTES,
     QUESTION_KINDS,
-    Handled,
+    STOP_TYPE,
 )
-
-HELD_BYTES = 256 * 1024 * 1024
-"""Bytes of unsettled runs at which no sender is given credit, until a quarter of them is gone."""
-MAX_DEATHS = 3
-"""Deaths in the handler of one message that send it to the dead letters."""
-OWN_MESSAGE_LIMIT = 16 * 1024 * 1024
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened on the bus since it started, in messages (but for `bad_frames` and `runs`).
-
-    Attributes:
-        bad_frames: Frames that were malformed, or came from a route that is ignored.
-        deliveries: Sent to pods, once for each; a repetition after a broken connection is not counted.
-        duplicates: Came again although the bus had them.
-        garbled: Could not be delivered, as the body was not what its header said.
-        given_up: Held by a pod that left, or the bus's own to a pod that takes nothing.
-        handled: Reported as handled, once for each receiver.
-        late_answers: Answers to a pod that is gone.
-        messages: Taken from pods.
-        missing: Jumped over by the numbers of a sender, which no pod of this package does.
-        redeliveries: Given again, after a failure or the death of a pod.
-        runs: Taken from pods.
-    """
-
-    bad_frames: int = 0
-    deliveries: int = 0
-    duplicates: int = 0
-    garbled: int = 0
-    given_up: int = 0
-    handled: int = 0
-    late_answers: int = 0
-    messages: int = 0
-    missing: int = 0
-    redeliveries: int = 0
-    runs: int = 0
 
 
 class Postman:
-    """Brings runs to mailboxes, and keeps count of each delivery until it is finished.
+    """Brings runs to mailboxes.
 
     Attributes:
-        dirty: Receivers that may have something to be sent.
-        dirty_groups: Groups whose members may have room.
-        unacked: Senders whose watermarks have moved, with the time by which they must be told.
-        full: Mailboxes with the policy `block` that hold back their senders.
-        failing: Receivers with failures that wait.
-        overflowed: Receivers to disconnect: too many failures, or a full mailbox with that policy.
+        ledger: Counts what is open, and whom to tell.
+        herald: What the bus itself has to say.
+        undertaker: Ends what nobody will handle.
+        mailroom: The mailboxes.
+        handling: What pods have finished and failed.
+        estate: What pods leave.
+        reviver: Gives dead letters again.
+        own: The sender of what the bus itself says.
     """
 
     def __init__(self, directory: Directory, replay_limit: int) -> None:
         self.directory = directory
         self.ring = ReplayRing(replay_limit)
-        self.shelf = Shelf()
-        self.counts = Counts()
+        self.counts = counts = Counts()
         self.own = Sender(new_id())
-        self.dirty: list[Receiver] = []
-        self.dirty_groups: set[str] = set()
-        self.unacked: dict[Sender, float] = {}
-        self.full: set[Mailbox] = set()
-        self.failing: set[Receiver] = set()
-        self.overflowed: list[Receiver] = []
-        self.held_bytes = 0
-        self._starved: set[Sender] = set()
-
-    # Routing
+        self.ledger = ledger = Ledger(self.own)
+        self.herald = herald = Herald(directory)
+        self.undertaker = undertaker = Undertaker(ledger, herald, counts)
+        self.mailroom = mailroom = Mailroom(directory, ledger, undertaker, herald, counts)
+        self.handling = handling = Handling(directory, ledger, undertaker, mailroom, counts)
+        self.estate = Estate(directory, ledger, undertaker, mailroom, handling, counts)
+        self.shelf = undertaker.shelf
+        self.reviver = Reviver(directory, ledger, mailroom, undertaker, counts)
 
     def route(self, run: Run, source: Receiver | None, now: float) -> None:
         """Bring a run to everybody whom it is for."""
@@ -120,40 +77,49 @@ class Postman:
             self._route_receipts(run, now)
         else:
             plan = self.directory.plan(run.type)
+            put = self.mailroom.put
+            dirty = self.mailroom.dirty
             for receiver in plan.receivers:
                 if receiver is not source:
                     for delivery in _wanted(run, receiver.filters):
-                        self._enqueue(receiver.mailbox, delivery, now)
+                        put(receiver.mailbox, delivery, now)
                         if not receiver.is_dirty:
                             receiver.is_dirty = True
-                            self.dirty.append(receiver)
+                            dirty.append(receiver)
             for group in plan.groups:
                 if group.choose(run.type, sender.uuid)[1]:
                     delivery = Delivery(run, 0, run.count, FLAG_GROUP)
                     delivery.group = group.name
-                    self._enqueue(group.mailbox, delivery, now)
-                    self.dirty_groups.add(group.name)
+                    put(group.mailbox, delivery, now)
+                    self.mailroom.dirty_groups.add(group.name)
             if kind == KIND_PUBLISH:
                 if not is_framework_type(run.type):
                     self.ring.push(run)
             elif kind == KIND_REPLY:
                 self._route_receipts(run, now)
         if run.pending:
-            sender.open[run.seq] = run
-            self._hold(run)
+            self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
         elif kind in QUESTION_KINDS:
-            sender.urgent = True  # nobody handles it, and the asker should know at once
-        self.note(sender, now)
+            # The asker should know at once: an acknowledgement has no room for it if much is open.
+            sender.urgent = True
+            text = f"nobody handles {run.type}" if run.dest is None else f"there is no actor {run.dest}"
+            self.herald.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
+        self.ledger.note(sender, now)
 
     def _route_named(self, run: Run, now: float) -> None:
         receiver = self.directory.named(run.dest)
         delivery = Delivery(run, 0, run.count)
-        if receiver is not None:
-            self._enqueue(receiver.mailbox, delivery, now)
-            self.touch(receiver)
+        if receiver is not None and run.type == STOP_TYPE:
+            # For all the instances behind a name: one that was left would go on in the place of the others.
+            for instance in self.directory.instances(run.dest):
+                self.mailroom.put(instance.mailbox, Delivery(run, 0, run.count), now)
+                self.mailroom.touch(instance)
+        elif receiver is not None:
+            self.mailroom.put(receiver.mailbox, delivery, now)
+            self.mailroom.touch(receiver)
         elif run.kind == KIND_TELL:
             run.pending += run.count
-            self.bury(delivery, "no_responders", run.dest, now)
+            self.undertaker.bury(delivery, "no_responders", run.dest, now)
 
     def _route_receipts(self, run: Run, now: float) -> None:
         # Past filter and window: a handler may be blocked waiting for just this.
@@ -174,492 +140,65 @@ class Postman:
             delivery.priority = True
             run.pending += run.count
             receiver.priority.append(delivery)
-            self.touch(receiver)
+            self.mailroom.touch(receiver)
 
     def replay(self, receiver: Receiver, now: float) -> None:
-        """Give a pod what the ring holds of what it wants and did not send."""
+        """Give a pod what the ring holds of what it wants and did not send; of that the newest that its mailbox takes.
+
+        The rest is no dead letter: nobody had sent it to this pod.
+        """
+        wanted: list[Delivery] = []
         for run, skipped in self.ring:
             if run.sender.uuid == receiver.uuid or not receiver.filters.allows_type(run.type):
                 continue
-            for delivery in _wanted(run, receiver.filters, skipped):
-                self._enqueue(receiver.mailbox, delivery, now)
-        self.touch(receiver)
+            wanted += _wanted(run, receiver.filters, skipped)
+        mailbox = receiver.mailbox
+        excess = sum(delivery.count for delivery in wanted) - max(0, mailbox.limit - mailbox.used)
+        for delivery in wanted:
+            if excess >= delivery.count:
+                excess -= delivery.count
+                continue
+            if excess > 0:
+                delivery.split(excess)
+                excess = 0
+            self.mailroom.put(mailbox, delivery, now)
+        self.mailroom.touch(receiver)
 
     def send_own(self, message: Message, kind: int, dest: Any, now: float) -> None:
         """Send a message of the bus itself."""
-        body = join_body([pack_record(message, OWN_MESSAGE_LIMIT)])
-        self.own.received += 1
-        run = Run(self.own, self.own.received, kind, message.type, 1, body, len(body), dest)
+        body = join_body([pack_record(message, MAX_OWN_BYTES)])
+        self._send_own(message.type, body, 1, kind, dest, now)
+
+    def _send_own(self, message_type: str, body: bytes, count: int, kind: int, dest: Any, now: float) -> None:
+        own = self.own
+        run = Run(own, own.received + 1, kind, message_type, count, body, len(body), dest)
+        own.received += count
         self.route(run, None, now)
 
-    def announce(self, event: str, data: dict[str, Any], now: float) -> None:
-        """Publish an event if anybody listens."""
-        plan = self.directory.plan(event)
-        if plan.receivers or plan.groups:
-            self.send_own(Message._framework(event, data), KIND_PUBLISH, None, now)
+    def tell_unheard(self, sender: Sender) -> None:
+        """Tell an asker of settled questions that its acknowledgement had no room for."""
+        unheard, sender.unheard = sender.unheard, []
+        for run in unheard:
+            self.herald.answer_error(Delivery(run, 0, run.count), CODE_SETTLED, "all have handled it without an answer")
 
-    def answer_error(self, delivery: Delivery, code: str, text: str, now: float) -> None:
-        """Tell the askers of these questions that no answer will come."""
-        run = delivery.run
-        try:
-            ids = record_ids(bytes(run.body), run.count)
-        except MessageDecodeError:
-            return
-        for question in ids[delivery.lo : delivery.hi]:
-            data = {"code": code, "error": text, "traceback": ""}
-            message = Message._framework(ERROR_TYPE, data, reply_to=id_text(question))
-            self.send_own(message, KIND_ANSWER, run.sender.uuid, now)
+    def post_own(self, now: float) -> None:
+        """Route what the bus has had to say since the last call."""
+        queue, self.herald.queue = self.herald.queue, []
+        for message, kind, dest in queue:
+            self.send_own(message, kind, dest, now)
 
-    # Mailboxes
-
-    def touch(self, receiver: Receiver) -> None:
-        """Have what waits for a receiver looked at when the drain ends."""
-        if not receiver.is_dirty:
-            receiver.is_dirty = True
-            self.dirty.append(receiver)
-
-    def note(self, sender: Sender, now: float) -> None:
-        """Have a sender told its watermarks, soon."""
-        if sender not in self.unacked:
-            self.unacked[sender] = now + ACK_DELAY
-
-    def _enqueue(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
-        run = delivery.run
-        run.pending += delivery.hi - delivery.lo
-        if (
-            mailbox.used + delivery.hi - delivery.lo < mailbox.limit
-            and mailbox.used_bytes + delivery.size < MAILBOX_BYTES
-            and not mailbox.stuck
-        ):
-            mailbox.add(delivery)
-        else:
-            self._overflow(mailbox, delivery, now)
-
-    def _overflow(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
-        run = delivery.run
-        if mailbox.overflow == "block":
-            if run.sender is self.own and (mailbox.stuck or mailbox.is_full):
-                # Nobody holds the bus itself back, and nobody misses its events in a full mailbox.
-                self.counts.given_up += delivery.count
-                self.settle(run, delivery.count)
-            elif mailbox.stuck:
-                self.bury(delivery, "overflow", mailbox.name, now)
-            else:
-                mailbox.add(delivery)
-                if mailbox.is_full and run.sender is not self.own:
-                    if mailbox not in self.full:
-                        self.full.add(mailbox)
-                        mailbox.progress_at = now
-                    mailbox.blocked.add(run.sender)
-                    run.sender.blockers.add(mailbox)
-        elif mailbox.overflow == "drop_oldest":
-            # What is in flight cannot be dropped any more: the limit is for what waits.
-            mailbox.add(delivery)
-            while mailbox.waiting_count > mailbox.limit or (
-                mailbox.waiting_count > 1 and mailbox.used_bytes > MAILBOX_BYTES
-            ):
-                oldest = mailbox.take(max(1, mailbox.waiting_count - mailbox.limit))
-                mailbox.discard(oldest)
-                self.bury(oldest, "overflow", mailbox.name, now)
-        elif mailbox.overflow == "drop_newest":
-            room = min(mailbox.limit - mailbox.used, (MAILBOX_BYTES - mailbox.used_bytes) // run.unit)
-            if room > 0:
-                mailbox.add(delivery.split(min(room, delivery.count)))
-            if delivery.count:
-                self.bury(delivery, "overflow", mailbox.name, now)
-        else:
-            mailbox.add(delivery)
-            if mailbox.is_over:
-                self.overflowed.extend(self._owners(mailbox))
-
-    def _owners(self, mailbox: Mailbox) -> list[Receiver]:
-        group = self.directory.groups.get(mailbox.name)
-        if group is not None and group.mailbox is mailbox:
-            return list(group.members)
-        return [receiver for receiver in self.directory if receiver.mailbox is mailbox]
-
-    def relieve(self, mailbox: Mailbox, now: float) -> None:
-        """Let go the senders that wait for a mailbox, if it has room again."""
-        if mailbox.stuck and mailbox.is_half_empty:
-            mailbox.stuck = False
-        if mailbox.is_full:
-            return
-        self.full.discard(mailbox)
-        self._unblock(mailbox, now)
-
-    def _unblock(self, mailbox: Mailbox, now: float) -> None:
-        for sender in mailbox.blocked:
-            sender.unblock(mailbox)
-            self.note(sender, now)
-        mailbox.blocked.clear()
-
-    def check_stuck(self, now: float) -> list[Mailbox]:
-        """Call full mailboxes stuck that made no progress; return those that became so."""
-        stuck: list[Mailbox] = []
-        for mailbox in self.full:
-            limit = mailbox.stuck_after
-            if limit is not None and not mailbox.stuck and now - mailbox.progress_at >= limit:
-                mailbox.stuck = True
-                stuck.append(mailbox)
-                self._unblock(mailbox, now)
-        for mailbox in stuck:
-            data = {"pod": mailbox.name, "waiting": mailbox.used, "seconds": now - mailbox.progress_at}
-            self.announce("grav.sys.pod.stuck", data, now)
-        return stuck
-
-    def share(self, group: Group, now: float) -> None:
-        """Give a group's waiting messages to members with room, the least loaded first."""
-        mailbox = group.mailbox
-        while mailbox.waiting:
-            head = mailbox.waiting[0]
-            limit = head.count
-            if head.flags & FLAG_RESENT and not head.flags & FLAG_REDELIVERED:
-                if group.missing:
-                    break
-                claimant, limit = group.claimant(head)
-                if claimant is not None:
-                    self._hand_over(mailbox, claimant, limit)
-                    continue
-            member, is_possible = group.choose(head.run.type, head.run.sender.uuid)
-            if member is None:
-                if is_possible:
-                    break
-                self._finish_group_head(mailbox, head)
-                continue
-            try:
-                head.run.offsets()
-            except MessageDecodeError:
-                self._finish_group_head(mailbox, head)
-                continue
-            # One at a time while members are idle, so that a short run spreads over all of them.
-            room = member.room() - member.mailbox.waiting_count
-            self._hand_over(mailbox, member, min(limit, max(1, room // len(group.members))))
-        if mailbox in self.full or mailbox.stuck:
-            self.relieve(mailbox, now)
-
-    def _hand_over(self, mailbox: Mailbox, member: Receiver, count: int) -> None:
-        piece = mailbox.take(count)
-        mailbox.discard(piece)
-        member.mailbox.add(piece)
-        self.touch(member)
-
-    def _finish_group_head(self, mailbox: Mailbox, head: Delivery) -> None:
-        # Garbled, or only its own sender is left in the group.
-        mailbox.take(head.count)
-        mailbox.discard(head)
-        self.settle(head.run, head.count)
-
-    # Finishing
-
-    def handled(self, receiver: Receiver, handled: Handled, now: float) -> None:
-        """Apply a pod's watermark; the caller has checked it."""
-        highest = finished = 0
-        if type(handled) is not int:
-            floor, ranges, failures = handled  # type: ignore[misc]
-            for number, how, error in failures:
-                finished += self._fail(receiver, number, how, error, now)
-            for first, last in ranges:
-                for delivery, count, number in receiver.finish_range(first, last):
-                    self._finish(receiver, delivery, count)
-                    finished += count
-                    if number > highest and not (delivery.flush or delivery.priority):
-                        highest = number
-        else:
-            floor = handled
-        for delivery, count, number in receiver.finish_floor(floor):
-            self._finish(receiver, delivery, count)
-            finished += count
-            if number > highest and not (delivery.flush or delivery.priority):
-                highest = number
-        if not finished:
-            return  # nothing that is new, and so no sign of progress
-        mailbox = receiver.mailbox
-        mailbox.progress_at = now
-        if mailbox in self.full or mailbox.stuck:
-            self.relieve(mailbox, now)
-        if highest:
-            receiver.retry_delay = RETRY_FIRST
-            if receiver.failed:
-                self._flush_failed(receiver, highest, now)
-        if len(receiver.failed) >= FAILED_LIMIT:
-            self.overflowed.append(receiver)
-        if receiver.settings.group:
-            group = self.directory.groups.get(receiver.settings.group)
-            if group is not None:
-                group.mailbox.progress_at = now
-                self.dirty_groups.add(group.name)
-        self.touch(receiver)
-
-    def _finish(self, receiver: Receiver, delivery: Delivery, count: int) -> None:
-        if count:
-            self._free_window(receiver, delivery, count)
-            self.counts.handled += count
-            self.settle(delivery.run, count)
-
-    @staticmethod
-    def _free_window(receiver: Receiver, delivery: Delivery, count: int) -> None:
-        size = delivery.run.unit * count
-        if delivery.priority:
-            receiver.answers -= count
-            receiver.answer_bytes -= size
-        else:
-            receiver.window_used -= count
-            receiver.window_bytes -= size
-            receiver.mailbox.finished(count, size)
-
-    def drop_garbled(self, receiver: Receiver, delivery: Delivery) -> None:
-        """End a delivery that was taken from its mailbox and cannot be cut out of its body."""
-        self.counts.garbled += delivery.count
-        if delivery.priority:
-            receiver.answers -= delivery.count
-            receiver.answer_bytes -= delivery.size
-        else:
-            receiver.mailbox.discard(delivery)
-        self.settle(delivery.run, delivery.count)
-
-    def settle(self, run: Run, count: int) -> None:
-        """Note that `count` deliveries of a run need nothing more."""
-        run.pending -= count
-        if run.pending == 0:
-            sender = run.sender
-            if sender.open.pop(run.seq, None) is not None:
-                self._free(run)
-            if run.kind in QUESTION_KINDS:
-                sender.urgent = True
-            if sender not in self.unacked:
-                self.unacked[sender] = 0.0  # the time is set when the drain ends
-
-    def _hold(self, run: Run) -> None:
-        self.held_bytes += run.size
-        if self.held_bytes > HELD_BYTES and run.sender is not self.own:
-            run.sender.blockers.add(self)
-            self._starved.add(run.sender)
-
-    def _free(self, run: Run) -> None:
-        self.held_bytes -= run.size
-        if self._starved and self.held_bytes < HELD_BYTES * 3 // 4:
-            for sender in self._starved:
-                sender.unblock(self)
-                self.unacked.setdefault(sender, 0.0)
-            self._starved.clear()
-
-    def _fail(self, receiver: Receiver, number: int, how: int, error: str, now: float) -> int:
-        """Note that a handler raised; return how many messages that finishes."""
-        delivery = receiver.find(number)
-        if delivery is None or delivery.priority:
-            return 0
-        delivery.marks = delivery.marks if delivery.marks is not None else set()
-        delivery.marks.add(number)
-        self._free_window(receiver, delivery, 1)
-        index = delivery.lo + number - delivery.number
-        failed = delivery.piece(index, index + 1)
-        attempts = delivery.attempt
-        failed.attempt = attempts + 1
-        failed.flags |= FLAG_REDELIVERED
-        failed.group = ""  # it stays with the member that failed it
-        if how == FAIL_REJECT:
-            self.bury(failed, "rejected", receiver.label, now, attempts, error)
-        elif delivery.run.kind in QUESTION_KINDS:
-            self.settle(delivery.run, 1)  # the pod has answered it with the error
-        elif attempts >= receiver.settings.max_deliver:
-            self.bury(failed, "max_deliver", receiver.label, now, attempts, error)
-        else:
-            if not receiver.failed:
-                receiver.retry_at = now + receiver.retry_delay
-            receiver.failed.append(Failure(failed, number, error))
-            self.failing.add(receiver)
-        return 1
-
-    def _flush_failed(self, receiver: Receiver, success: int, now: float) -> None:
-        again = [failure.delivery for failure in receiver.failed if failure.after < success]
-        receiver.failed = [failure for failure in receiver.failed if failure.after >= success]
-        for delivery in again:
-            delivery.flush = True
-        self._deliver_again(receiver, again, now)
-
-    def _deliver_again(self, receiver: Receiver, again: list[Delivery], now: float) -> None:
-        receiver.mailbox.add_first(again)
-        self.counts.redeliveries += len(again)
-        receiver.retry_at = now + receiver.retry_delay
-        if not receiver.failed:
-            self.failing.discard(receiver)
-        self.touch(receiver)
-
-    def retry_failed(self, now: float) -> None:
-        """Give idle pods their oldest failed message again when its time has come.
-
-        If that succeeds it counts as any success, and brings the others back.
-        """
-        for receiver in list(self.failing):
-            if now >= receiver.retry_at and not receiver.mailbox.used:
-                receiver.retry_delay = min(receiver.retry_delay * 2, RETRY_MAX)
-                delivery = receiver.failed.pop(0).delivery
-                delivery.flush = False
-                self._deliver_again(receiver, [delivery], now)
-
-    # Ends
-
-    def bury(
-        self, delivery: Delivery, reason: str, target: str, now: float, attempts: int = 0, error: str = ""
-    ) -> None:
-        """End a delivery as a dead letter; a question ends in an error for its asker instead."""
-        run = delivery.run
-        count = delivery.count
-        if run.kind in QUESTION_KINDS:
-            code = "overflow" if reason == "overflow" else "stopped"
-            self.answer_error(delivery, code, f"{target}: {reason}", now)
-        elif run.kind == KIND_ANSWER:
-            self.counts.late_answers += count
-        elif run.type.startswith("grav.sys."):
-            self.counts.given_up += count  # never a dead letter of a dead letter
-        else:
-            self.shelf.add(DeadLetter(delivery.piece(delivery.lo, delivery.hi), reason, target, attempts, error))
-            data = {
-                "reason": reason, "target": target, "attempts": attempts, "error": error, "type": run.type,
-                "count": count,
-            }  # fmt: skip
-            self.announce("grav.sys.dead", data, now)
-        self.settle(run, count)
-
-    def give_up(self, receiver: Receiver, reason: str, now: float) -> None:
-        """Empty a receiver that is gone for good; with the reason "" what it held is only counted."""
-        self.take_back(receiver, now, died=reason == "pod_lost")
-        self.full.discard(receiver.mailbox)
-        self._unblock(receiver.mailbox, now)
-        self._forget_sender(receiver.sender)
-        self.failing.discard(receiver)
-        self.abandon(receiver.mailbox.pop_waiting(), reason, receiver.label, now)
-        failures, receiver.failed = receiver.failed, []
-        for failure in failures:
-            attempts = failure.delivery.attempt - 1
-            self.bury(failure.delivery, reason or "pod_lost", receiver.label, now, attempts, failure.error)
-        self._drop_answers(receiver)
-
-    def _forget_sender(self, sender: Sender) -> None:
-        """Hold nothing back for a sender that is gone; what it sent goes on."""
-        for mailbox in sender.blockers:
-            if mailbox is not self:
-                mailbox.blocked.discard(sender)
-        sender.blockers.clear()
-        sender.accepted = sender.received
-        self._starved.discard(sender)
-        self.unacked.pop(sender, None)
-
-    def _drop_answers(self, receiver: Receiver) -> None:
-        """End the answers that wait for a pod which is gone."""
-        for delivery in receiver.priority:
-            self.counts.late_answers += delivery.count
-            self.settle(delivery.run, delivery.count)
-        receiver.priority.clear()
-        receiver.answers = receiver.answer_bytes = 0
-
-    def abandon(self, deliveries: Iterable[Delivery], reason: str, target: str, now: float) -> None:
-        """End deliveries that nobody will handle."""
-        for delivery in deliveries:
-            if reason or delivery.run.kind in QUESTION_KINDS:
-                self.bury(delivery, reason or "stopping", target, now, delivery.attempt - 1)
-            else:
-                self.counts.given_up += delivery.count
-                self.settle(delivery.run, delivery.count)
-
-    def cancel(self, sender: Sender, seq: int, now: float) -> list[tuple[Receiver, tuple[int, ...]]]:
-        """Take a question back: out of mailboxes, and return the pods that hold it already."""
-        run = next((run for first, run in sender.open.items() if first <= seq < first + run.count), None)
-        if run is None or run.kind not in QUESTION_KINDS:
-            return []
-        index = seq - run.seq
-        for mailbox in self._mailboxes():
-            for position, delivery in enumerate(mailbox.waiting):
-                if delivery.run is run and delivery.lo <= index < delivery.hi:
-                    del mailbox.waiting[position]
-                    mailbox.waiting_count -= delivery.count
-                    mailbox.discard(delivery)
-                    pieces = [delivery.piece(delivery.lo, index), delivery.piece(index + 1, delivery.hi)]
-                    for piece in (piece for piece in reversed(pieces) if piece.count):
-                        mailbox.waiting.insert(position, piece)
-                        mailbox.waiting_count += piece.count
-                        mailbox.used += piece.count
-                        mailbox.used_bytes += piece.size
-                    self.settle(run, 1)
-                    break
-        return [
-            (receiver, (seq,))
-            for receiver in self.directory
-            if receiver.route
-            and any(d.run is run and d.lo <= index < d.hi for d in receiver.in_flight if not d.priority)
-        ]
-
-    def _mailboxes(self) -> Iterable[Mailbox]:
-        yield from (receiver.mailbox for receiver in self.directory)
-        yield from (group.mailbox for group in self.directory.groups.values())
-
-    def take_back(self, receiver: Receiver, now: float, *, died: bool) -> None:
-        """Put what is in flight to a pod that is gone in front of its mailbox, or of that of its group.
-
-        It may have been delivered. If the pod has died, its oldest message is charged with that, as it was
-        perhaps in the handler, and questions end with an error: they are never given twice.
-        """
-        group = self.directory.groups.get(receiver.settings.group)
-        own: list[Delivery] = []
-        back: list[Delivery] = []
-        is_charged = not died
-        for piece in receiver.pop_in_flight():
-            if piece.priority:
-                self._free_window(receiver, piece, piece.count)
-                self.counts.late_answers += piece.count
-                self.settle(piece.run, piece.count)
-                continue
-            receiver.mailbox.discard(piece)
-            piece.flags |= FLAG_REDELIVERED
-            target = back if group is not None and piece.group else own
-            if died and piece.run.kind in QUESTION_KINDS:
-                is_charged = True
-                self.bury(piece, "crashed", receiver.label, now)
-                continue
-            self.counts.redeliveries += piece.count
-            if not is_charged:
-                is_charged = True
-                oldest = piece.split(1)
-                if not self._charge_death(receiver, oldest, now):
-                    target.append(oldest)
-            if piece.count:
-                target.append(piece)
-        if group is not None:
-            for delivery in receiver.mailbox.pop_waiting():
-                (back if delivery.group else own).append(delivery)
-            group.mailbox.add_first(back)
-            self.dirty_groups.add(group.name)
-        receiver.mailbox.add_first(own)
-
-    def inherit(self, old: Receiver, new: Receiver, now: float) -> None:
-        """Hand the mailbox of a dead incarnation to the next."""
-        self.take_back(old, now, died=True)
-        self._drop_answers(old)
-        self._forget_sender(old.sender)
-        new.mailbox = mailbox = old.mailbox
-        mailbox.name = new.label
-        mailbox.limit = new.settings.mailbox_limit
-        mailbox.overflow = new.settings.overflow
-        mailbox.stuck_after = new.settings.stuck_after
-        new.failed, old.failed = old.failed, []
-        for failure in new.failed:
-            failure.after = 0
-        new.retry_at, new.retry_delay = old.retry_at, old.retry_delay
-        new.replayed = old.replayed
-        if new.failed:
-            self.failing.discard(old)
-            self.failing.add(new)
-        self.relieve(mailbox, now)
-        self.touch(new)
-
-    def _charge_death(self, receiver: Receiver, delivery: Delivery, now: float) -> bool:
-        """Charge a delivery with the death of its process; return whether it ends here."""
-        delivery.deaths += 1
-        delivery.attempt += 1
-        if delivery.deaths < MAX_DEATHS:
-            return False
-        self.bury(delivery, "crashed", receiver.label, now, delivery.attempt - 1, "its process died")
-        return True
+    def post_dead(self, now: float) -> None:
+        """Route the next events of dead letters, in runs as pods send them."""
+        records: list[bytes] = []
+        size = 0
+        for event in self.undertaker.take_events():
+            record = pack_record(event, MAX_OWN_BYTES)
+            if records and size + len(record) > MAX_RUN_BYTES:
+                self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
+                records, size = [], 0
+            records.append(record)
+            size += len(record)
+        self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
 
 
 def _wanted(run: Run, filters: FilterSet, skip: int = 0) -> list[Delivery]:

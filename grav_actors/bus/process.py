@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -16,10 +18,14 @@ from typing import Any
 from grav_actors.errors import BusNotFoundError, ConfigError
 from grav_actors.project import BUS_LOCK, BUS_SOCKET, ROSTER, FolderLock, FolderLockedError, bus_endpoint
 
+_log = logging.getLogger("grav_actors.bus")
+
 START_TIMEOUT = 10.0
 """Seconds that a bus process may take until it is ready; it takes about a tenth of one."""
 STOP_TIMEOUT = 3.0
 """Seconds between SIGTERM and SIGKILL."""
+LINE_BYTES = 4000
+"""Longest line for the log: what a pipe takes whole or not at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,13 @@ COMPACT_AFTER = 10_000
 """Records after which the journal is written anew."""
 
 
-def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -> int:
+def serve(
+    spec: BusSpec,
+    *,
+    lifeline: int | None = None,
+    on_ready: Any = None,
+    report: Callable[[str], object] = _log.warning,
+) -> int:
     """Run a bus in this process until it is told to end; return the number of the signal that did, or 0.
 
     A bus run by hand ends well at SIGTERM and SIGINT: its pods are told. One with an owner ends well when its
@@ -89,6 +101,7 @@ def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -
     Args:
         lifeline: Read end of a pipe whose other end only the owner holds: the bus ends with its owner.
         on_ready: Called with the endpoints when the bus listens.
+        report: Called with each line for the log.
 
     Raises:
         ConfigError: Another bus holds the folder, or an address is in use or no address.
@@ -113,7 +126,7 @@ def serve(spec: BusSpec, *, lifeline: int | None = None, on_ready: Any = None) -
 
         endpoints = [bus_endpoint(folder)] + ([spec.tcp] if spec.tcp else [])
         try:
-            server = BusServer(core, endpoints, write_roster)
+            server = BusServer(core, endpoints, write_roster, report)
         except zmq.ZMQError as exc:
             raise ConfigError(f"the bus cannot listen on {' and '.join(endpoints)}: {exc}") from exc
         # A handler that only sets a flag does not wake a poll: the descriptor does.
@@ -154,15 +167,26 @@ def _monotonic() -> float:
 def main(arguments: str) -> None:
     """Run the bus process that `BusProcess` has started."""
     options = json.loads(arguments)
-    ready, lifeline = options.pop("ready"), options.pop("lifeline")
+    ready, lifeline, log = options.pop("ready"), options.pop("lifeline"), options.pop("log")
+    os.set_blocking(log, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def report(**fields: Any) -> None:
         os.write(ready, json.dumps(fields).encode() + b"\n")
         os.close(ready)
 
+    def log_line(line: str) -> None:
+        # If the owner does not read, or is gone, there is nothing more to be done here.
+        with contextlib.suppress(OSError):
+            os.write(log, line.encode()[:LINE_BYTES] + b"\n")
+
     try:
-        serve(BusSpec(**options), lifeline=lifeline, on_ready=lambda endpoints: report(endpoints=endpoints))
+        serve(
+            BusSpec(**options),
+            lifeline=lifeline,
+            on_ready=lambda endpoints: report(endpoints=endpoints),
+            report=log_line,
+        )
     except FolderLockedError as exc:
         report(error=str(exc), pid=exc.pid)
         sys.exit(1)
@@ -183,6 +207,12 @@ class BusProcess:
         self.endpoints: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._lifeline = -1
+        self._log = -1
+
+    @property
+    def log_descriptor(self) -> int:
+        """Read end of the pipe with the lines for the owner's log; a new one at each start, -1 when stopped."""
+        return self._log
 
     @property
     def pid(self) -> int | None:
@@ -199,7 +229,9 @@ class BusProcess:
         self._cut_lifeline()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         lifeline_read, self._lifeline = os.pipe2(os.O_CLOEXEC)
-        options = {**asdict(self.spec), "ready": ready_write, "lifeline": lifeline_read}
+        self._close_log()
+        self._log, log_write = os.pipe2(os.O_CLOEXEC)
+        options = {**asdict(self.spec), "ready": ready_write, "lifeline": lifeline_read, "log": log_write}
         root = str(Path(__file__).resolve().parents[2])
         # -P and the package's own folder last: no file of the user's working folder takes a module's place.
         code = f"import sys; sys.path.append({root!r}); from grav_actors.bus.process import main; main(sys.argv[1])"
@@ -207,12 +239,13 @@ class BusProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code, json.dumps(options)],
                 stdin=subprocess.DEVNULL,
-                pass_fds=(ready_write, lifeline_read),
+                pass_fds=(ready_write, lifeline_read, log_write),
                 process_group=0,  # the terminal's Ctrl-C is for the owner, who ends the bus last
             )
         finally:
             os.close(ready_write)
             os.close(lifeline_read)
+            os.close(log_write)
         try:
             answer = _read_line(ready_read, timeout)
         finally:
@@ -263,6 +296,7 @@ class BusProcess:
         if process is not None and not self.wait(timeout):
             process.kill()
             process.wait()
+        self._close_log()
 
     def kill(self) -> None:
         """Kill it; what it leaves in its folder stays. Does nothing when it has ended."""
@@ -274,6 +308,11 @@ class BusProcess:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+
+    def _close_log(self) -> None:
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
 
 def _read_line(descriptor: int, timeout: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from grav_actors.bus.mailbox import Mailbox
-from grav_actors.bus.run import Body, Delivery
+from grav_actors.bus.run import Body, Delivery, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.filters import FilterSet
@@ -56,14 +56,17 @@ class Receiver:
         answers, answer_bytes: What waits there or is in flight from there.
         failed: Failures that wait for a success, oldest first.
         claims: Seqs by sender that it had from an earlier bus, as a member of its group.
+        repeats: Times that it was given again what is in flight, since it finished anything or came by its route.
         retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
+        suspects: Messages in whose handlers it has met its end, as run and index.
+        is_charged: All of them are known, or charged already.
     """
 
     __slots__ = (
         "answer_bytes", "answers",
-        "claims", "failed", "filters", "in_flight", "is_dirty", "mailbox", "name", "number",
-        "priority", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "uuid",
-        "window_bytes", "window_used",
+        "claims", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
+        "priority", "repeats", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects",
+        "uuid", "window_bytes", "window_used",
     )  # fmt: skip
 
     def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
@@ -86,8 +89,11 @@ class Receiver:
         self.failed: list[Failure] = []
         self.retry_at = 0.0
         self.retry_delay = RETRY_FIRST
+        self.repeats = 0
         self.replayed = False
         self.is_dirty = False
+        self.suspects: set[tuple[Run, int]] = set()
+        self.is_charged = False
 
     @property
     def label(self) -> str:
@@ -197,6 +203,15 @@ class Receiver:
                 return None if done or (delivery.marks and number in delivery.marks) else delivery
         return None
 
+    def suspect(self, sender: bytes, seq: int) -> bool:
+        """Note by its sender and seq in which message's handler the pod has died; return whether it is in flight."""
+        for delivery in self.in_flight:
+            run = delivery.run
+            if run.sender.uuid == sender and delivery.lo <= seq - run.seq < delivery.hi and not delivery.priority:
+                self.suspects.add((run, seq - run.seq))
+                return True
+        return False
+
     def finish_range(self, first: int, last: int) -> Iterator[tuple[Delivery, int, int]]:
         """Mark numbers above the floor as finished; yield delivery, how many, and the highest of them."""
         for delivery in self.in_flight:
@@ -232,6 +247,17 @@ class Receiver:
             if delivery.settled == delivery.hi - delivery.lo:
                 in_flight.popleft()
             yield delivery, count, highest
+
+    def free_window(self, delivery: Delivery, count: int) -> None:
+        """Note that messages of a delivery no longer take room: they are finished, or were moved elsewhere."""
+        size = delivery.run.unit * count
+        if delivery.priority:
+            self.answers -= count
+            self.answer_bytes -= size
+        else:
+            self.window_used -= count
+            self.window_bytes -= size
+            self.mailbox.finished(count, size)
 
     def pop_in_flight(self) -> list[Delivery]:
         """Remove and return what was sent and not finished, without numbers, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.codec import record_offsets, slice_body
@@ -88,7 +89,7 @@ class Delivery:
         priority: It goes past the window: an answer that a blocked handler may be waiting for.
         flush: It was failed and is delivered again; its success flushes nothing.
         group: The group to whose mailbox it returns if its receiver is lost, or "".
-        deaths: Processes that died while it was the oldest they had not handled.
+        deaths: Processes that died in the handlers of its messages; as long as none has, it may hold several.
     """
 
     __slots__ = ("attempt", "deaths", "flags", "flush", "group", "hi", "lo", "marks", "number", "priority", "run",
@@ -132,6 +133,17 @@ class Delivery:
         piece.group = self.group
         piece.deaths = self.deaths
         return piece
+
+    def parted(self, indexes: set[int]) -> Iterator[tuple[Delivery, bool]]:
+        """Yield its pieces in order, and whether each is a message at one of these indexes of the run, alone."""
+        low = self.lo
+        for index in sorted(index for index in indexes if self.lo <= index < self.hi):
+            if index > low:
+                yield self.piece(low, index), False
+            yield self.piece(index, index + 1), True
+            low = index + 1
+        if low < self.hi:
+            yield self.piece(low, self.hi), False
 
     def encode(self) -> tuple[bytes, Body]:
         """Return its entry for a DELIVER header and its body; raise MessageDecodeError if it cannot be cut."""

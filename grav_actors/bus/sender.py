@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.protocol import MAX_OPEN_RANGES, WINDOW_BYTES, WINDOW_MESSAGES, Ack
+from grav_actors.protocol import (
+    MAX_OPEN_RANGES,
+    MAX_RUN_MESSAGES,
+    RETAIN_BYTES,
+    RETAIN_MESSAGES,
+    WINDOW_BYTES,
+    WINDOW_MESSAGES,
+    Ack,
+)
 
 if TYPE_CHECKING:
     from grav_actors.bus.run import Run
 
-SCANNED_RUNS = 256
-"""Open runs that one acknowledgement looks at; what lies behind them counts as open."""
+SCANNED_RUNS = 2048
+"""Open runs that one acknowledgement looks at, unless its sender keeps much; what lies behind counts as open."""
 
 
 class Sender:
@@ -23,11 +31,13 @@ class Sender:
         open: Runs that are not settled, by their first seq, in order.
         blockers: Full mailboxes that hold back `accepted`.
         urgent: The next acknowledgement does not wait for company.
+        ended: Questions that were settled since the last acknowledgement, while earlier runs are open.
+        unheard: Of these, such as no acknowledgement could list: their asker must be told by an answer.
         resent_until: What it sends up to this seq it had sent to an earlier bus.
     """
 
-    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "open", "received",
-                 "resent_until", "urgent", "uuid")  # fmt: skip
+    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "ended", "open",
+                 "received", "resent_until", "unheard", "urgent", "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
@@ -37,6 +47,8 @@ class Sender:
         self.open: OrderedDict[int, Run] = OrderedDict()
         self.blockers: set[Any] = set()
         self.urgent = False
+        self.ended: list[Run] = []
+        self.unheard: list[Run] = []
         self.resent_until = 0
         self._sent_accepted = received
         self._sent_settled = received
@@ -61,6 +73,14 @@ class Sender:
             self.accepted = self.received
             self.urgent = True
 
+    def is_cramped(self) -> bool:
+        """Return whether it keeps as much as it may, so that it sends nothing until some of that is settled."""
+        runs = self.open.values()
+        return (
+            sum(run.count for run in runs) >= RETAIN_MESSAGES - MAX_RUN_MESSAGES
+            or sum(run.size for run in runs) >= RETAIN_BYTES - WINDOW_BYTES
+        )
+
     def is_due(self) -> bool:
         """Return whether an acknowledgement should leave now: it is urgent, or half a window has passed."""
         return (
@@ -82,18 +102,24 @@ class Sender:
         self._sent_settled = floor
         self._unacked_bytes = 0
         self.urgent = False
+        # Who keeps much is told all: it may have to wait for just what lies behind the first open runs.
+        limit = SCANNED_RUNS if self.received - floor < RETAIN_MESSAGES // 4 else len(self.open)
         if floor == self.received or not stands:
+            self.ended.clear()  # nothing is open, or all of them were listed before
             return (self.accepted, floor)
         ranges: list[tuple[int, int]] = []
         newest = self.received
         for scanned, (seq, run) in enumerate(self.open.items()):
             last = seq + run.count - 1
             is_next = bool(ranges) and ranges[-1][1] == seq - 1
-            if scanned == SCANNED_RUNS or (len(ranges) == MAX_OPEN_RANGES and not is_next):
+            if scanned == limit or (len(ranges) == MAX_OPEN_RANGES and not is_next):
                 newest = seq - 1
                 break
             if is_next:
                 ranges[-1] = (ranges[-1][0], last)
             else:
                 ranges.append((seq, last))
+        if self.ended:
+            self.unheard += [run for run in self.ended if run.seq > newest]
+            self.ended.clear()
         return (self.accepted, floor, newest, tuple(ranges))

@@ -10,15 +10,15 @@ from typing import Any
 
 import zmq
 
-from grav_actors.bus.core import BusCore
+from grav_actors.bus.core import PING, BusCore
 from grav_actors.bus.run import Body
 from grav_actors.protocol import MAX_HEADER
 
 DRAIN_FRAMES = 256
 """Frame pairs taken in one go, before what they made deliverable is sent."""
-LARGE_BODY = 256 * 1024
-"""Bytes from which a body is passed on by reference. Below, copying is faster: for each reference pyzmq wakes a
-thread of its own when ZeroMQ lets go of it."""
+LARGE_BODY = 64 * 1024
+"""Bytes from which a body stays in the frame it came in, which is passed on by reference. Below, copying is
+faster."""
 HIGH_WATER_MARK = 100_000
 """Safety net: credit keeps far fewer frames on their way."""
 MAX_WAITING = 100_000
@@ -40,10 +40,18 @@ class BusServer:
         core: What decides.
         endpoints: Addresses to bind; raises zmq.ZMQError when one is in use.
         write_roster: Called with the journal records before the frames that confirm them leave.
+        report: Called with each line for the log.
     """
 
-    def __init__(self, core: BusCore, endpoints: list[str], write_roster: Callable[[list[bytes]], None]) -> None:
+    def __init__(
+        self,
+        core: BusCore,
+        endpoints: list[str],
+        write_roster: Callable[[list[bytes]], None],
+        report: Callable[[str], object],
+    ) -> None:
         self._core = core
+        self._report = report
         self._write_roster = write_roster
         self._waiting: dict[bytes, deque[tuple[bytes, Body]]] = {}
         self._is_stopping = False
@@ -137,6 +145,11 @@ class BusServer:
         if core.journal:
             records, core.journal = core.journal, []
             self._write_roster(records)
+        log = core.undertaker.log
+        if log.lines:
+            lines, log.lines = log.lines, []
+            for line in lines:
+                self._report(line)
         if not core.out:
             return
         out, core.out = core.out, []
@@ -162,10 +175,18 @@ class BusServer:
             return False
         # Once the route is taken the rest of the message is, too.
         socket.send(header, _SNDMORE_NOBLOCK)
-        socket.send(body, _NOBLOCK, copy=len(body) < LARGE_BODY)
+        # A frame that was received is handed over as it is. Any other memory is copied: for a reference to it pyzmq
+        # would start a thread that outlives every socket.
+        frame: Any = body.obj if body.__class__ is memoryview else None
+        if frame is not None and len(frame) == len(body):
+            socket.send(frame, _NOBLOCK, copy=False)
+        else:
+            socket.send(body, _NOBLOCK)
         return True
 
     def _keep(self, route: bytes, header: bytes, body: Body) -> None:
+        if header == PING or not self._core.knows(route):
+            return  # a full pipe is no sign of death, and who has not joined is owed nothing
         queue = self._waiting.setdefault(route, deque())
         queue.append((header, body))
         if len(queue) > MAX_WAITING:

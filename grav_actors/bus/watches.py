@@ -40,7 +40,7 @@ class Watches:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._by_name: dict[str, dict[Receiver, int]] = {}
+        self._by_name: dict[str, dict[Receiver, set[int]]] = {}
         self._by_receiver: dict[Receiver, dict[int, str]] = {}
         self._highest: dict[Receiver, int] = {}
         self._ended: dict[str, Ended] = {}
@@ -64,24 +64,27 @@ class Watches:
         if is_repeated or not self._directory.has_name(name):
             return self._ended.get(name, UNKNOWN)
         self._by_receiver.setdefault(receiver, {})[number] = name
-        self._by_name.setdefault(name, {})[receiver] = number
+        self._by_name.setdefault(name, {}).setdefault(receiver, set()).add(number)
         return None
 
     def unwatch(self, receiver: Receiver, number: int) -> None:
         """End a watch untold. One that is not known is as good as ended."""
         name = self._by_receiver.get(receiver, {}).pop(number, None)
         if name is not None:
-            self._drop(name, receiver)
+            self._drop(name, receiver, number)
 
     def forget(self, receiver: Receiver) -> None:
         """End all watches of a pod that is gone, or that is another incarnation from now on."""
-        for name in self._by_receiver.pop(receiver, {}).values():
-            self._drop(name, receiver)
+        for number, name in self._by_receiver.pop(receiver, {}).items():
+            self._drop(name, receiver, number)
         self._highest.pop(receiver, None)
 
-    def _drop(self, name: str, receiver: Receiver) -> None:
+    def _drop(self, name: str, receiver: Receiver, number: int) -> None:
         watchers = self._by_name[name]
-        del watchers[receiver]
+        numbers = watchers[receiver]
+        numbers.remove(number)
+        if not numbers:
+            del watchers[receiver]
         if not watchers:
             del self._by_name[name]
 
@@ -102,7 +105,8 @@ class Watches:
             self._ended[name] = why
             if len(self._ended) > ENDED_LIMIT:
                 del self._ended[next(iter(self._ended))]
-            for watcher, number in self._by_name.pop(name, {}).items():
-                del self._by_receiver[watcher][number]
-                notices.append((watcher, number, why))
+            for watcher, numbers in self._by_name.pop(name, {}).items():
+                for number in sorted(numbers):
+                    del self._by_receiver[watcher][number]
+                    notices.append((watcher, number, why))
         return notices

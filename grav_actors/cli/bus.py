@@ -34,10 +34,12 @@ def command(ctx: click.Context, tcp: str, insecure: bool, replay_limit: int, max
     """
     from grav_actors.bus.process import BusSpec, serve
     from grav_actors.cli.lock import project_lock
+    from grav_actors.cli.output import log_plainly
 
     options = BusOptions(replay_limit, max_message)
     if tcp:
         check_address(tcp, insecure=insecure)
+    log_plainly()
     with project_lock(Path.cwd()) as lock:
         spec = BusSpec(str(lock.path.parent), tcp, options.replay_limit, options.max_message)
         number = serve(spec, on_ready=_show)

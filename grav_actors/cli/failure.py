@@ -72,3 +72,10 @@ def as_failure(exc: GravError, *, with_traceback: bool = False) -> Failure:
         # What went wrong in the user's own code is what the user needs to see.
         detail = exc.remote_traceback
     return Failure(text, code, detail)
+
+
+def usage_failure(exc: click.UsageError) -> Failure:
+    """Return how a command fails that was called wrongly: the cause, and where its usage is explained."""
+    path = exc.ctx.command_path if exc.ctx is not None else "grav-actors"
+    cause = exc.format_message().rstrip(".")
+    return Failure(f"{cause}{'' if cause.endswith('?') else ';'} `{path} --help` shows the usage", USAGE)

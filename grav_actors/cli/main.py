@@ -6,15 +6,19 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from grav_actors import __version__
-from grav_actors.cli.failure import USAGE, Failure, as_failure
+from grav_actors.cli.failure import USAGE, Failure, as_failure, usage_failure
 from grav_actors.errors import GravError
 from grav_actors.options import did_you_mean
 
 INTERRUPTED = 130
+
+SHOWS_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What a group of commands raises that none is named of; click before 8.2 shows the help and raises nothing."""
 
 COMMANDS = {
     "up": "Start the actors of this project; runs until Ctrl-C.",
@@ -26,12 +30,25 @@ COMMANDS = {
     "send": "Publish a message, or send it to one actor.",
     "ask": "Ask a question and print the answer.",
     "sub": "Print the messages that are published.",
+    "dead": "List, show, retry or purge dead letters.",
+    "keys": "Make, show and allow the keys by which nodes trust each other.",
 }
 """Every command with its line in `--help`: that must not load their files."""
 
 
 class Commands(click.Group):
     """Loads the file of a command when it is needed, and turns errors into one line and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options that stand before the command; a mistake ends with one line."""
+        try:
+            return super().parse_args(ctx, args)
+        except SHOWS_HELP:
+            raise
+        except click.UsageError as exc:
+            failure = usage_failure(exc)
+            failure.show()
+            raise click.exceptions.Exit(failure.code) from exc
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the help."""
@@ -64,6 +81,10 @@ class Commands(click.Group):
             return
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
+        except SHOWS_HELP:
+            raise
+        except click.UsageError as exc:
+            failure = usage_failure(exc)
         except Failure as exc:
             failure = exc
         except BrokenPipeError:

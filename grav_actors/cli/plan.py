@@ -15,6 +15,7 @@ from grav_actors.config import NodeConfig, find_project, load_config
 from grav_actors.errors import ConfigError, GravError
 from grav_actors.options import OptionError, did_you_mean
 from grav_actors.supervisor.spec import Child
+from grav_actors.supervisor.tree import names_below
 from grav_actors.tables import ActorTable
 from grav_actors.target import load_target
 
@@ -89,6 +90,7 @@ def children_of(plan: Plan) -> list[Child]:
             raise mistake
         if planned.child is not None:
             children.append(planned.child)
+    names_below(children)  # refuses names that appear twice in the whole tree
     return children
 
 
@@ -96,8 +98,6 @@ def mistakes_of_node(config: NodeConfig) -> Iterator[ConfigError]:
     """Refuse settings that this version cannot honour, rather than to run without what they promise."""
     if config.mesh is not None:
         yield config.error(("mesh", "transport"), "this version has no mesh yet; take the table [mesh] out")
-    if config.supervisor.strategy != "one_for_one":
-        yield config.error(("supervisor", "strategy"), 'this version knows only "one_for_one" at the root')
 
 
 def _from_table(config: NodeConfig, table: ActorTable) -> Planned:
@@ -106,14 +106,9 @@ def _from_table(config: NodeConfig, table: ActorTable) -> Planned:
         actor_class = load_target(table.target, base=Actor)
     except ConfigError as exc:
         return Planned(table.name, table.target, None, [config.error((*path, "class"), exc)])
-    mistakes = [
-        config.error((*path, key), "this version does not know it yet")
-        for key, is_set in (
-            ("significant", table.significant),
-            ("handler_timeout", table.handler_timeout is not None),
-        )
-        if is_set
-    ]
+    mistakes = []
+    if table.handler_timeout is not None:
+        mistakes.append(config.error((*path, "handler_timeout"), "this version does not know it yet"))
     mistakes += [
         config.error((*path, "args", key) if key in table.args else (*path, "args"), reason)
         for key, reason in wrong_arguments(actor_class, table.args)

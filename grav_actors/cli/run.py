@@ -9,7 +9,7 @@ import click
 
 from grav_actors.cli.failure import REFUSED, Failure
 from grav_actors.cli.params import bus_option
-from grav_actors.errors import ConfigError
+from grav_actors.errors import ActorStartError, ConfigError
 
 if TYPE_CHECKING:
     from grav_actors.node import Grav
@@ -58,7 +58,10 @@ def _make_child(target: str, name: str | None, kind: str) -> Child:
     actor_class = load_target(target, base=Actor)
     for _, reason in wrong_arguments(actor_class, {}):
         raise ConfigError(f'"{target}": {reason}; `grav-actors up` gives arguments, from grav.toml')
-    return Child(actor_class, name=name or actor_class.__name__.lower(), kind=kind)
+    try:
+        return Child(actor_class, name=name if name is not None else actor_class.__name__.lower(), kind=kind)
+    except ActorStartError as exc:  # a bad name, which is a mistake in the command
+        raise ConfigError(f"--name: {exc}") from exc
 
 
 def _fill(node: Grav, child: Child) -> None:

@@ -64,6 +64,7 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
             interests=config.node.interests,
             options=config.bus,
             limits=config.supervisor.limits,
+            strategy=config.supervisor.strategy,
             on_line=output.write,
             on_end=foreground.end,
         )

@@ -19,6 +19,7 @@ from grav_actors.protocol import (
     FLAG_REDELIVERED,
     PUBLISHED_KINDS,
     QUESTION_KINDS,
+    WINDOW_BYTES,
     WINDOW_MESSAGES,
 )
 
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 FLUSH_AFTER = 0.001
 """Seconds of handling after which what the handlers sent leaves although more is waiting."""
+
+QUARTER_WINDOW = WINDOW_BYTES // 4
+"""Bytes of handled messages that the bus is told of at once: large ones would soon fill the window."""
 
 Job = Callable[[], None]
 
@@ -45,6 +49,7 @@ class Callbacks:
         self._queue: SimpleQueue[Inbound | Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._flushed_at = 0.0
+        self._handled_bytes = 0
         self.ident = 0
         self.is_busy = False
 
@@ -84,10 +89,11 @@ class Callbacks:
                 self._call(item)
             else:
                 pod._consume(item)
+                self._handled_bytes += len(item.body)
             self.is_busy = False
             is_idle = queue.empty()
             now = time.monotonic()
-            if is_idle or now - self._flushed_at >= FLUSH_AFTER:
+            if is_idle or now - self._flushed_at >= FLUSH_AFTER or self._handled_bytes >= QUARTER_WINDOW:
                 self._flushed_at = now
                 self._flush(now, is_idle)
 
@@ -98,7 +104,10 @@ class Callbacks:
             late = now - core.ack_sent_at >= ACK_DELAY
             # A narrow window, or a small mailbox, would stand still until the next acknowledgement.
             half = min(WINDOW_MESSAGES, core.settings.prefetch, core.settings.mailbox_limit) / 2
-            core.flush(now, force=(is_idle and late) or core.progress() >= half)
+            is_large = self._handled_bytes >= QUARTER_WINDOW
+            if is_large:
+                self._handled_bytes = 0
+            core.flush(now, force=(is_idle and late) or is_large or core.progress() >= half)
             if core.out:
                 pod._link.send_out(pod)
 

@@ -17,6 +17,7 @@ from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
 from grav_actors.pod.ranges import Memories, Ranges
 from grav_actors.protocol import (
+    FAIL_CRASH,
     FAIL_ERROR,
     FAILED_LIMIT,
     FLAG_GROUP,
@@ -28,6 +29,7 @@ from grav_actors.protocol import (
     MAX_FAILURES,
     MAX_OPEN_RANGES,
     MAX_WATCHES,
+    OK_UNKNOWN,
     VERB_ACK,
     VERB_DELIVER,
     VERB_HANDLED,
@@ -138,6 +140,11 @@ class PodCore:
             self._memories.claims(MAX_CLAIMS) if self.settings.group and self.epoch else (),
         )  # fmt: skip
         self.out.append((pack_hello(self.slot, hello), b""))
+
+    def rejoin(self, now: float) -> None:
+        """Say HELLO again, unless one is not answered yet: that does for all the frames that were under way."""
+        if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
+            self.hello(now)
 
     def tick(self, now: float) -> None:
         """Say HELLO again when nobody has answered."""
@@ -273,6 +280,12 @@ class PodCore:
         self.open_failures += 1
         return self.open_failures >= FAILED_LIMIT
 
+    def crashed(self, inbound: Inbound, index: int, error: str) -> None:
+        """Note in which message's handler the pod meets its end: it is charged, and stays open."""
+        number = self._number(inbound, index)
+        if number:
+            self._failures.append((number, FAIL_CRASH, error[:MAX_ERROR_TEXT]))
+
     def _number(self, inbound: Inbound, index: int) -> int:
         """Return the number of a message in the present epoch; 0 if the bus has not delivered it in this one."""
         if inbound.number:
@@ -392,11 +405,9 @@ class PodCore:
         if verb == Verb.WELCOME:
             self._on_welcome(fields, now)
         elif verb == Verb.OK:
-            self._confirm(fields[2])
+            self._on_ok(fields[2], fields[3], now)
         elif verb == Verb.REJOIN:
-            # One of several to frames that were under way is answered by the HELLO that was said already.
-            if self.state is State.JOINED or (self.state is State.LEAVING and not self._hello_request):
-                self.hello(now)
+            self.rejoin(now)
         elif verb == Verb.REFUSED:
             if fields[2] == self._hello_request:
                 self._close(fields[3], fields[4])
@@ -450,6 +461,15 @@ class PodCore:
         if leaving:
             self.state = State.LEAVING
             self._hello_request = 0
+
+    def _on_ok(self, request: int, text: str, now: float) -> None:
+        if text == OK_UNKNOWN and request == self._bye_request:
+            # A bus that has its name from the roster would expect it, and what it sent may be lost, with a connection
+            # or a bus: it joins once more, sends that again, and leaves.
+            if not self.is_joining:
+                self.hello(now)
+            return
+        self._confirm(request)
 
     def _confirm(self, request: int) -> None:
         if self._requests.pop(request, None) is not None:

@@ -24,7 +24,7 @@ import zmq
 from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError, ProtocolError, WrongProcessError
 from grav_actors.pod.core import State
 from grav_actors.pod.intake import collect
-from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, Verb, pack, unpack_header
+from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, Verb, max_frame_to_pod, pack, unpack_header
 
 if TYPE_CHECKING:
     from grav_actors.pod.pod import Pod
@@ -39,7 +39,7 @@ its own when ZeroMQ lets go of it."""
 HIGH_WATER_MARK = 100_000
 """Safety net: credit keeps far fewer frames on their way."""
 RECONNECT_MS = 20
-RECONNECT_MAX_MS = 200
+RECONNECT_MAX_MS = 50
 LINGER_MS = 1000
 SHORTEST_REST = 0.001
 """Seconds that the I/O thread rests while there is traffic: what threads queue leaves then at the latest."""
@@ -81,7 +81,7 @@ class Link:
         self.endpoint = endpoint
         self.send_timeout = send_timeout
         self.lock = threading.Lock()
-        self.heard_at = time.monotonic()
+        self.heard_at = self._turned_at = time.monotonic()
         self.is_foreign = False
         self._pods: dict[int, Pod] = {}
         self._next_slot = 1
@@ -100,6 +100,8 @@ class Link:
         socket.setsockopt(zmq.LINGER, LINGER_MS)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+        self._max_frame = max_frame_to_pod(0)
+        socket.setsockopt(zmq.MAXMSGSIZE, self._max_frame)
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         socket.setsockopt(zmq.IPV6, 1)
@@ -107,6 +109,9 @@ class Link:
             # A cut cable shows only to who sends; over ipc the kernel tells at once.
             socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
             socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2000)
+        # Tells of each connection that was made: who has nothing to say finds out at once that the bus is a new one.
+        self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._connections = 0
         try:
             socket.connect(endpoint)
         except zmq.ZMQError as exc:
@@ -165,7 +170,7 @@ class Link:
             self._socket.send(header, _SNDMORE_NOBLOCK)
         except zmq.Again:
             return False
-        self._socket.send(body, _NOBLOCK, copy=len(body) < LARGE_BODY)
+        self._socket.send(body, _NOBLOCK)
         return True
 
     def _check_input(self) -> None:
@@ -194,6 +199,9 @@ class Link:
         descriptor = self._descriptor
         poll.register(descriptor, select.POLLIN)
         poll.register(self._waker, select.POLLIN)
+        monitor = int(self._monitor.getsockopt(zmq.FD))
+        poll.register(monitor, select.POLLIN)
+        self._is_reconnected()  # its descriptor tells of what comes after a look that found nothing
         try:
             while not self._is_closing:
                 with self.lock:
@@ -202,13 +210,39 @@ class Link:
                     for ready, _ in poll.poll(rest * 1000):
                         if ready == descriptor:
                             self._has_input = True
+                        elif ready == monitor and self._is_reconnected():
+                            with self.lock:
+                                self._greet(time.monotonic())
         except zmq.ZMQError as exc:
             if exc.errno not in (zmq.ETERM, zmq.ENOTSOCK, errno.EBADF):
                 raise
 
+    def _is_reconnected(self) -> bool:
+        """Take in the connections that were made since the last look; return whether one was not the first."""
+        before = self._connections
+        try:
+            while True:
+                self._monitor.recv_multipart(_NOBLOCK)
+                self._connections += 1
+        except zmq.Again:
+            return self._connections > max(before, 1)
+
+    def _greet(self, now: float) -> None:
+        """Say something over a new connection, which the bus answers with REJOIN if it does not know these pods."""
+        for pod in self.pods():
+            if pod._core.is_joining:
+                pod._core.hello(now)  # the one before may have gone to a bus that has died
+                self.send_out(pod)
+        self._send(pack(Verb.BEAT.value, 0), b"")
+        self._sent_at = now
+        self._check_input()
+
     def _turn(self) -> float:
         """Receive, dispatch, send; return for how many seconds there is nothing to do, 0 for more at once."""
         now = time.monotonic()
+        if now - self._turned_at >= 2 * BEAT_INTERVAL:
+            self.heard_at += now - self._turned_at  # this process was stopped, and cannot blame the bus for that time
+        self._turned_at = now
         if self._is_waking:
             self._is_waking = False
             if self._resting:
@@ -287,9 +321,24 @@ class Link:
                 size = len(body)
                 pod._core.receive(fields, body.bytes if size < LARGE_BODY else body.buffer, now)
                 touched[pod] = None
+                if fields[0] == Verb.WELCOME:
+                    self._make_way(fields[8][0], now)
             except ProtocolError as exc:
                 self._bad_frame(str(exc))
         return touched, False
+
+    def _make_way(self, max_message: int, now: float) -> None:
+        """Connect anew if this bus carries larger messages than the connection takes: it ends at longer frames."""
+        max_frame = max_frame_to_pod(max_message)
+        if max_frame <= self._max_frame:
+            return
+        self._max_frame = max_frame
+        self._socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
+        self._socket.disconnect(self.endpoint)
+        self._socket.connect(self.endpoint)
+        for pod in self._pods.values():
+            pod._core.rejoin(now)
+            self._active[pod] = None
 
     def _on_link_frame(self, fields: tuple[Any, ...], now: float) -> None:
         if fields[0] == Verb.REJOIN:
@@ -312,8 +361,11 @@ class Link:
 
     def check_alive(self) -> None:
         """Raise BusBusyError if the bus has said nothing for `send_timeout` seconds."""
-        silence = time.monotonic() - self.heard_at
-        if silence > self.send_timeout:
+        now = time.monotonic()
+        silence = now - self.heard_at
+        # When this process itself was stopped, what the bus has said meanwhile has yet to be read.
+        is_awake = now - self._turned_at < 2 * BEAT_INTERVAL
+        if silence > self.send_timeout and is_awake:
             raise BusBusyError(
                 f"the bus at {self.endpoint} has taken nothing for {silence:.1f} s (send_timeout is "
                 f"{self.send_timeout} s); is it still running? `grav-actors ps` shows it"
@@ -334,6 +386,8 @@ class Link:
         self._close_socket()
 
     def _close_socket(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
         self._socket.close()
         self._context.term()
         os.close(self._waker)

@@ -15,7 +15,13 @@ from grav_actors.errors import (
 )
 from grav_actors.message import Message
 from grav_actors.pod.replies import Question
-from grav_actors.protocol import CLOSE_OVERFLOW, CLOSE_STOPPING, CLOSE_UNHEALTHY
+from grav_actors.protocol import (
+    CLOSE_OVERFLOW,
+    CLOSE_STOPPING,
+    CLOSE_UNHEALTHY,
+    CODE_NO_RESPONDERS,
+    CODE_SETTLED,
+)
 from grav_actors.reference import ActorRef
 
 UNHEALTHY_TEXT = "64 messages failed"
@@ -44,21 +50,26 @@ def closed_error(closed_by: tuple[str, str]) -> GravError:
 
 def unanswered_error(question: Question, error_message: Message | None) -> GravError:
     """Return the error in which a question ends that got no answer, or this message of type `grav.error`."""
-    if error_message is None:
-        if question.directed:
-            reason = "no actor has that name, or it ended without an answer"
-        else:
-            reason = "nobody handles this type, or all have handled it without an answer"
-        return NoRespondersError(f"nobody answers {question.about}: {reason}; `grav-actors ps` lists the actors")
-    data = error_message.data if isinstance(error_message.data, dict) else {}
+    data = error_message.data if error_message is not None and isinstance(error_message.data, dict) else {}
     error, code = str(data.get("error", "")), data.get("code")
+    about = question.about
+    if error_message is None or code == CODE_SETTLED:
+        reason = "it ended without an answer" if question.directed else "all have handled it without an answer"
+        return _nobody(about, reason)
+    if code == CODE_NO_RESPONDERS:
+        return _nobody(about, error)
     if code == "stopped":
-        return ActorStoppedError(f"the asked actor ended before it answered: {error}")
+        return ActorStoppedError(f"asked {about}: the actor ended before it answered: {error}")
     if code == "no_handler":
-        return NoRespondersError(error)
+        return NoRespondersError(f"nobody answers {about}: {error}")
     if code == "overflow":
-        return BusBusyError(f"the asked actor takes nothing: {error}")
-    return HandlerError("the asked handler failed", error=error, remote_traceback=str(data.get("traceback", "")))
+        return BusBusyError(f"asked {about}: the actor takes nothing: {error}")
+    traceback = str(data.get("traceback", ""))
+    return HandlerError(f"asked {about}: the handler failed", error=error, remote_traceback=traceback)
+
+
+def _nobody(about: str, reason: str) -> NoRespondersError:
+    return NoRespondersError(f"nobody answers {about}: {reason}; `grav-actors ps` lists the actors")
 
 
 def late_answer_text(type: str, to: str | ActorRef | None, limit: float | None) -> str:

@@ -15,6 +15,7 @@ from grav_actors.errors import (
     AskTimeoutError,
     BusBusyError,
     ConnectionClosedError,
+    MessageEncodeError,
     MessageNotWanted,
     ReentrantWaitError,
     WaitTimeoutError,
@@ -22,6 +23,7 @@ from grav_actors.errors import (
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_bytes, id_text, new_id
 from grav_actors.message import Message, Origin
+from grav_actors.options import check_callable, show
 from grav_actors.pattern import VALID_TYPES, check_pattern
 from grav_actors.pod import callbacks
 from grav_actors.pod.callbacks import Callbacks
@@ -34,6 +36,7 @@ from grav_actors.pod.receipt import NO_RECEIPT, Receipt
 from grav_actors.pod.replies import Question, ReplyTable
 from grav_actors.pod.waiter import Waiter
 from grav_actors.protocol import (
+    BUS_NAME,
     CLOSE_UNHEALTHY,
     ERROR_TYPE,
     KIND_ANSWER,
@@ -74,7 +77,6 @@ class Pod:
 
     def __init__(self, link: Link, name: str, settings: PodSettings, filters: FilterSet | None = None) -> None:
         self._link = link
-        self.name = name
         self._id = new_id()
         self._core = PodCore(self._id, name, settings, link.new_slot())
         if filters is not None:
@@ -121,6 +123,11 @@ class Pod:
         return id_text(self._id)
 
     @property
+    def name(self) -> str:
+        """Name that was given to `connect`, or ""; an actor's own."""
+        return self._core.name
+
+    @property
     def label(self) -> str:
         """Its name, else its uuid; for logs."""
         return self.name or self.uuid
@@ -129,6 +136,11 @@ class Pod:
     def is_connected(self) -> bool:
         """Whether it has joined the bus and not left; false also while the bus is away."""
         return self._gate is None and self._core.state is State.JOINED
+
+    @property
+    def late_replies(self) -> int:
+        """How many replies were dropped: after the first to a question, or when nobody waited any more."""
+        return self._replies.late
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +170,8 @@ class Pod:
         """
         if self._gate is not None:
             return self._refuse()
+        if not isinstance(message, Message):
+            raise _not_a_message(message)
         record: list[Any] = message._record
         packed = pack_record(message, self._core.max_message)
         if record[1]:
@@ -200,6 +214,12 @@ class Pod:
         Args:
             in_reply_to: The message that is answered, its receipt, or its uuid.
         """
+        if not isinstance(in_reply_to, (Message, Receipt, str)):
+            raise TypeError(
+                f"in_reply_to is the message that is answered, its receipt or its uuid, not {show(in_reply_to)}"
+            )
+        if not isinstance(message, Message):
+            raise _not_a_message(message)
         uuid = in_reply_to if isinstance(in_reply_to, str) else in_reply_to.uuid
         message.set_reply_to(uuid)
         if self._gate is not None:
@@ -298,13 +318,19 @@ class Pod:
         None ignores all. Framework types (`grav.*`) come only through `on_type`. An exception from `fn`
         means that the message failed: it is delivered again when a later one succeeds, 5 times at most;
         64 open failures disconnect the pod. `raise Reject` sends it to the dead letters at once.
+
+        Raises:
+            TypeError: `fn` can not be called.
         """
+        if fn is not None:
+            check_callable("a handler is", fn)
         self._set_handler(fn, FilterSet(listening=fn is not None))
 
     def on_type(self, type_or_pattern: str, fn: MsgFunc) -> None:
         """Call `fn(msg)` for messages of this type or pattern only; it replaces handler and filter."""
         filters = FilterSet(listening=True, exclusive=True)
         filters.set_type(check_pattern(type_or_pattern), True)
+        check_callable("a handler is", fn)
         self._set_handler(fn, filters)
 
     def filter_type(self, type_or_pattern: str, allow: bool) -> None:
@@ -500,7 +526,8 @@ class Pod:
             uuid: bytes = message._record[0]
             about = type if name is None else f"{type} to {name!r}"
             question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter(), about=about)
-            if not self._core.outbox.has_room():
+            # What is asked of the bus itself is answered however full the mailboxes of others are.
+            if name != BUS_NAME and not self._core.outbox.has_room():
                 self._wait_for_room()
                 question.seq = self._core.outbox.next_seq
             self._replies.ask(question)
@@ -691,6 +718,10 @@ class Pod:
 
     def _make_ref(self, name: str) -> ActorRef:
         return ActorRef(name, self._port)
+
+
+def _not_a_message(seen: object) -> MessageEncodeError:
+    return MessageEncodeError(f"what is sent is a Message(type, data), not {show(seen)}; publish(type, data) makes one")
 
 
 def target_name(to: str | ActorRef) -> str:

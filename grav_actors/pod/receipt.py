@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grav_actors.errors import NoReceiptError, WaitTimeoutError
 from grav_actors.ids import id_text
 from grav_actors.message import Message
+from grav_actors.options import check_callable
 from grav_actors.pod.waiter import Waiter
 from grav_actors.timeouts import Timeout, no_limit_below, seconds
 
@@ -53,8 +54,8 @@ class Receipt:
             ConnectionClosedError: The pod, its node or the bus ended.
             NoReceiptError: The message was never sent.
         """
-        limit = seconds(timeout)
         pod = self._sent()
+        limit = seconds(timeout)
         waiter = Waiter()
         pod._expect(self._id, waiter)
         try:
@@ -76,11 +77,18 @@ class Receipt:
         Args:
             timeout: Seconds; as in Grav, 0 and less have no limit.
         """
+        self._sent()
         return fn(self.result(no_limit_below(timeout)))
 
     def on_reply(self, fn: Callable[[Message], Any]) -> None:
-        """Have the first reply given to `fn`, on the pod's callback thread; what `fn` raises is logged."""
-        self._sent()._on_reply(self._id, fn)
+        """Have the first reply given to `fn`, on the pod's callback thread; what `fn` raises is logged.
+
+        Raises:
+            TypeError: `fn` can not be called.
+        """
+        pod = self._sent()
+        check_callable("on_reply takes", fn)
+        pod._on_reply(self._id, fn)
 
     def __await__(self) -> Generator[Any, None, Message]:
         """Wait in asyncio, without limit; `asyncio.timeout` gives one."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from grav_actors.message import Message
-from grav_actors.protocol import ERROR_TYPE, Ack
+from grav_actors.protocol import CODE_NO_RESPONDERS, CODE_SETTLED, ERROR_TYPE, Ack
 
 KEPT_REPLIES = 4096
 """Replies that nobody waits for yet; the oldest go first."""
 ENDED_QUESTIONS = 4096
 """Questions whose later answers are dropped as late; older ones are taken for replies to a receipt."""
+
+FINAL_CODES = (CODE_NO_RESPONDERS, CODE_SETTLED)
+"""Errors that the bus gives: also a published question has no other outcome any more."""
 
 Taker = Callable[[Message], None]
 
@@ -89,11 +92,14 @@ class ReplyTable:
         uuid: bytes = message._record[1]
         question = self._questions.get(uuid)
         if question is not None:
-            if message.type == ERROR_TYPE and not question.directed:
+            code = _error_code(message)
+            if code is not None and code not in FINAL_CODES and not question.directed:
                 question.error = question.error or message
                 return None, message
             del self._questions[uuid]
             self._end(question)
+            if code == CODE_SETTLED and question.error is not None:
+                return question, question.error
             return question, message
         if uuid in self._ended:
             self.late += 1
@@ -135,3 +141,11 @@ class ReplyTable:
         self._kept.clear()
         self._takers.clear()
         return questions
+
+
+def _error_code(message: Message) -> str | None:
+    """Return the code of an error, "" if it has none; None if the message is an answer."""
+    if message.type != ERROR_TYPE:
+        return None
+    data = message._record[4]
+    return str(data.get("code", "")) if isinstance(data, dict) else ""

@@ -2,7 +2,7 @@
 
 Frames from the parent:
 
-    ["spawn", id, {name, entry, path, cwd, env}]   with payload, stdout, stderr, report
+    ["spawn", id, {name, entry, path, cwd, env}]   with payload, stdout, stderr, report, slate
     ["signal", pid, number]
     ["stop"]
 

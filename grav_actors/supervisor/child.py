@@ -2,11 +2,12 @@
 
 All of it runs in the child, in its main thread. An entry is a function
 
-    entry(payload: bytes, report: Callable[[dict[str, Any]], None]) -> None
+    entry(payload: bytes, report: Callable[[dict[str, Any]], None], slate: mmap.mmap) -> None
 
 `report` writes one map of plain MessagePack values to the parent. It may be called from any thread; it waits
 while the parent is slow to read, and does nothing once the parent is gone, or in a process that was forked
 from this one. It raises TypeError or ValueError for what MessagePack cannot carry or is above `MAX_REPORT`.
+`slate` is memory, zeros at first, that the parent reads when this process has ended, however it has.
 """
 
 import atexit
@@ -25,11 +26,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
+from mmap import mmap
 from typing import Any, NoReturn
 
 from grav_actors.supervisor.pipes import MAX_REPORT, encode_frame
 
 Report = Callable[[dict[str, Any]], None]
+Entry = Callable[[bytes, Report, mmap], object]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -45,6 +48,7 @@ class Job:
     stdout_fd: int
     stderr_fd: int
     report_fd: int
+    slate_fd: int
     name: str
     entry: str
     path: list[str]
@@ -83,7 +87,9 @@ def run(job: Job) -> NoReturn:
         report = _settle(job)
         with os.fdopen(job.payload_fd, "rb") as file:
             payload = file.read()
-        _load(job.entry)(payload, report)
+        with os.fdopen(job.slate_fd, "r+b") as file:
+            slate = mmap(file.fileno(), 0)
+        _load(job.entry)(payload, report, slate)
         code = 0
     except SystemExit as error:
         code = _exit_code(error)
@@ -103,7 +109,7 @@ def _settle(job: Job) -> Report:
     os.dup2(null, 0)
     os.dup2(job.stdout_fd, 1)
     os.dup2(job.stderr_fd, 2)
-    _close_all_but(job.payload_fd, job.report_fd)
+    _close_all_but(job.payload_fd, job.report_fd, job.slate_fd)
     _open_streams()
     if prctl := _prctl():
         prctl(_PR_SET_NAME, ctypes.c_char_p(f"actor:{job.name}".encode()[:15]))
@@ -176,9 +182,9 @@ def _reporter(fd: int) -> Report:
     return report
 
 
-def _load(entry: str) -> Callable[[bytes, Report], object]:
+def _load(entry: str) -> Entry:
     module, _, name = entry.partition(":")
-    found: Callable[[bytes, Report], object] = operator.attrgetter(name)(importlib.import_module(module))
+    found: Entry = operator.attrgetter(name)(importlib.import_module(module))
     return found
 
 

@@ -45,6 +45,7 @@ class ChildProcess:
         self._lock = threading.Lock()
         self._pidfd = pidfd
         self._exitcode: int | None = None
+        self._slate = b""
         self._done = threading.Event()
         self._tail: tuple[str, ...] = ()
 
@@ -60,6 +61,11 @@ class ChildProcess:
     def stderr_tail(self) -> list[str]:
         """The last 20 lines of its standard error, each cut at 500 characters."""
         return list(self._tail)
+
+    @property
+    def slate(self) -> bytes:
+        """What it has left on its slate; empty while it lives."""
+        return self._slate
 
     def is_alive(self) -> bool:
         """Whether the process is not known to have ended."""
@@ -125,9 +131,10 @@ class ChildProcess:
         """Keep a line for the tail. Called by the overseer."""
         self._tail = (*self._tail, line[:TAIL_CHARACTERS])[-TAIL_LINES:]
 
-    def record_exit(self, code: int) -> None:
-        """Take the exit code; the process is no more. Called by the overseer."""
+    def record_exit(self, code: int, slate: bytes = b"") -> None:
+        """Take the exit code and the slate; the process is no more. Called by the overseer."""
         with self._lock:
+            self._slate = slate
             self._exitcode = code
             if self._pidfd is not None:
                 os.close(self._pidfd)

@@ -153,6 +153,21 @@ class StderrTee:
         return len(rest)
 
 
+def slate_file(size: int) -> int:
+    """Return a descriptor of memory that two processes can share: so many zeros, at least one.
+
+    Raises:
+        OSError: No descriptor or no memory is left.
+    """
+    fd = _anonymous_file("grav-actors-slate")
+    try:
+        os.ftruncate(fd, max(size, 1))
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
 def payload_file(payload: bytes) -> int:
     """Return a descriptor from which the payload can be read, all of it, without the writer's help.
 
@@ -161,11 +176,7 @@ def payload_file(payload: bytes) -> int:
     Raises:
         OSError: No descriptor or no memory is left.
     """
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("grav-actors-payload")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+    fd = _anonymous_file("grav-actors-payload")
     try:
         rest = memoryview(payload)
         while rest:
@@ -175,3 +186,10 @@ def payload_file(payload: bytes) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def _anonymous_file(name: str) -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -74,7 +74,7 @@ class ProcessHost:
         """
         self._ready_watcher().prepare()
 
-    def spawn(self, name: str, entry: str, payload: bytes, *, capture: bool) -> ChildProcess:
+    def spawn(self, name: str, entry: str, payload: bytes, *, capture: bool, slate_size: int = 0) -> ChildProcess:
         """Start a child process; back when it exists, usually in a millisecond or two.
 
         The child gets this process's working directory, environment and `sys.path` of this moment. It never
@@ -87,6 +87,7 @@ class ProcessHost:
             capture: Whether standard output comes line by line to `on_output`; otherwise the child writes to
                 this process's own. Standard error comes to `on_output` always, and is written to this
                 process's own too if `capture` is false.
+            slate_size: Bytes of memory that the child can write, and that are in its handle when it has ended.
 
         Raises:
             ActorStartError: The host is stopped, the system has no room for another process, or the server
@@ -102,11 +103,11 @@ class ProcessHost:
             "environment": dict(os.environ),
         }
         watcher = self._ready_watcher()
-        order = Order(name, request, payload, capture)
+        order = Order(name, request, payload, capture, slate_size)
         watcher.place(order, START_LIMIT)
         if order.lost:
             # It was killed just now, and that was not noticed yet; a new one will do.
-            order = Order(name, request, payload, capture)
+            order = Order(name, request, payload, capture, slate_size)
             watcher.place(order, START_LIMIT)
         if order.child is None:
             raise ActorStartError(f"{name}: no process: {order.error}")

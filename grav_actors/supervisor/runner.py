@@ -1,4 +1,4 @@
-"""The root runner: starts actors in processes and threads, restarts them when they die, stops them."""
+"""The driver of a supervisor: it starts, tells and watches processes and threads as the decider says."""
 
 from __future__ import annotations
 
@@ -6,33 +6,55 @@ import itertools
 import logging
 import os
 import random
+import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from grav_actors.actor.process import ENTRY, make_payload
 from grav_actors.actor.runtime import ActorRuntime
+from grav_actors.actor.slate import Handling, slate_size
 from grav_actors.actor.spec import Ending, Spawn
-from grav_actors.errors import ActorStartError, GravError
+from grav_actors.errors import ActorStartError
 from grav_actors.options import RestartLimits
 from grav_actors.pod.link import Link
 from grav_actors.protocol import BYE_CRASHED
 from grav_actors.reference import check_actor_name
 from grav_actors.supervisor.agenda import Agenda
+from grav_actors.supervisor.core import SupervisorCore
+from grav_actors.supervisor.effects import (
+    Answer,
+    Effect,
+    Ended,
+    Exit,
+    Gone,
+    How,
+    Kill,
+    Over,
+    Start,
+    Stop,
+    Terminate,
+    Verdict,
+)
 from grav_actors.supervisor.handle import ChildProcess
-from grav_actors.supervisor.member import Life, Member, MemberState
-from grav_actors.supervisor.policy import GiveUp, RestartPolicy
+from grav_actors.supervisor.lanes import Lanes
+from grav_actors.supervisor.member import Life, Member
+from grav_actors.supervisor.place import Rules
 from grav_actors.supervisor.process import ProcessHost
 from grav_actors.supervisor.spec import Child
+from grav_actors.supervisor.tree import base_name, children_of, instance_names, names_below
 
 logger = logging.getLogger(__name__)
 
 KILL_LIMIT = 5.0
 """Seconds that a process may take to be gone once it was killed, or has said that it ends."""
 JOIN_LIMIT = 1.0
-"""Seconds that the threads of an actor may take to be gone once it has ended."""
+"""Seconds that the threads of actors may take to be gone once these have ended."""
+NAMED = 5
+"""Messages that were in handlers which the report of a crash names."""
 
 OnLine = Callable[[str, str, str], None]
 """Takes a line that a process actor wrote: its name, `stdout` or `stderr`, the line."""
@@ -40,116 +62,277 @@ OnLine = Callable[[str, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunnerContext:
-    """What a runner needs of its node.
+    """What a runner needs of its node, or of the actor whose children it runs.
 
     Attributes:
         link: Link of this process, for thread actors.
-        supervisor: Uuid of the node's own pod: it marks the names that outlive their processes.
-        release: Tells the bus that an incarnation has ended without a word: its name, its number, why (`crashed`
-            if a next one is to come), and what it failed with, or "".
-        give_up: Called, on a thread of its own, when there were too many restarts.
+        supervisor: Uuid of the pod that stands for the supervisor: it marks the names that outlive their processes.
+        release: Tells the bus that an incarnation has ended: its name, its number, why (`crashed` if a next one is
+            to come), what it failed with, or "", and what was in its handlers.
+        end: Called, on a thread of its own, when the supervisor has ended and nobody had asked for that: why, and
+            whether it has failed.
         spawn: Starts further actors for actors of this process.
         on_line: Takes what processes write; None leaves it to the terminal.
+        first_incarnation: What the incarnations of its children are counted from, on the bus.
     """
 
     link: Link
     supervisor: bytes
     limits: RestartLimits
-    release: Callable[[str, int, str, str], None]
-    give_up: Callable[[str], None]
+    release: Callable[[str, int, str, str, tuple[Handling, ...]], None]
+    end: Callable[[str, bool], None]
     spawn: Spawn
     on_line: OnLine | None = None
+    strategy: str = "one_for_one"
+    first_incarnation: int = 0
 
 
-class RootRunner:
-    """Runs actors under one restart limit, each restarted alone.
+class Request:
+    """What somebody waits for: an answer of the decider, and the bus, which has to know of the ends before it."""
 
-    Starts happen on the caller's thread, or for restarts on one of their own; what is decided about deaths
-    is decided on the thread of its agenda, one after another. The lock is never held while something is waited for.
+    def __init__(self) -> None:
+        self.error: ActorStartError | None = None
+        self.releases: tuple[threading.Event, ...] = ()
+        self._answered = threading.Event()
+
+    def answer(self) -> None:
+        """Let who waits go on."""
+        self._answered.set()
+
+    def wait(self) -> None:
+        """Wait for the answer; raise the error that it is."""
+        self._answered.wait()
+        for release in self.releases:
+            release.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class Runner:
+    """Runs the children of one supervisor.
+
+    Events go to the decider under the lock, whichever thread they come on, and what it says is done in its order;
+    what may take long (starting, telling the bus) on a lane for each child. Nothing is waited for under the lock.
     """
 
     def __init__(self, context: RunnerContext) -> None:
         self._context = context
-        self._policy = RestartPolicy(context.limits)
+        self._core = SupervisorCore(context.strategy, context.limits, random.random)
+        self._children: dict[str, Child] = {}
         self._members: dict[str, Member] = {}
-        self._lives: dict[ChildProcess, Life] = {}
+        self._lives: dict[int, Life] = {}
+        self._processes: dict[ChildProcess, Life] = {}
         self._early: dict[ChildProcess, list[Callable[[Life], None]]] = {}
+        self._requests: dict[int, Request] = {}
+        self._start_errors: dict[str, ActorStartError] = {}
+        self._releases: set[threading.Event] = set()
+        self._request_numbers = itertools.count(1)
+        self._effects: deque[Effect] = deque()
+        self._is_acting = False
         self._lock = threading.RLock()
         self._host: ProcessHost | None = None
         self._agenda = Agenda("grav-supervisor")
+        self._lanes = Lanes("grav-child")
+        self._wake_at: float | None = None
+        self._left_behind: list[ActorRuntime] = []
         self._is_stopping = False
+        self._over = threading.Event()
 
-    # Starting
+    # Requests
 
-    def spawn(self, child: Child) -> list[str]:
+    def spawn(self, child: Child, *, is_lasting: bool = False) -> list[str]:
         """Start an actor, all its instances; return their names when each `on_start` has returned.
+
+        Args:
+            is_lasting: It stays listed when it has ended.
 
         Raises:
             ActorStartError: One did not start; those that had are stopped again.
         """
-        members = self._enter(child)
-        started: list[Member] = []
+        with self._lock:
+            names, rules = self._enter(child, is_lasting=is_lasting)
+            request = self._ask(lambda number, now: self._core.start(number, rules, now))
         try:
-            for member in members:
-                self._start(member)
-                started.append(member)
-        except BaseException:
-            for member in reversed(started):
-                self._stop_member(member, "stop", child.shutdown)
-            for member in members:
-                self._strike(member)
+            request.wait()
+        except ActorStartError:
             raise
-        return [member.name for member in members]
+        except BaseException:  # Ctrl-C, say: nobody will know of them
+            for name in names:
+                if name in self._core.places:
+                    self._ask(lambda number, now, name=name: self._core.stop_child(number, name, now))  # type: ignore[misc]
+            raise
+        return names
 
-    def _enter(self, child: Child) -> list[Member]:
-        with self._lock:
-            self._refuse_when_stopping()
-            base = child.name if child.name is not None else self._free_name(child.actor_class.__name__.lower())
-            if child.instances == 1:
-                members = [Member(base, child, "")]
-            else:
-                members = [Member(f"{base}-{number}", child, base) for number in range(1, child.instances + 1)]
-            taken = self._taken_names()
-            for name in {base, *(member.name for member in members)}:
-                check_actor_name(name)
-                if name in taken:
-                    raise ActorStartError(f"an actor named {name!r} runs on this node already; choose another name")
-            for member in members:
-                self._members[member.name] = member
-            return members
+    def start_child(self, name: str) -> None:
+        """Start an actor that is down, and wait until it is ready.
 
-    def _taken_names(self) -> set[str]:
-        return self._members.keys() | {member.service for member in self._members.values()}
+        Raises:
+            KeyError: There is none of that name.
+            ActorStartError: It did not start.
+        """
+        self._ask(lambda number, now: self._core.start_again(number, name, now)).wait()
 
-    def _free_name(self, base: str) -> str:
-        taken = self._taken_names()
-        if base not in taken:
-            return base
-        return next(name for number in itertools.count(2) if (name := f"{base}-{number}") not in taken)
+    def restart_child(self, name: str) -> None:
+        """Stop an actor and start it again, and wait until it is ready; errors as of `start_child`."""
+        self._ask(lambda number, now: self._core.restart(number, name, now)).wait()
 
-    def _strike(self, member: Member) -> None:
-        with self._lock:
-            if self._members.get(member.name) is member:
-                del self._members[member.name]
+    def stop_child(self, name: str) -> None:
+        """Stop an actor for good, and wait until it has ended.
 
-    def _refuse_when_stopping(self) -> None:
-        if self._is_stopping:
+        Raises:
+            KeyError: There is none of that name.
+        """
+        self._ask(lambda number, now: self._core.stop_child(number, name, now)).wait()
+
+    def scale(self, pool: str, count: int) -> None:
+        """Have so many instances, and wait until they are ready, or have ended.
+
+        Raises:
+            KeyError: There is no pool of that name.
+            ActorStartError: One did not start; further ones were stopped again.
+        """
+        self._ask(lambda number, now: self._core.scale(number, pool, count, now)).wait()
+
+    def _enter(self, child: Child, *, is_lasting: bool) -> tuple[list[str], list[Rules]]:
+        """Choose the names of a child's instances; raise ActorStartError for those that are taken."""
+        if self._core.is_closing:
             raise ActorStartError("this node is stopping; no actor can be started")
+        taken = self._core.taken_names() | self._names_below()
+        base = base_name(child, taken)
+        names = instance_names(base, child.instances)
+        cls = child.actor_class
+        for name in {base, *names, *names_below(children_of(cls), (cls,))}:
+            check_actor_name(name)
+            if name in taken:
+                raise ActorStartError(f"an actor named {name!r} runs on this node already; choose another name")
+        self._children[base] = child
+        pool = base if child.instances > 1 else ""
+        return names, [
+            Rules(name, pool, child.restart, child.significant, child.stop_patience, is_lasting) for name in names
+        ]
 
-    def _start(self, member: Member) -> None:
-        """Begin a life and wait until it is ready; raise ActorStartError, and leave nothing running."""
+    def _names_below(self) -> set[str]:
+        """Return the names that the children of its supervisors have, as far as their classes say so."""
+        children = [child for child in self._children.values() if child.actor_class._grav_supervises]
+        return {name for child in children for name in names_below(children_of(child.actor_class))}
+
+    def _ask(self, event: Callable[[int, float], list[Effect]]) -> Request:
+        request = Request()
         with self._lock:
-            self._refuse_when_stopping()
-            if member.state is MemberState.DRAINING:
-                raise ActorStartError(f"actor {member.name!r} is being stopped")
-            life = member.begin()
+            number = next(self._request_numbers)
+            self._requests[number] = request
+            try:
+                self._tell(lambda now: event(number, now))
+            except BaseException:
+                self._requests.pop(number, None)
+                raise
+        return request
+
+    # The decider
+
+    def _tell(self, event: Callable[[float], list[Effect]]) -> None:
+        """Have the decider decide about an event, and do what it says."""
+        with self._lock:
+            self._effects += event(time.monotonic())
+            if self._is_acting:
+                return  # on top of an effect: the loop below goes on
+            self._is_acting = True
+            try:
+                while self._effects:
+                    self._try(self._effects.popleft())
+            finally:
+                self._is_acting = False
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        due = self._core.deadline()
+        if due is not None and (self._wake_at is None or due < self._wake_at):
+            self._wake_at = due
+            self._agenda.add(max(0.0, due - time.monotonic()), self._ring)
+
+    def _ring(self) -> None:
+        with self._lock:
+            self._wake_at = None
+            self._tell(self._core.tick)
+
+    def _try(self, effect: Effect) -> None:
         try:
-            if member.child.kind == "thread":
+            self._act(effect)
+        except Exception:  # a process that has become another user's, say: the other effects are still due
+            logger.exception("the supervisor could not do this: %s", effect)
+
+    def _act(self, effect: Effect) -> None:
+        match effect:
+            case Start():
+                self._begin(effect)
+            case Stop(_, key, reason, patience):
+                life = self._lives[key]
+                life.told = reason
+                if life.process is not None:
+                    life.process.send_signal(signal.SIGINT if reason == "stop" else signal.SIGTERM)
+                elif life.runtime is not None:
+                    life.runtime.patience = patience
+                    life.runtime.stop("stop" if reason == "stop" else "shutdown")
+            case Terminate(_, key):
+                life = self._lives[key]
+                if life.process is not None:
+                    life.process.terminate()
+            case Kill(_, key):
+                self._kill(self._lives[key])
+            case Ended():
+                self._note_end(effect)
+            case Gone(name, _, True):
+                self._forget(name)
+            case Answer(number, error, culprit):
+                self._answer(number, error, culprit)
+            case Over(text, has_failed):
+                self._over.set()
+                if text and not self._is_stopping:
+                    threading.Thread(
+                        target=self._context.end, args=(text, has_failed), name="grav-give-up", daemon=True
+                    ).start()
+            case _:
+                pass
+
+    def _answer(self, number: int, error: str, culprit: str) -> None:
+        request = self._requests.pop(number)
+        if error:
+            request.error = self._start_errors.pop(culprit, None) or ActorStartError(error)
+        request.releases = tuple(self._releases)
+        request.answer()
+
+    def _forget(self, name: str) -> None:
+        member = self._members.pop(name, None)
+        base = member.service or name if member is not None else name
+        if base not in self._core.taken_names():
+            self._children.pop(base, None)
+
+    def _member(self, name: str, pool: str) -> Member:
+        member = self._members.get(name)
+        if member is None:
+            member = self._members[name] = Member(name, self._children[pool or name], pool)
+        return member
+
+    # Lives
+
+    def _begin(self, start: Start) -> None:
+        member = self._member(start.name, start.pool)
+        life = member.life = Life(member, start.life, self._context.first_incarnation + start.incarnation, start.cause)
+        self._lives[life.key] = life
+        self._lanes.add(member.name, lambda: self._start(life))
+
+    def _start(self, life: Life) -> None:
+        """Begin a life, on the lane of its child, and wait until it is ready or over."""
+        try:
+            if life.is_killed:
+                raise ActorStartError(f"actor {life.member.name!r} is being stopped")
+            if life.member.child.kind == "thread":
                 self._start_thread(life)
             else:
                 self._start_process(life)
-        finally:
-            life.settled.set()
+        except Exception as exc:
+            life.start_error = exc if isinstance(exc, ActorStartError) else _as_start_error(life, exc)
+            self._has_ended(life)
 
     def _start_thread(self, life: Life) -> None:
         context = self._context
@@ -157,44 +340,42 @@ class RootRunner:
 
         def on_end(ending: Ending) -> None:
             life.ending = ending
-            life.has_left = True
-            self._over(life)
+            self._is_ready(life)  # it was, or this would not be called
+            self._has_ended(life)
 
-        life.runtime = ActorRuntime(member.spec(life, context.supervisor), context.link, on_end, context.spawn)
-        try:
-            life.runtime.start(member.child.start_timeout)
-        except BaseException:
-            life.ended.set()
-            raise
-        self._ready(life)
+        runtime = ActorRuntime(member.spec(life, context.supervisor), context.link, on_end, context.spawn)
+        with self._lock:
+            life.runtime = runtime
+            life.has_joined = True
+            if life.is_killed:
+                runtime.stop("stop")
+        runtime.start(member.child.start_patience)
+        self._is_ready(life)
 
     def _start_process(self, life: Life) -> None:
         context = self._context
         member = life.member
-        timeout = member.child.start_timeout
+        timeout = member.child.start_patience
         deadline = time.monotonic() + timeout
         link = context.link
         payload = make_payload(member.spec(life, context.supervisor), link.endpoint, link.send_timeout)
-        process = self._process_host().spawn(member.name, ENTRY, payload, capture=context.on_line is not None)
-        try:
-            self._register(process, life)
-            if not life.outcome.wait(max(0.0, deadline - time.monotonic())):
-                raise ActorStartError(f"actor {member.name!r} did not finish on_start within {timeout:g} s")
-            if life.start_error is not None:
-                process.wait(KILL_LIMIT)
-                raise life.start_error
-        except BaseException:
+        process = self._process_host().spawn(
+            member.name,
+            ENTRY,
+            payload,
+            capture=context.on_line is not None,
+            slate_size=slate_size(member.child.actor_class.concurrency),
+        )
+        self._register(process, life)
+        if not life.outcome.wait(max(0.0, deadline - time.monotonic())):
+            life.start_error = ActorStartError(f"actor {member.name!r} did not finish on_start within {timeout:g} s")
             process.kill()
-            process.wait(KILL_LIMIT)
-            if not life.has_left:
-                # It may have joined, and has not said that it leaves.
-                self._release(life, BYE_CRASHED if life.number else "pod_lost", life.cause)
-            raise
 
     def _process_host(self) -> ProcessHost:
         with self._lock:
-            self._refuse_when_stopping()
             if self._host is None:
+                if self._is_stopping:
+                    raise ActorStartError("this node is stopping; no actor can be started")
                 self._host = ProcessHost(self._on_exit, self._on_output, self._on_report)
             return self._host
 
@@ -202,152 +383,137 @@ class RootRunner:
         """Start what processes are forked from, so that the first process actor starts as fast as the others."""
         self._process_host().prepare()
 
-    # What becomes of lives, told by the host's thread or the actor's own
+    def _kill(self, life: Life) -> None:
+        was_ready = life.outcome.is_set()
+        life.end_now()
+        if life.process is not None:
+            if was_ready:
+                logger.error("actor %s has not stopped in time and is killed", life.member.name)
+        elif life.runtime is not None:
+            # A thread cannot be killed. One that has only now been told to end may still do so, when its hook returns.
+            patience = 0.0 if life.told else max(life.member.child.shutdown, JOIN_LIMIT)
+            self._agenda.add(patience, lambda: self._leave_behind(life))
+
+    def _leave_behind(self, life: Life) -> None:
+        if not life.is_over and life.runtime is not None:
+            logger.error("actor %s has not stopped in time; its thread is left behind", life.member.name)
+            self._has_ended(life)
+
+    # What becomes of lives, told by the host's thread, their lane, or their own
 
     def _register(self, process: ChildProcess, life: Life) -> None:
         """Take a process into account, and what it has said since it was made."""
         with self._lock:
             life.process = process
-            self._lives[process] = life
+            life.has_joined = True
+            self._processes[process] = life
             for event in self._early.pop(process, ()):
                 event(life)
-            if life.member.state is MemberState.DRAINING:
-                raise ActorStartError(f"actor {life.member.name!r} is being stopped")
+            if life.is_killed:
+                process.kill()
 
-    def _tell(self, process: ChildProcess, event: Callable[[Life], None]) -> None:
+    def _hear(self, process: ChildProcess, event: Callable[[Life], None]) -> None:
         with self._lock:
-            life = self._lives.get(process)
+            life = self._processes.get(process)
             if life is None:
                 self._early.setdefault(process, []).append(event)
             else:
                 event(life)
 
     def _on_report(self, process: ChildProcess, report: dict[str, Any]) -> None:
-        self._tell(process, lambda life: self._reported(life, report))
+        self._hear(process, lambda life: self._reported(life, report))
 
     def _reported(self, life: Life, report: dict[str, Any]) -> None:
         event = report.get("event")
         error, traceback = str(report.get("error", "")), str(report.get("traceback", ""))
         if event == "ready":
-            self._ready(life)
+            self._is_ready(life)
         elif event == "failed":
             life.start_error = ActorStartError(error, remote_traceback=traceback)
-            life.has_left = True
-            life.outcome.set()
         elif event == "ended":
             life.ending = Ending(str(report.get("reason", "")), error, traceback)
-            life.has_left = True
+            self._agenda.add(KILL_LIMIT, lambda: self._end_remains(life))
+
+    @staticmethod
+    def _end_remains(life: Life) -> None:
+        """Kill a process that has said that it ends, and which a thread of the user keeps."""
+        process = life.process
+        if process is not None and process.is_alive():
+            logger.error(
+                "process %d of actor %s has not ended after it said so; it is killed", process.pid, process.name
+            )
+            process.kill()
 
     def _on_output(self, process: ChildProcess, stream: str, line: str) -> None:
         if self._context.on_line is not None:
             self._context.on_line(process.name, stream, line)
 
     def _on_exit(self, process: ChildProcess) -> None:
-        self._tell(process, self._exited)
+        self._hear(process, self._exited)
 
     def _exited(self, life: Life) -> None:
         process = life.process
         assert process is not None
-        del self._lives[process]
-        if not life.outcome.is_set():
+        del self._processes[process]
+        if not life.outcome.is_set() and life.start_error is None:
             life.start_error = ActorStartError(
                 f"actor {life.member.name!r} did not start: its process ended with {process.describe_exit()}",
                 remote_traceback="\n".join(process.stderr_tail),
             )
-            life.outcome.set()
-        self._over(life)
+        self._has_ended(life)
 
-    def _ready(self, life: Life) -> None:
+    def _is_ready(self, life: Life) -> None:
         with self._lock:
-            life.is_ready = True
-            member = life.member
-            if member.life is life and member.state is MemberState.STARTING:
-                member.state = MemberState.READY
-            if life.ended.is_set():
-                self._agenda.add(0.0, lambda: self._ended(life))
-        life.outcome.set()
+            if not life.is_over and not life.outcome.is_set():
+                life.outcome.set()
+                self._tell(lambda now: self._core.ready(life.key, now))
 
-    def _over(self, life: Life) -> None:
-        """Note the end of a life. One that never was ready is the business of whoever started it."""
+    def _has_ended(self, life: Life) -> None:
         with self._lock:
-            life.ended.set()
-            if life.is_ready:
-                self._agenda.add(0.0, lambda: self._ended(life))
-
-    # Deaths, on the thread of its agenda
-
-    def _ended(self, life: Life) -> None:
-        member = life.member
-        with self._lock:
-            if member.life is not life or self._members.get(member.name) is not member:
+            if life.is_over:
                 return
-            member.cause = life.cause
-            child = member.child
-            was_asked = life.ending is not None and life.ending.reason == "stop"
-            is_draining = self._is_stopping or member.state is MemberState.DRAINING
-            is_final = (
-                was_asked
-                or is_draining
-                or child.restart == "temporary"
-                or (child.restart == "transient" and life.has_ended_well)
-            )
-            if is_final:
-                member.state = MemberState.STOPPED
-                self._strike(member)
-        if not is_final:
-            self._restart_later(member, life)
+            life.is_over = True
+            life.outcome.set()
+            if life.runtime is not None:
+                self._left_behind = [runtime for runtime in self._left_behind if not runtime.wait(0)]
+                self._left_behind.append(life.runtime)
+            end = Exit(life.how, life.cause)
+            self._tell(lambda now: self._core.ended(life.key, end, now))
+
+    def _note_end(self, end: Ended) -> None:
+        """Report an end, and have the bus told what will become of the name."""
+        life = self._lives.pop(end.life)
+        name = life.member.name
+        if life.start_error is not None and end.verdict is Verdict.ENDED:
+            self._start_errors[name] = life.start_error  # for whoever has asked for it
+        elif _is_news(life, end):
+            _report_crash(life, _next_step(end))
+        if not life.has_joined:
             return
-        if life.ending is None or life.ending.reason == "crash":
-            if not is_draining:
-                self._report_crash(member, life, "it is not started again")
-            # Also when it has said that it crashed, for which its name is kept.
-            self._release(life, "pod_lost", "" if life.has_ended_well else member.cause)
-        if child.significant and not is_draining:
-            self._give_up(f"actor {member.name} has ended, which its node depends on")
+        if end.verdict is Verdict.RESTART:
+            # Before the next one joins: the bus is told which messages to charge, and who has asked need not wait.
+            # Also when it has said so itself: its word may have been lost with a connection.
+            self._release(life, end, BYE_CRASHED)
+        elif end.exit.how is not How.ASKED:  # for that the bus needs no word but its own
+            is_in_order = end.exit.how is How.WELL and life.ending is not None
+            was_stopped = end.verdict is Verdict.STOPPED and life.start_error is None
+            self._release(life, end, "stopping" if is_in_order or was_stopped else "pod_lost")
 
-    def _restart_later(self, member: Member, life: Life) -> None:
-        decision = self._policy.failed(time.monotonic(), random.random)
-        if isinstance(decision, GiveUp):
-            member.state = MemberState.FAILED
-            within = f"{decision.restarts} restarts within {decision.within:g} s"
-            self._report_crash(member, life, f"{within}: giving up")
-            self._give_up(f"actor {member.name} failed once more after {within} (last: {member.cause})")
-            return
-        member.restarts += 1
-        member.state = MemberState.BACKOFF
-        when = "at once" if decision.delay == 0 else f"in {decision.delay:.2g} s"
-        self._report_crash(member, life, f"restart {member.restarts} {when}")
-        if decision.delay and not life.has_left:
-            self._release(life, BYE_CRASHED, member.cause)  # who has asked it must not wait for the next
-        self._agenda.add(decision.delay, lambda: self._restart_aside(member))
+    def _release(self, life: Life, end: Ended, reason: str) -> None:
+        has_failed = end.exit.how is How.CRASHED and not (end.was_leaving and life.ending is None)
+        error = end.exit.cause if has_failed else ""  # one that was killed because others end has not failed
+        done = threading.Event()
+        self._releases.add(done)
 
-    def _release(self, life: Life, reason: str, error: str) -> None:
-        self._context.release(life.member.name, life.number, reason, error)
+        def tell() -> None:
+            try:
+                self._context.release(life.member.name, life.number, reason, error, life.handling)
+            finally:
+                with self._lock:
+                    self._releases.discard(done)
+                done.set()
 
-    @staticmethod
-    def _report_crash(member: Member, life: Life, next_step: str) -> None:
-        words = life.last_words
-        last = f"\nthe last that it wrote:\n{words}" if words else ""
-        logger.error("actor %s crashed: %s; %s%s", member.name, member.cause, next_step, last)
-
-    def _restart_aside(self, member: Member) -> None:
-        # On a thread of its own: a slow start must not hold up the restarts of others.
-        threading.Thread(target=self._restart, args=(member,), name=f"grav-restart-{member.name}", daemon=True).start()
-
-    def _restart(self, member: Member) -> None:
-        before = member.life
-        try:
-            self._start(member)
-        except Exception as exc:
-            life = member.life
-            if life is None or life is before:
-                return  # refused: everything ends
-            text = str(exc.args[0] if isinstance(exc, GravError) and exc.args else exc)
-            life.ending = Ending("crash", text, getattr(exc, "remote_traceback", ""))
-            self._agenda.add(0.0, lambda: self._ended(life))
-
-    def _give_up(self, text: str) -> None:
-        threading.Thread(target=self._context.give_up, args=(text,), name="grav-give-up", daemon=True).start()
+        self._lanes.add(life.member.name, tell)
 
     # Stopping
 
@@ -356,59 +522,62 @@ class RootRunner:
         deadline = time.monotonic() + timeout
         with self._lock:
             self._is_stopping = True
-            members = list(self._members.values())
+            self._tell(lambda now: self._core.stop(now, timeout))
             host = self._host
+        self._over.wait(timeout + KILL_LIMIT)
+        self._lanes.join(max(JOIN_LIMIT, deadline - time.monotonic()))
         self._agenda.close()
-        for member in reversed(members):
-            self._stop_member(member, "shutdown", max(0.1, deadline - time.monotonic()))
-            self._strike(member)
         if host is not None:
             host.stop(max(0.0, deadline - time.monotonic()))
-
-    def _stop_member(self, member: Member, reason: str, limit: float) -> None:
-        with self._lock:
-            member.state = MemberState.DRAINING
-            life = member.life
-        if life is not None:
-            patience = min(member.child.shutdown, limit)
-            deadline = time.monotonic() + patience
-            if not life.settled.is_set() and life.process is not None:
-                life.process.kill()  # what has not started cannot end well
-            if life.runtime is not None:
-                life.runtime.stop(reason)
-            life.settled.wait(patience)
-            if life.runtime is not None:
-                self._await_thread(life.runtime, deadline)
-            if life.process is not None:
-                self._end_process(life.process, deadline)
-            if life.ending is None or life.ending.reason == "crash":
-                # It did not say so itself: what waits for it has nobody to wait for.
-                self._release(life, "stopping", life.cause if life.ending is not None else "")
-        member.state = MemberState.STOPPED
-
-    @staticmethod
-    def _await_thread(runtime: ActorRuntime, deadline: float) -> None:
-        if runtime.wait(max(0.0, deadline - time.monotonic())):
-            runtime.join(JOIN_LIMIT)
-        else:
-            logger.error("actor %s has not stopped in time; its thread is left behind", runtime.name)
-
-    @staticmethod
-    def _end_process(process: ChildProcess, deadline: float) -> None:
-        process.terminate()
-        if not process.wait(max(0.0, deadline - time.monotonic())):
-            logger.error("actor %s has not stopped in time and is killed", process.name)
-            process.kill()
-            process.wait(KILL_LIMIT)
+        joined_by = time.monotonic() + JOIN_LIMIT
+        for runtime in self._left_behind:
+            runtime.join(max(0.0, joined_by - time.monotonic()))
 
     # Watching
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each actor, in the order of their start."""
         with self._lock:
-            return [member.describe(os.getpid()) for member in self._members.values()]
+            own_pid = os.getpid()
+            places = self._core.places.values()
+            return [self._member(place.name, place.rules.pool).describe(place, own_pid) for place in places]
 
     def is_degraded(self) -> bool:
         """Whether an actor is not ready."""
         with self._lock:
-            return any(member.state in (MemberState.BACKOFF, MemberState.FAILED) for member in self._members.values())
+            return self._core.is_degraded
+
+
+def _as_start_error(life: Life, exc: Exception) -> ActorStartError:
+    return ActorStartError(f"actor {life.member.name!r} did not start: {type(exc).__name__}: {exc}")
+
+
+def _is_news(life: Life, end: Ended) -> bool:
+    """Return whether an end is to be reported: it was not asked for, by whomever."""
+    if end.was_leaving:
+        return end.exit.how is How.CRASHED and not life.is_killed
+    return end.verdict in (Verdict.RESTART, Verdict.GIVE_UP) or end.exit.how is How.CRASHED
+
+
+def _next_step(end: Ended) -> str:
+    match end.verdict:
+        case Verdict.RESTART:
+            return f"restart {end.restarts} " + ("at once" if end.delay == 0 else f"in {end.delay:.2g} s")
+        case Verdict.GIVE_UP:
+            return "that was too often: giving up"
+        case Verdict.STOPPED:
+            return "it was being stopped"
+        case Verdict.ENDED:
+            return "it is not started again"
+
+
+def _report_crash(life: Life, next_step: str) -> None:
+    lines = [f"actor {life.member.name} crashed: {life.cause}; {next_step}"]
+    handling = life.handling
+    if handling:
+        more = f" and {len(handling) - NAMED} more" if len(handling) > NAMED else ""
+        lines.append(f"it was handling {', '.join(map(str, handling[:NAMED]))}{more}")
+    words = life.last_words
+    if words:
+        lines.append(f"the last that it wrote:\n{words}")
+    logger.error("%s", "\n".join(lines))

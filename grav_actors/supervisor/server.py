@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from grav_actors.supervisor.channel import Channel
 from grav_actors.supervisor.handle import ChildProcess
-from grav_actors.supervisor.pipes import payload_file
+from grav_actors.supervisor.pipes import payload_file, slate_file
 from grav_actors.supervisor.watch import Watch
 
 # The parent's sys.path comes as arguments: what it could import, this package included, the server can too.
@@ -27,6 +27,7 @@ class Order:
     request: dict[str, object]
     payload: bytes
     capture: bool
+    slate_size: int
     answered: threading.Event = field(default_factory=threading.Event)
     child: ChildProcess | None = None
     error: str = ""
@@ -60,16 +61,17 @@ class Order:
 
 @dataclass(slots=True)
 class Pending:
-    """An order at the server, with the parent's ends of the pipes."""
+    """An order at the server, with the parent's ends of the pipes, and the slate."""
 
     order: Order
     stdout: int | None
     stderr: int
     report: int
+    slate: int
 
     def close(self) -> None:
-        """Close the pipes."""
-        for fd in (self.stdout, self.stderr, self.report):
+        """Close the pipes and the slate."""
+        for fd in (self.stdout, self.stderr, self.report, self.slate):
             if fd is not None:
                 os.close(fd)
 
@@ -123,13 +125,16 @@ class Server:
                 stdout_end = _kept(opened, _own_stdout())
             stderr, stderr_end = _pipe(opened)
             report, report_end = _pipe(opened)
+            slate = _kept(opened, slate_file(order.slate_size))
+            slate_end = _kept(opened, os.dup(slate))
             self._last += 1
-            self.channel.send(["spawn", self._last, order.request], (payload, stdout_end, stderr_end, report_end))
+            ends = (payload, stdout_end, stderr_end, report_end, slate_end)
+            self.channel.send(["spawn", self._last, order.request], ends)
         except (OSError, ValueError, TypeError):
             for fd in opened:
                 os.close(fd)
             raise
-        self.pending[self._last] = Pending(order, stdout, stderr, report)
+        self.pending[self._last] = Pending(order, stdout, stderr, report, slate)
 
     def stop(self, timeout: float) -> int | None:
         """Close the channel and kill the process, if it runs. Return its exit code, None if it hangs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from grav_actors.actor.actor import Actor, check_options
@@ -15,6 +15,7 @@ from grav_actors.options import (
     check_int,
     check_name,
     check_seconds,
+    check_significant,
     show,
 )
 from grav_actors.reference import check_actor_name
@@ -34,13 +35,14 @@ class Child:
         kind: `process` or `thread`.
         group: Overrides the group of its class.
         restart: `permanent` (always), `transient` (unless it ended well) or `temporary` (never).
-        significant: Its end ends its supervisor.
+        significant: Its end ends its supervisor; not for a permanent one, which never ends for good by itself.
         start_timeout: Seconds until `on_start` must have returned.
         shutdown: Seconds that it has to stop before it is terminated, then killed.
         handler_timeout: Seconds after which a handler counts as hung; None is never.
     """
 
     actor_class: type[Actor]
+    _: KW_ONLY
     name: str | None = None
     args: Sequence[Any] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -72,10 +74,26 @@ class Child:
         check_choice("kind", self.kind, KINDS)
         check_choice("restart", self.restart, RESTARTS)
         check_int("instances", self.instances, 1)
+        if self.instances > 1 and actor_class._grav_supervises:
+            raise OptionError(
+                f"instances must be 1 for a supervisor, not {self.instances}: the names of its children would be taken",
+                "instances",
+            )
         check_flag("significant", self.significant)
+        check_significant(self.significant, self.restart)
         check_seconds("start_timeout", self.start_timeout)
         check_seconds("shutdown", self.shutdown, zero=True)
         check_seconds("handler_timeout", self.handler_timeout, optional=True)
+
+    @property
+    def stop_patience(self) -> float:
+        """Seconds that each of its instances has to stop: a supervisor those that its children may take, too."""
+        return self.shutdown + self.actor_class._grav_stop_patience()
+
+    @property
+    def start_patience(self) -> float:
+        """Seconds that each of its instances has to start: a supervisor those that its children may take, too."""
+        return self.start_timeout + self.actor_class._grav_start_patience()
 
 
 def as_child(
@@ -93,6 +111,6 @@ def as_child(
     """
     if not isinstance(actor_class, Child):
         return Child(actor_class, name=name, args=args, kwargs=kwargs, kind=kind)
-    if args or kwargs or name is not None:
-        raise ConfigError("spawn(Child(...)) takes nothing else: give args, kwargs and name to the Child")
+    if args or kwargs or name is not None or kind != "process":
+        raise ConfigError("spawn(Child(...)) takes nothing else: give args, kwargs, name and kind to the Child")
     return actor_class

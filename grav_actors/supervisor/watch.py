@@ -140,11 +140,13 @@ class Watch:
         stdout: int | None,
         stderr: int,
         report: int,
+        slate: int,
     ) -> None:
         self.child = child
         self.deadline: float | None = None
         self._callbacks = callbacks
         self._tee = tee
+        self._slate = slate
         self.pipes: list[Pipe] = [OutputPipe(stderr, self._stderr), ReportPipe(report, self._report)]
         if stdout is not None:
             self.pipes.append(OutputPipe(stdout, self._stdout))
@@ -154,7 +156,7 @@ class Watch:
         for pipe in self.pipes:
             pipe.writer_ended()
         self.deadline = now + DRAIN_LIMIT
-        self.child.record_exit(code)
+        self.child.record_exit(code, os.pread(self._slate, os.fstat(self._slate).st_size, 0))
 
     def is_over(self, now: float) -> bool:
         """Whether the child has ended and its pipes have, or have had their time."""
@@ -166,6 +168,7 @@ class Watch:
 
     def finish(self) -> None:
         """Say that the child has ended; its pipes are closed."""
+        os.close(self._slate)
         self.child.record_end()
         guarded(self._callbacks.on_exit, self.child)
 

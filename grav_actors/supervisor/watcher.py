@@ -234,6 +234,7 @@ class Watcher:
             stdout=pending.stdout,
             stderr=pending.stderr,
             report=pending.report,
+            slate=pending.slate,
         )
         server.watches[pid] = watch
         self._watches.add(watch)

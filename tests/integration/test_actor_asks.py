@@ -46,22 +46,22 @@ def test_answer_that_cannot_be_carried(grav: Grav, kind: str) -> None:
 
 
 def test_unknown_name_ends_at_once(grav: Grav) -> None:
-    with pytest.raises(NoRespondersError):
-        grav.ask("echo", to="nobody", timeout=LIMIT)
+    with pytest.raises(NoRespondersError, match="nobody answers echo to 'nobody': there is no actor nobody; "):
+        grav.ask("echo", to="nobody", timeout=None)
 
 
 def test_unhandled_type_ends_at_once(grav: Grav, kind: str) -> None:
     ref = grav.spawn(actors.Plain, kind=kind)
     with pytest.raises(NoRespondersError, match="plain does not handle unknown"):
         ref.ask("unknown", timeout=None)
-    with pytest.raises(NoRespondersError):
+    with pytest.raises(NoRespondersError, match="nobody answers unknown: nobody handles unknown; "):
         grav.ask("unknown", timeout=None)
 
 
 def test_published_question_that_all_handle_without_an_answer(grav: Grav, kind: str) -> None:
     grav.spawn(actors.Plain, kind=kind)
     grav.spawn(actors.Plain, kind=kind)
-    with pytest.raises(NoRespondersError):
+    with pytest.raises(NoRespondersError, match="nobody answers nothing: all have handled it without an answer; "):
         grav.ask("nothing", timeout=None)
 
 
@@ -75,12 +75,21 @@ def test_first_answer_to_a_published_question_wins(grav: Grav, kind: str) -> Non
     grav.ask("gate.open", to="gate", timeout=LIMIT)
     waited.wait(1)
     assert slow.ask("free", timeout=LIMIT) == "slow"
+    assert grav._pod.late_replies == 1, "that of the slow one, which came before this"
 
 
 def test_one_failure_does_not_end_a_published_question(grav: Grav, kind: str) -> None:
     grav.spawn(actors.FailsFirst, kind=kind)
     grav.spawn(actors.Plain, kind=kind)
     assert grav.ask("echo", 1, timeout=LIMIT) == ["hello", 1]
+
+
+def test_failure_of_every_receiver_is_the_outcome_of_a_published_question(grav: Grav, kind: str) -> None:
+    grav.spawn(actors.FailsFirst, kind=kind)
+    grav.spawn(actors.FailsFirst, kind=kind)
+    with pytest.raises(HandlerError, match="asked echo: the handler failed: ValueError: not this one") as caught:
+        grav.ask("echo", 1, timeout=None)
+    assert "not this one" in caught.value.remote_traceback
 
 
 def test_published_message_is_answered_only_by_a_value(grav: Grav, kind: str) -> None:
@@ -222,6 +231,14 @@ def test_deferring_twice_or_what_is_not_being_handled(grav: Grav, kind: str) -> 
     answered, other = grav.spawn(actors.Deferring, kind=kind).ask("later.twice", timeout=LIMIT)
     assert "is answered already" in answered
     assert "only in its handler" in other
+
+
+def test_what_is_no_message_is_refused_with_what_is_allowed(grav: Grav, kind: str) -> None:
+    assert grav.spawn(actors.Deferring, kind=kind).ask("later.wrong", timeout=LIMIT) == [
+        'reply takes the message that is answered, not "no message"',
+        'defer_reply takes the message that is answered, not "no message"',
+        'parent is a message, its uuid or "", not 7',
+    ]
 
 
 def test_deferred_questions_end_with_their_actor(grav: Grav, kind: str) -> None:

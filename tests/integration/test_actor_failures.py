@@ -137,9 +137,9 @@ def test_end_of_a_significant_actor_ends_its_node(kind: str) -> None:
     ended: SimpleQueue[str] = SimpleQueue()
     with Grav() as grav:
         grav._on_end = ended.put
-        grav.spawn(Child(actors.HookedAsync, kind=kind, significant=True)).stop()
+        grav.spawn(Child(actors.HookedAsync, kind=kind, restart="transient", significant=True)).stop()
         text = ended.get(timeout=LIMIT)
-    assert text == "actor hookedasync has ended, which its node depends on"
+    assert text == "actor hookedasync has ended, which its supervisor depends on"
 
 
 def test_too_many_restarts_end_the_node(kind: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -253,8 +253,9 @@ def test_crashed_child_is_reported_with_its_last_words(
         ref.ask("end", how, timeout=LIMIT)
     wait_restarts(grav, ref, 1)
     report = next(record.getMessage() for record in caplog.records if "crashed" in record.getMessage())
-    first, second, *last = report.splitlines()
+    first, handling, second, *last = report.splitlines()
     assert re.fullmatch(f"actor writing crashed: {text}; restart 1 at once", first)
+    assert re.fullmatch(r"it was handling end [-0-9a-f]{36} \(attempt 1\)", handling)
     assert second == "the last that it wrote:"
     assert last[:2] == ["err starts", "err last words"]
 

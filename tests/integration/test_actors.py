@@ -273,6 +273,13 @@ def test_instances_have_numbers_and_are_asked_in_turn(grav: Grav, kind: str) -> 
             grav.spawn(actors.Plain, name=taken, kind="thread")
 
 
+def test_stop_of_the_shared_name_ends_all_instances(grav: Grav, kind: str) -> None:
+    ref = grav.spawn(Child(actors.Plain, name="temp", kwargs={"greeting": "hi"}, kind=kind, instances=3))
+    ref.stop()
+    wait_gone(grav, ref)
+    assert [grav.actor(f"temp-{n}").is_alive() for n in (1, 2, 3)] == [False, False, False]
+
+
 def test_instances_do_not_take_the_name_of_another(grav: Grav) -> None:
     grav.spawn(actors.Plain, name="temp", kind="thread")
     with pytest.raises(ActorStartError, match="'temp' runs on this node already"):

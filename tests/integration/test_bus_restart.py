@@ -17,6 +17,7 @@ from grav_actors import (
     MessageNotWanted,
     Pod,
 )
+from grav_actors.pod import link
 from support.collecting import LIMIT, Collector, in_thread, settle, wait_for_receivers
 
 pytestmark = pytest.mark.timeout(120)
@@ -151,6 +152,19 @@ def test_idle_pods_come_back_with_their_filters(grav: Grav) -> None:
         assert one.data == [0, 1, 2]
     assert all(pod.is_connected for pod in (*pods, silent))
     assert grav.stats()["pods"] == 22 + 2  # the node's own, and its control
+
+
+def test_pods_that_say_nothing_notice_a_new_bus_by_the_connection(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "BEAT_INTERVAL", 3600.0)
+    with Grav(bus=grav.bus_endpoint) as there:
+        pod = there.connect()
+        collected = Collector()
+        pod.on_type("n", collected)
+        for number in range(3):
+            wait_back(grav, kill_bus(grav))
+            grav.publish("n", number)
+            collected.wait(number + 1)
+    assert collected.data == [0, 1, 2]
 
 
 def test_change_of_a_filter_while_the_bus_is_away_holds_when_it_is_back(grav: Grav) -> None:

@@ -488,7 +488,7 @@ def test_ask_prints_bytes_as_they_are(run: Callable[..., Done], folder: pathlib.
 def test_ask_that_fails(run: Callable[..., Done]) -> None:
     failed = run("ask", "work.fail")
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == "grav-actors: the asked handler failed: ValueError: bad site\n"
+    assert failed.stderr == "grav-actors: asked work.fail: the handler failed: ValueError: bad site\n"
     failed = run("ask", "--traceback", "work.fail")
     assert failed.returncode == 1
     assert 'raise ValueError("bad site")' in failed.stderr

@@ -23,9 +23,38 @@ from grav_actors import (
     TunnelNotEstablishedError,
     WrongProcessError,
 )
+from support import actors
 from support.collecting import LIMIT, Collector, in_thread, settle
 
 # What a node is
+
+
+def test_large_messages_leave_no_thread_of_pyzmq_behind() -> None:
+    # pyzmq frees memory that was sent by reference in a thread which ends with the process.
+    with Grav() as grav:
+        receiver, sender = grav.connect(), grav.connect()
+        collected = Collector()
+        receiver.on(collected)
+        for size in (64 * 1024, 256 * 1024, 1024 * 1024):
+            sender.publish("large", bytes(size))
+            sender.publish("large", ["nested", bytes(size - 100)])
+        settle(sender)
+    assert [len(data) for data in collected.data] == [65_536, 2, 262_144, 2, 1_048_576, 2]
+    assert {thread.name for thread in threading.enumerate()} == {"MainThread"}
+
+
+def test_what_actors_send_at_their_end_is_handled_before_the_node_is_gone(kind: str) -> None:
+    handled: list[Any] = []
+    with Grav() as grav:
+        pod = grav.connect()
+
+        def take(message: Message) -> None:
+            pod.ask("grav.sys.bus.stats", to="grav.bus")  # slower than the actor sends
+            handled.append(message.data)
+
+        pod.on_type("last", take)
+        grav.spawn(actors.LastWords, 50, kind=kind)
+    assert handled == list(range(50))
 
 
 def test_node_says_who_it_is() -> None:
@@ -37,6 +66,9 @@ def test_node_says_who_it_is() -> None:
         assert other.name
         assert other.belongs_to == "*"
         assert grav.peers() == []
+        for member in ("node_uuid", "name", "belongs_to", "interests", "bus_endpoint"):
+            with pytest.raises(AttributeError):
+                setattr(grav, member, "other")
 
 
 def test_nodes_with_buses_of_their_own_hear_nothing_of_each_other() -> None:
@@ -127,7 +159,8 @@ def test_another_process_joins(tmp_path: Path) -> None:
         {"belongs_to": ""}, {"belongs_to": 7}, {"interests": "vision"}, {"interests": [""]}, {"interests": 7},
         {"replay_limit": -1}, {"replay_limit": 1.5}, {"replay_limit": "many"},
         {"max_message": 0}, {"max_message": "1MiB"}, {"send_timeout": 0}, {"send_timeout": "10s"},
-        {"max_restarts": -1}, {"within": 0}, {"backoff": 0.5},
+        {"max_restarts": -1}, {"within": 0}, {"backoff": 0.5}, {"backoff": None},
+        {"logger": "mine"},
     ],
     ids=str,
 )  # fmt: skip
@@ -218,6 +251,17 @@ def wait_gone(pid: int) -> None:
     ended = poll.poll(LIMIT * 1000)
     os.close(descriptor)
     assert ended, f"process {pid} still runs"
+
+
+def test_stop_takes_its_limit_as_every_wait_does() -> None:
+    grav = Grav()
+    for wrong in (-1, "5s"):
+        with pytest.raises(ValueError, match="time limit"):
+            grav.stop(wrong)  # type: ignore[arg-type]
+    pod = grav.connect()  # it goes on
+    grav.stop(None)
+    assert not pod.is_connected
+    Grav().stop(float("inf"))
 
 
 def test_stop_is_idempotent_and_leaves_nothing() -> None:

@@ -449,6 +449,32 @@ def test_bad_type_or_pattern_raises_and_changes_nothing(connect: Connect, bad: A
     assert collected.types == ["a"]
 
 
+def test_what_is_no_message_or_function_is_refused_where_it_is_given(connect: Connect) -> None:
+    pod, sender = connect(), connect()
+    collected = Collector()
+    pod.on(collected)
+    wrong: Any
+    for wrong in ("hello", None, {"type": "a"}, Message):
+        with pytest.raises(MessageEncodeError, match=r"what is sent is a Message\(type, data\), not "):
+            sender.send(wrong)
+        with pytest.raises(MessageEncodeError, match=r"what is sent is a Message"):
+            sender.reply_to(Message(), wrong)
+    for wrong in (None, 7, b"raw"):
+        with pytest.raises(TypeError, match="in_reply_to is the message that is answered"):
+            sender.reply_to(wrong, Message())
+    for wrong in ("hello", 7):
+        with pytest.raises(TypeError, match="a handler is a function that takes a message"):
+            pod.on(wrong)
+    for wrong in (None, 7):
+        with pytest.raises(TypeError, match="a handler is a function that takes a message"):
+            pod.on_type("b", wrong)
+        with pytest.raises(TypeError, match="on_reply takes a function"):
+            sender.publish("unanswered").on_reply(wrong)
+    sender.publish("a")
+    settle(sender)
+    assert collected.types == ["unanswered", "unanswered", "a"]
+
+
 def test_what_is_sent_after_a_change_returned_follows_it(connect: Connect) -> None:
     pod, sender = connect(), connect()
     collected = Collector()
@@ -779,7 +805,7 @@ def test_pod_says_who_it_is(connect: Connect) -> None:
     assert named.uuid != unnamed.uuid
     assert named.is_connected
     assert "front.door-1" in repr(named)
-    for member in ("uuid", "is_connected"):
+    for member in ("uuid", "name", "is_connected"):
         with pytest.raises(AttributeError):
             setattr(named, member, "other")
 
@@ -826,6 +852,8 @@ def uses_of(receipt: Receipt) -> list[Callable[[], object]]:
     return [
         receipt.result,
         lambda: receipt.result(0),
+        lambda: receipt.result(-1),
+        lambda: receipt.wait_until("1", print),  # type: ignore[arg-type]
         lambda: receipt.wait_on(print),
         lambda: receipt.wait_until(1, print),
         lambda: receipt.on_reply(print),
@@ -909,6 +937,15 @@ def test_bad_option_of_connect_is_named(grav: Grav, options: dict[str, Any]) -> 
         grav.connect(**options)
     with pytest.raises(ConfigError, match=option):
         grav.connect_with_replay(**options)
+
+
+def test_unknown_option_of_connect_is_told_with_the_nearest(grav: Grav) -> None:
+    with pytest.raises(ConfigError) as caught:
+        grav.connect(overflow="block", max_deliveries=3)
+    assert str(caught.value) == (
+        "connect has no option max_deliveries; it takes prefetch, mailbox_limit, overflow, stuck_after, max_deliver;"
+        ' did you mean "max_deliver"?'
+    )
 
 
 @pytest.mark.parametrize("name", ["", "with space", "x" * 65, "ü", 7])

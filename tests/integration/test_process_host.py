@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = '''
 import atexit, ctypes, hashlib, os, signal, subprocess, sys, threading, time
 
-def hold(payload, report):
+def hold(payload, report, slate):
     """Live until a signal comes; SIGUSR1 and SIGINT are reported."""
     wanted = {signal.SIGUSR1, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
@@ -41,17 +41,17 @@ def hold(payload, report):
     while True:
         report({"signal": int(signal.sigwait(wanted))})
 
-def stubborn(payload, report):
+def stubborn(payload, report, slate):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    hold(payload, report)
+    hold(payload, report, slate)
 
-def run(payload, report):
-    exec(payload.decode(), globals() | {"report": report})
+def run(payload, report, slate):
+    exec(payload.decode(), globals() | {"report": report, "slate": slate})
 
-def digest(payload, report):
+def digest(payload, report, slate):
     report({"size": len(payload), "sha": hashlib.sha256(payload).digest()})
 
-def talk(payload, report):
+def talk(payload, report, slate):
     for number in range(int(payload)):
         print("out", number)
         print("err", number, file=sys.stderr)
@@ -60,7 +60,7 @@ def talk(payload, report):
     sys.stdout.flush()
     os._exit(5)
 
-def surroundings(payload, report):
+def surroundings(payload, report, slate):
     files = {n: os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")
              if os.path.exists(f"/proc/self/fd/{n}")}
     report({
@@ -73,10 +73,10 @@ def surroundings(payload, report):
         "threads": threading.active_count(),
     })
 
-def crash(payload, report):
+def crash(payload, report, slate):
     ctypes.string_at(0)
 
-def endings(payload, report):
+def endings(payload, report, slate):
     def late():
         time.sleep(0.05)
         print("thread")
@@ -401,7 +401,7 @@ class TestSurroundings:
         assert (found["argv"], found["main"]) == (["a"], "")
         assert child.wait(LIMIT)
 
-    def test_child_owns_its_streams_and_its_report_pipe_and_nothing_else(
+    def test_child_owns_its_streams_its_report_pipe_and_its_slate_and_nothing_else(
         self, host: ProcessHost, recorder: Recorder
     ) -> None:
         others = [host.spawn("other", "entries:hold", b"", capture=True) for _ in range(3)]
@@ -419,7 +419,7 @@ class TestSurroundings:
         assert all(other.is_alive() for other in others)
         kinds = {int(n): target.partition(":")[0] for n, target in found["files"].items()}
         assert kinds.pop(0) == "/dev/null"
-        assert list(kinds.values()) == ["pipe"] * 3
+        assert sorted(kinds.values()) == ["/memfd", "pipe", "pipe", "pipe"]
         assert (found["mask"], found["term"], found["child"], found["threads"]) == ([], True, True, 1)
         assert found["group"] == found["pid"] == child.pid
 

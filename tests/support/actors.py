@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from grav_actors import Actor, ActorRef, Child, Crash, Message, Reject, on_type
@@ -115,6 +116,17 @@ class Hooked(Actor):
     @on_type("end")
     def end(self, msg: Message) -> None:
         end(self, msg.data)
+
+
+class LastWords(Actor):
+    """Says a number of things when it is stopped."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def on_stop(self, reason: str) -> None:
+        for number in range(self.count):
+            self.publish("last", number)
 
 
 class HookedAsync(Actor):
@@ -277,6 +289,23 @@ class Deferring(Actor):
     def fail(self, msg: Message) -> None:
         self.defer_reply(msg)
         raise ValueError("after all")
+
+    @on_type("later.wrong")
+    def wrong(self, msg: Message) -> list[str]:
+        """Answered with what is said to those who give something else for a message."""
+        no_message: Any = "no message"
+        calls: list[Callable[[], object]] = [
+            lambda: self.reply(no_message, 1),
+            lambda: self.defer_reply(no_message),
+            lambda: self.publish("later.published", parent=7),  # type: ignore[arg-type]
+        ]
+        said = []
+        for call in calls:
+            try:
+                call()
+            except TypeError as exc:
+                said.append(str(exc))
+        return said
 
     @on_type("later.twice")
     def twice(self, msg: Message) -> Any:

@@ -393,7 +393,7 @@ class Net:
             for wire in self.wires:
                 moved += self.down(wire) if wire.is_alive else 0
             self.check()
-            if not moved and self.bus.postman.unacked:
+            if not moved and self.bus.ledger.unacked:
                 self.now += ACK_DELAY
             elif not moved:
                 return
@@ -453,8 +453,8 @@ class Net:
             pending[id(delivery.run)] += messages
             runs[id(delivery.run)] = delivery.run
 
-        postman = self.bus.postman
         for receiver in self.bus.directory:
+            assert not receiver.route or self.bus._routes[receiver.route].pods[receiver.slot] is receiver
             flying = [(delivery, _unfinished(delivery)) for delivery in receiver.in_flight]
             window = [(delivery, open_) for delivery, open_ in flying if not delivery.priority]
             answers = [(delivery, open_) for delivery, open_ in flying if delivery.priority]
@@ -469,7 +469,7 @@ class Net:
             for failure in receiver.failed:
                 assert failure.delivery.count == 1
                 count_in(failure.delivery, 1)
-            assert (receiver in postman.failing) == bool(receiver.failed)
+            assert (receiver in self.bus.handling.failing) == bool(receiver.failed)
             assert len(receiver.failed) <= 64
         for group in self.bus.directory.groups.values():
             self._check_mailbox(group.mailbox, 0, 0, count_in)
@@ -483,7 +483,7 @@ class Net:
                 assert run.pending == pending[id(run)] > 0
             assert sender.accepted <= sender.received
             assert list(sender.open) == sorted(sender.open)
-        assert postman.held_bytes == held
+        assert self.bus.ledger.held_bytes == held
         for wire in self.wires:
             for pod in wire.pods.values():
                 _check_outbox(pod)
@@ -499,12 +499,12 @@ class Net:
             count_in(delivery, delivery.count)
         for sender in mailbox.blocked:
             assert mailbox in sender.blockers
-        assert not mailbox.blocked or mailbox in self.bus.postman.full
+        assert not mailbox.blocked or mailbox in self.bus.mailroom.full
 
     def check_quiet(self) -> None:
         """Hold that nothing is left anywhere, and that every sender knows it."""
         self.check()
-        assert self.bus.postman.held_bytes == 0
+        assert self.bus.ledger.held_bytes == 0
         for receiver in self.bus.directory:
             assert receiver.mailbox.used == receiver.mailbox.used_bytes == 0
             assert receiver.window_used == receiver.window_bytes == receiver.answers == receiver.answer_bytes == 0
@@ -515,8 +515,8 @@ class Net:
             assert receiver.sender.accepted == receiver.sender.received
         for group in self.bus.directory.groups.values():
             assert group.mailbox.used == group.mailbox.used_bytes == 0
-        assert not self.bus.postman.full
-        assert not self.bus.postman.unacked
+        assert not self.bus.mailroom.full
+        assert not self.bus.ledger.unacked
         for wire in self.wires:
             for pod in wire.pods.values():
                 outbox = pod.core.outbox

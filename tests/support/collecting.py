@@ -54,6 +54,12 @@ class Collector:
             assert arrived, f"{len(self._messages)} of {count} messages came within {LIMIT} s"
             return list(self._messages)
 
+    def wait_for(self, condition: Callable[[list[Message]], bool]) -> None:
+        """Wait until what came, at least one message, is as wanted."""
+        with self._changed:
+            arrived = self._changed.wait_for(lambda: self._messages and condition(self._messages), LIMIT)
+            assert arrived, f"what came within {LIMIT} s was not what was wanted: {len(self._messages)} messages"
+
 
 def settle(*senders: Pod) -> None:
     """Return when every receiver has handled what these pods sent: nothing more of it can come."""

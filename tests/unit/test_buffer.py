@@ -19,6 +19,12 @@ def held(buffer: MessageBuffer) -> list[int]:
     return [message.data for message in buffer]
 
 
+@pytest.mark.parametrize("limit", [1.5, "3", None, True])
+def test_a_limit_is_a_whole_number(limit: object) -> None:
+    with pytest.raises(TypeError, match="whole number"):
+        MessageBuffer(limit)  # type: ignore[arg-type]
+
+
 def following(buffer: MessageBuffer) -> int:
     message = buffer.next()
     assert message is not None

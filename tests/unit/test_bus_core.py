@@ -90,8 +90,36 @@ def test_an_unknown_slot_is_told_that_its_pod_must_join(fields: tuple[Any, ...])
 def test_who_is_unknown_and_leaves_is_gone_and_not_told_to_join() -> None:
     net = Net()
     pod = net.pod()
-    assert give(net, b"new", Verb.BYE, 1, 7, "") == [(Verb.OK, 1, 7, "")]
-    assert give(net, pod.wire.route, Verb.BYE, 9, 7, "") == [(Verb.OK, 9, 7, "")]
+    assert give(net, b"new", Verb.BYE, 1, 7, "") == [(Verb.OK, 1, 7, "unknown")]
+    assert give(net, pod.wire.route, Verb.BYE, 9, 7, "") == [(Verb.OK, 9, 7, "unknown")]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["connection", "bus"])
+def test_what_a_leaving_pod_sent_arrives_although_it_was_lost_on_the_way(is_restarted: bool) -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("", "x")
+    sender.publish("x", 1)
+    sender.leave()
+    sender.push()
+    bye = sender.wire.up.pop()
+    if is_restarted:
+        net.restart_bus()
+    else:
+        net.cut(sender.wire)
+    sender.wire.up.append(bye)  # ZeroMQ keeps what had not left, and sends it on the new connection
+    net.advance(2)
+    assert pod.data == [1]
+    assert sender.core.state is State.CLOSED
+    net.check_quiet()
+
+
+def test_a_supervised_actor_that_leaves_as_the_bus_dies_is_not_expected_by_the_next() -> None:
+    net = Net()
+    actor = net.actor("a", supervisor=net.pod("node").uuid)
+    net.restart_bus()
+    actor.leave("stopping")
+    net.advance(2)
+    assert net.bus.directory.named("a") is None
 
 
 def test_a_beat_of_a_known_route_needs_no_answer() -> None:
@@ -117,6 +145,28 @@ def test_a_frame_that_only_a_bus_sends_is_malformed(fields: tuple[Any, ...]) -> 
 
 
 # Joining
+
+
+def test_pods_that_supervise_each_other_or_themselves_are_released_when_they_are_lost() -> None:
+    net = Net()
+    first, second, third = new_id(), new_id(), new_id()
+    for route, uuid, supervisor in ((b"1", first, second), (b"2", second, first), (b"3", third, third)):
+        net.bus.receive(route, hello(uuid=uuid, settings=PodSettings(supervisor=supervisor)), b"", net.now)
+        net.bus.unreachable(route, net.now)
+    net.advance(8)
+    assert len(net.bus.directory) == 0
+
+
+def test_a_pod_that_takes_the_only_slot_of_a_link_is_found_when_its_process_is_gone() -> None:
+    net = Net()
+    for uuid in (first := new_id(), second := new_id()):
+        net.bus.receive(b"route", hello(uuid=uuid), b"", net.now)
+    net.bus.tick(net.now)
+    net.check()
+    net.bus.unreachable(b"route", net.now)
+    net.advance(6)
+    assert first not in net.bus.directory.by_uuid
+    assert second not in net.bus.directory.by_uuid
 
 
 def test_a_pod_of_another_version_is_refused_before_anything_else_is_read() -> None:
@@ -632,8 +682,10 @@ def test_a_supervised_actor_goes_with_its_supervisor() -> None:
     assert net.dead() == [("pod_lost", "a", 1)]
 
 
-def release(net: Net, supervisor: TestPod, name: str, incarnation: int, reason: str, error: str = "") -> Any:
-    question = supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason, error])
+def release(
+    net: Net, supervisor: TestPod, name: str, incarnation: int, reason: str, *handling: list[Any], error: str = ""
+) -> Any:
+    question = supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason, error, list(handling)])
     net.settle()
     return supervisor.answers[question].data
 
@@ -651,6 +703,19 @@ def test_a_supervised_actor_that_is_not_coming_back_is_struck_when_its_superviso
     assert actor.core.closed_by == ("replaced", "pod_lost")
     assert net.dead() == [("pod_lost", "a", 1)]
     assert release(net, supervisor, "a", 2, "pod_lost") is False
+
+
+def test_an_actor_is_struck_by_the_end_of_a_later_incarnation_that_never_joined() -> None:
+    net = Net()
+    supervisor, sender = net.pod("node"), net.pod()
+    actor = net.actor("a", "x", supervisor=supervisor.uuid)
+    net.kill(actor)
+    sender.publish("x", 1)
+    net.settle()
+    assert release(net, supervisor, "a", 1, "pod_lost") is True
+    net.settle()
+    assert net.dead() == [("pod_lost", "a", 1)]
+    net.check_quiet()
 
 
 def test_what_an_actor_held_goes_back_at_once_when_its_supervisor_says_that_it_has_crashed() -> None:

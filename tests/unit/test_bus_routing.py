@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 
-from grav_actors.bus import postman
+from grav_actors.bus import ledger, postman
 from grav_actors.codec import unpack_body
 from grav_actors.filters import FilterSet
 from grav_actors.ids import process_prefix
 from grav_actors.message import Message
+from grav_actors.pod import outbox
 from grav_actors.pod.core import State
 from grav_actors.protocol import (
     FAILED_LIMIT,
     KIND_ANSWER,
     KIND_PUBLISH,
     KIND_REPLY,
+    MAX_OPEN_RANGES,
     WINDOW_MESSAGES,
 )
 from grav_actors.reference import ActorRef
@@ -151,7 +153,53 @@ def test_a_question_to_nobody_ends_at_once() -> None:
     asker = net.pod()
     questions = [asker.ask("nobody", "q"), asker.ask(None, "q")]
     net.settle()
-    assert asker.unanswered == set(questions)
+    errors = [asker.answers[question].data for question in questions]
+    assert [(error["code"], error["error"]) for error in errors] == [
+        ("no_responders", "there is no actor nobody"),
+        ("no_responders", "nobody handles q"),
+    ]
+    net.check_quiet()
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "code"),
+    [("nobody", "q", "no_responders"), (None, "other", "no_responders"), (None, "q", "settled")],
+)
+def test_a_question_without_an_answer_ends_at_once_also_behind_much_that_is_open(
+    name: str | None, pattern: str, code: str
+) -> None:
+    net = Net()
+    asker, hung = net.pod(), net.actor("hung")
+    net.actor("silent", pattern)
+    hung.paused = True
+    for _ in range(3 * MAX_OPEN_RANGES):
+        asker.tell("hung", "x", 0)
+        asker.core.flush(net.now)
+        asker.tell("silent", "x", 0)
+        asker.core.flush(net.now)
+    net.settle()
+    assert len(net.sender(asker).open) == 3 * MAX_OPEN_RANGES
+    question = asker.ask(name, "q")
+    net.settle()
+    assert asker.answers[question].data["code"] == code
+    hung.paused = False
+    net.settle()
+    net.check_quiet()
+
+
+def test_a_question_that_failed_behind_many_open_messages_ends_with_that_error() -> None:
+    net = Net()
+    asker, hung = net.pod(), net.actor("hung")
+    net.actor("other", "q", handler=failing(1))
+    hung.paused = True
+    for _ in range(MAX_OPEN_RANGES + 1):
+        asker.tell("hung", "x", 0)
+        asker.core.flush(net.now)
+        asker.tell("other", "x", 0)
+        asker.core.flush(net.now)
+    question = asker.ask(None, "q", 1)
+    net.settle()
+    assert asker.answers[question].data["code"] == "failed"
 
 
 def test_a_question_that_all_have_handled_without_an_answer_ends() -> None:
@@ -391,6 +439,20 @@ def test_a_member_that_was_cut_off_for_a_moment_keeps_what_it_has() -> None:
     one.paused = False
     net.advance(1)
     assert [(got.data, got.redelivered, got.attempt) for got in one.got] == [(1, False, 1), (2, False, 1)]
+    net.check_quiet()
+
+
+def test_what_waits_for_a_group_whose_takers_have_left_is_a_dead_letter() -> None:
+    net = Net()
+    sender = net.pod()
+    one = net.actor("one", "x", group="g", prefetch=1)
+    net.actor("other", "y", group="g", prefetch=1)
+    one.paused = True
+    sender.publish("x", 0, 1, 2)
+    net.settle()
+    one.leave()
+    net.settle()
+    assert net.dead() == [("no_responders", "g", 0), ("no_responders", "g", 1), ("no_responders", "g", 2)]
     net.check_quiet()
 
 
@@ -658,7 +720,7 @@ def test_disconnect_ends_the_pod_whose_mailbox_overflows() -> None:
 
 
 def test_the_bus_takes_no_more_than_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postman, "HELD_BYTES", 10_000)
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
     net = Net()
     sender, pod = net.pod(), net.pod("", "x")
     pod.paused = True
@@ -670,6 +732,46 @@ def test_the_bus_takes_no_more_than_its_memory(monkeypatch: pytest.MonkeyPatch) 
     net.settle()
     assert sender.core.outbox.accepted == 5
     net.check_quiet()
+
+
+def test_handlers_that_send_go_on_when_the_bus_holds_all_that_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
+    monkeypatch.setattr(outbox, "WINDOW_MESSAGES", 8)
+    net = Net()
+    sender, worker, last = net.pod(), net.pod("", "x"), net.pod("", "y")
+
+    def work(got: Got) -> None:
+        worker.publish("y", got.data)
+
+    worker.handler = work
+    for _ in range(2):
+        sender.publish("x", *["x" * 1000] * 8)
+        net.settle(handle=False)
+    assert not sender.core.outbox.has_room(), "who has nothing to handle waits"
+    for _ in range(16):
+        assert worker.core.outbox.has_room(), "its handler would wait for ever"
+        assert worker.handle(1)
+        net.advance(0.1, handle=False)
+    net.advance(2)
+    assert sender.core.outbox.has_room()
+    assert len(last.got) == 16
+    net.check_quiet()
+
+
+def test_who_is_held_back_goes_on_when_it_has_something_to_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "HELD_BYTES", 10_000)
+    net = Net()
+    sender, pod, other = net.pod(), net.pod("", "x"), net.pod()
+    pod.paused = True
+    sender.publish("x", "x" * 20_000)
+    net.settle()
+    assert sender.core.outbox.accepted == 0
+    sender.listen("y")
+    sender.paused = True
+    net.settle()
+    other.publish("y", 1)
+    net.advance(1.5)
+    assert sender.core.outbox.accepted == 1
 
 
 def test_events_of_the_bus_do_not_fill_a_mailbox_that_is_full() -> None:
@@ -684,6 +786,22 @@ def test_events_of_the_bus_do_not_fill_a_mailbox_that_is_full() -> None:
     assert len(net.dead()) == 100
 
 
+@pytest.mark.parametrize("overflow", ["drop_oldest", "drop_newest", "disconnect"])
+def test_events_of_the_bus_push_nothing_out_of_a_mailbox_that_is_full(overflow: str) -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("p", "x", "grav.sys.dead", mailbox_limit=5, prefetch=1, overflow=overflow)
+    pod.paused = True
+    sender.publish("x", *range(5))
+    net.settle()
+    for number in range(100):
+        sender.tell("nobody", "y", number)
+        net.settle()
+    pod.paused = False
+    net.settle()
+    assert [got.data for got in pod.got if got.type == "x"] == list(range(5))
+    assert len(net.dead()) == 100
+
+
 def test_two_pods_that_flood_each_other_both_go_on() -> None:
     net = Net()
     one, other = (net.pod("", kind, mailbox_limit=10, prefetch=4) for kind in "xy")
@@ -691,6 +809,21 @@ def test_two_pods_that_flood_each_other_both_go_on() -> None:
     other.publish("x", *range(500))
     net.advance(1)
     assert one.data == other.data == list(range(500))
+    net.check_quiet()
+
+
+@pytest.mark.parametrize("overflow", ["block", "drop_oldest", "drop_newest", "disconnect"])
+def test_a_pod_is_given_no_more_of_the_ring_than_its_mailbox_takes(overflow: str) -> None:
+    net = Net()
+    sender = net.pod()
+    sender.publish("x", *range(5))
+    net.settle()
+    sender.publish("x", *range(5, 10))
+    net.settle()
+    pod = net.pod("p", "x", replay=True, mailbox_limit=7, overflow=overflow)
+    net.settle()
+    assert pod.data == list(range(3, 10))
+    assert net.dead() == []
     net.check_quiet()
 
 
@@ -708,6 +841,18 @@ def test_what_failed_comes_again_after_a_success_in_order() -> None:
     ]  # fmt: skip
     net.settle()
     net.check_quiet()
+
+
+def test_what_failed_comes_again_behind_what_failed_before_it_and_still_waits() -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("", "x", prefetch=3, handler=failing(0, 1, 2, 4, times=1))
+    sender.publish("x", *range(8))
+    for _ in range(100):
+        # One at a time, so that the success of 5 brings 4 back while 2 waits for the window.
+        pod.handle(1)
+        pod.push()
+        net.settle(handle=False)
+    assert [got.data for got in pod.got if got.attempt == 2] == [0, 1, 2, 4]
 
 
 def test_a_success_before_the_failure_brings_nothing_back() -> None:

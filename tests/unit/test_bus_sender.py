@@ -86,9 +86,16 @@ def test_at_most_64_ranges_are_told_and_what_lies_behind_counts_as_open() -> Non
     assert newest == 128
 
 
-def test_at_most_256_runs_are_looked_at() -> None:
-    sender, _ = new(*[1] * 1000)
-    assert sender.ack() == (1000, 0, SCANNED_RUNS, ((1, SCANNED_RUNS),))
+def test_at_most_so_many_runs_are_looked_at() -> None:
+    sender, _ = new(*[1] * 5000)
+    assert sender.ack() == (5000, 0, SCANNED_RUNS, ((1, SCANNED_RUNS),))
+
+
+def test_a_sender_that_keeps_much_is_told_all_that_is_open() -> None:
+    sender, runs = new(*[1] * 20_000)
+    for run in runs[10_000:]:
+        del sender.open[run.seq]
+    assert sender.ack() == (20_000, 0, 20_000, ((1, 10_000),))
 
 
 def test_an_acknowledgement_is_due_at_half_a_window() -> None:

@@ -16,7 +16,7 @@ def watching(net: Net, *names: str) -> TestPod:
 
 
 def release(net: Net, supervisor: TestPod, name: str, incarnation: int, reason: str, error: str = "") -> None:
-    supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason, error])
+    supervisor.ask("grav.bus", "grav.sys.bus.release", [name, incarnation, reason, error, []])
     net.settle()
 
 
@@ -250,3 +250,21 @@ def test_a_malformed_watch_is_counted_and_does_nothing(fields: tuple[list[object
     assert len(net.bus.watches) == 0
     net.bus.receive(pod.wire.route, pack(VERB_HANDLED, pod.slot, 0), b"", net.now)
     assert net.bus.postman.counts.bad_frames == 1
+
+
+def test_a_pod_may_watch_one_name_under_several_numbers() -> None:
+    net = Net()
+    actor, watcher = net.actor("a"), net.pod()
+    for number, name in ((1, "a"), (2, "a"), (3, "a")):
+        watcher.core.out.append((pack(Verb.WATCH.value, watcher.slot, [(number, name)], []), b""))
+    watcher.core.out.append((pack(Verb.WATCH.value, watcher.slot, [], [2]), b""))
+    net.settle()
+    receiver = net.receiver(watcher)
+    told = net.bus.watches
+    assert len(told) == 2
+    actor.leave("stopping")
+    watcher.leave()
+    net.settle()
+    net.advance(6)
+    assert len(told) == 0
+    assert receiver not in told._by_receiver

@@ -1,5 +1,6 @@
 """Commands without a bus, and the addresses of a bus."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,17 @@ def test_run_of_what_is_no_actor_ends_with_2() -> None:
     result = CliRunner().invoke(main.commands, COMMANDS[-1])
     assert result.exit_code == 2
     assert "is not derived from Actor" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["a b", "", "grav.mine"])
+def test_run_under_a_bad_name_ends_with_2(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "named.py").write_text("from grav_actors import Actor\n\n\nclass Named(Actor):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "named", raising=False)
+    result = CliRunner().invoke(main.commands, ["run", "named:Named", "--name", name])
+    assert result.exit_code == 2
+    assert f"--name: bad actor name {name!r}" in result.stderr
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:5555", "tcp://127.0.0.1:*", "tcp://[::1]:0", "tcp://localhost:1"])

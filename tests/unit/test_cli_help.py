@@ -33,7 +33,7 @@ def loaded_by(*arguments: str) -> set[str]:
 
 
 def test_help_lists_every_command_and_no_other() -> None:
-    files = {path.stem for path in FOLDER.glob("*.py") if "@click.command(" in path.read_text("utf-8")}
+    files = {path.stem for path in FOLDER.glob("*.py") if "\ndef command(" in path.read_text("utf-8")}
     assert set(main.COMMANDS) == files
 
     shown = CliRunner().invoke(main.commands, ["--help"])
@@ -90,13 +90,30 @@ def test_unknown_command_names_the_nearest() -> None:
     assert 'did you mean "send"?' in result.output
 
 
-def test_unknown_option_is_a_usage_error() -> None:
-    result = CliRunner().invoke(main.commands, ["ps", "--jsn"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--jsn"], "'--jsn'"),
+        (["snd"], "no such command: 'snd'; did you mean \"send\"? `grav-actors --help`"),
+        (["ps", "--jsn"], "; `grav-actors ps --help` shows the usage"),
+        (["ps", "extra"], "extra"),
+        (["dead", "lst"], "`grav-actors dead --help`"),
+        (["send"], "'TYPE'"),
+        (["send", "a.b", "roof"], """text needs quotes: '"roof"'; `grav-actors send --help`"""),
+        (["ask", "a.b", "--timeout", "soon"], '"soon" is no duration'),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_next_command(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main.commands, arguments, prog_name="grav-actors")
     assert result.exit_code == 2
-    assert "Usage:" in result.output
+    (line,) = result.output.splitlines()
+    assert line.startswith("grav-actors: ")
+    assert said in line
+    assert line.endswith("--help` shows the usage")
 
 
-def test_no_command_is_a_usage_error_with_the_help() -> None:
-    result = CliRunner().invoke(main.commands, [])
+@pytest.mark.parametrize("arguments", [[], ["dead"]], ids=str)
+def test_no_command_is_a_usage_error_with_the_help(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main.commands, arguments)
     assert result.exit_code == 2
     assert "Commands:" in result.output

@@ -19,7 +19,9 @@ from grav_actors.codec import (
     MAX_DEPTH,
     array_header,
     join_body,
+    pack_fields,
     pack_record,
+    pack_records,
     pack_value,
     record_ids,
     record_offsets,
@@ -470,3 +472,14 @@ def test_the_most_expensive_data_costs_a_bounded_multiple() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 90 * len(body)
+
+
+@pytest.mark.parametrize("size", [2**16 - 1, 2**16, 2**16 + 1, 2**20])
+@pytest.mark.parametrize("headers", [None, {"a": "b"}])
+def test_large_bytes_are_packed_as_any_others(size: int, headers: dict[str, str] | None) -> None:
+    large = [b"u" * 16, b"", b"p" * 16, 2**60, bytes(size), headers]
+    assert pack_fields(large, 2**20) == msgpack.packb(large)
+    assert pack_records([large]) == msgpack.packb([large])
+    assert pack_records([large, large]) == msgpack.packb([large, large])
+    with pytest.raises(MessageTooLargeError, match=f"{size} bytes"):
+        pack_fields(large, size - 1)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grav_actors.config import ConfigFileError, NodeConfig, find_project, load_config
+from grav_actors.discovery.beacon_settings import BeaconSettings
 from grav_actors.errors import ConfigError
 from grav_actors.options import Backoff, BusOptions, RestartLimits
 from grav_actors.tables import ActorTable, MeshTable, NodeTable, SupervisorTable
@@ -19,6 +20,7 @@ NAME_RULE = "must be a name of 1 to 64 characters of A-Z a-z 0-9 . _ -, not"
 
 SIZE_RULE = 'write "64KiB", "1MiB", "2GiB" or a whole number of bytes'
 DURATION_RULE = 'write "200ms", "5s", "10m", "1h" or a number of seconds, 0 or more'
+SECRET_RULE = 'write it into a file of mode 0600 and name that: secret_file = "beacon.secret"'
 STRATEGIES = '"one_for_one", "one_for_all" or "rest_for_one"'
 
 FULL = """\
@@ -163,6 +165,36 @@ def test_an_absolute_folder_of_keys_stays(tmp_path: Path) -> None:
     assert mesh.keys == Path("/etc/grav/keys")
 
 
+def test_beacons_have_a_table_of_their_own(tmp_path: Path) -> None:
+    text = '[mesh.beacon]\nport = 7000\ninterfaces = ["eth0"]\nipv6 = false\nsecret_file = "beacon.secret"\n'
+    mesh = load(tmp_path, text).mesh
+    assert mesh is not None
+    assert mesh.beacon == BeaconSettings(
+        port=7000, interfaces=("eth0",), ipv6=False, secret_file=tmp_path / "beacon.secret"
+    )
+
+
+@pytest.mark.parametrize(
+    ("listen", "is_exposed"),
+    [
+        (None, True),
+        ("tcp://0.0.0.0:7470", True),
+        ("tcp://*:7470", True),
+        ("tcp://10.0.0.1:7470", True),
+        ("tcp://farm.example:7470", True),
+        ("tcp://[::]:7470", True),
+        ("nats://127.0.0.1", True),
+        ("tcp://127.0.0.1:7470", False),
+        ("tcp://127.1.2.3:0", False),
+        ("tcp://[::1]:7470", False),
+        ("tcp://localhost:7470", False),
+        ("ipc:///run/grav.sock", False),
+    ],
+)
+def test_listener_is_exposed_unless_it_is_known_not_to_be(listen: str | None, is_exposed: bool) -> None:
+    assert MeshTable(listen=listen).is_exposed is is_exposed
+
+
 @pytest.mark.parametrize(
     "endpoint",
     ["tcp://127.0.0.1:0", "tcp://*:7470", "tcp://farm.example:65535", "tcp://[::1]:7470", "nats://x/y"],
@@ -228,6 +260,7 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
             "[supervisor]\nstrategy = 'one_for_al'",
             f'2: [supervisor] strategy must be {STRATEGIES}, not "one_for_al"; did you mean "one_for_all"?',
         ),
+        ("[supervisor]\nmax_restarts = 0", "2: [supervisor] max_restarts must be at least 1, not 0"),
         ("[supervisor]\nmax_restarts = 1.5", "2: [supervisor] max_restarts must be a whole number, not 1.5"),
         ("[supervisor]\nwithin = 0", "2: [supervisor] within must be more than 0 seconds, not 0"),
         ("[supervisor]\nbackoff = 3", "2: [supervisor] backoff must be a table, not 3"),
@@ -266,6 +299,27 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
         ("[mesh]\ndiscovery = 'beacon'", '2: [mesh] discovery must be a list of texts, not "beacon"'),
         ("[mesh]\nkeys = 3", "2: [mesh] keys must be a text, not 3"),
         ("[mesh]\ninsecure = 1", "2: [mesh] insecure must be true or false, not 1"),
+        ("[mesh]\ndiscovery = ['beacon', 'beacon']", '2: [mesh] discovery names "beacon" twice; take one out'),
+        ("[mesh]\npeers = ['tcp://a:1', 'tcp://a:1']", '2: [mesh] peers names "tcp://a:1" twice; take one out'),
+        ("[mesh]\nbeacon = 3", "2: [mesh] beacon must be a table, not 3"),
+        ("[mesh.beacon]\nprot = 3", '2: [mesh.beacon] unknown key "prot"; did you mean "port"?'),
+        ("[mesh.beacon]\n\nport = 0", "3: [mesh.beacon] port must be at least 1, not 0"),
+        (
+            "[mesh.beacon]\ngroup = '10.0.0.1'",
+            '2: [mesh.beacon] group must be an IPv4 multicast group like "239.255.71.82", not "10.0.0.1"',
+        ),
+        (
+            "[mesh.beacon]\ninterfaces = 'lo'",
+            '2: [mesh.beacon] interfaces must be a list of names like ["eth0"], not "lo"',
+        ),
+        (
+            "[mesh.beacon]\nsecret_file = ''",
+            '2: [mesh.beacon] secret_file must be a text of printable characters, not ""',
+        ),
+        (
+            "[mesh.beacon]\nsecret = 'a secret of some length'",
+            f'2: [mesh.beacon] unknown key "secret"; {SECRET_RULE}',
+        ),
         ("[mesh]\nlisen = 'x'", '2: [mesh] unknown key "lisen"; did you mean "listen"?'),
     ],
 )
@@ -320,6 +374,11 @@ def test_two_actors_that_would_have_one_name_are_refused(tmp_path: Path) -> None
     assert refused(tmp_path, text) == (
         'grav.toml:4: [actors.temp-2] "temp-2" is also the name of an instance of [actors.temp]'
     )
+
+
+def test_an_instance_that_would_take_the_name_of_an_actor_is_refused(tmp_path: Path) -> None:
+    text = '[actors.temp-2]\nclass = "m:C"\n[actors.temp]\nclass = "m:C"\ninstances = 2\n'
+    assert refused(tmp_path, text) == 'grav.toml:3: [actors.temp] "temp-2" is also the name of [actors.temp-2]'
 
 
 def test_a_mistake_in_pyproject_is_told_with_its_whole_table(tmp_path: Path) -> None:

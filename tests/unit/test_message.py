@@ -345,6 +345,12 @@ def test_builtins_and_annotations(data: Any, cls: Any, expected: Any) -> None:
     assert type(got) is type(expected)
 
 
+@pytest.mark.parametrize("cls", [float | int, int | float, float | int | None, str | float | int])
+def test_a_union_takes_the_datas_own_class_first(cls: Any) -> None:
+    assert type(Message("a", 5).unmarshal_data(cls)) is int
+    assert type(Message("a", 5.0).unmarshal_data(cls)) is float
+
+
 def test_keys_that_are_no_field_are_passed_over_as_by_msgspec_and_pydantic() -> None:
     message = Message("a", {"name": "roof", "colour": "red"})
     assert message.unmarshal_data(Place) == Place("roof")

@@ -278,6 +278,21 @@ def test_a_bye_that_a_bus_took_with_it_is_said_to_the_next() -> None:
     assert bus.verbs() == [Verb.BYE]
 
 
+def test_a_pod_whose_bye_came_to_nobody_joins_once_more_and_sends_what_was_not_accepted() -> None:
+    pod, bus = joined()
+    send(pod)
+    request = pod.request_bye("")
+    bus.sent()
+    bus.give(Verb.OK, request, "unknown")
+    assert bus.verbs() == [Verb.HELLO]
+    bus.give(Verb.OK, request, "unknown")
+    assert bus.verbs() == [], "it is about to join"
+    bus.welcome(epoch=NEXT_EPOCH)
+    assert bus.verbs() == [Verb.SEND, Verb.BYE]
+    bus.give(Verb.OK, request, "")
+    assert request in pod.confirmed
+
+
 def test_the_replay_ring_is_asked_for_only_until_it_was_given() -> None:
     pod, bus = joined(replay=True)
     bus.give(Verb.REJOIN)

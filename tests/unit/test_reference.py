@@ -9,6 +9,7 @@ import pytest
 
 from grav_actors.errors import ActorStartError, ConnectionClosedError
 from grav_actors.reference import ActorRef, check_actor_name
+from grav_actors.timeouts import Timeout
 
 
 class FakePort:
@@ -20,11 +21,11 @@ class FakePort:
     def tell(self, to: str, type: str, data: Any) -> None:
         self.calls.append(("tell", to, type, data))
 
-    def ask(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    def ask(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         self.calls.append(("ask", to, type, data, timeout))
         return 1
 
-    async def ask_async(self, to: str, type: str, data: Any, timeout: float | None) -> Any:
+    async def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         self.calls.append(("ask_async", to, type, data, timeout))
         return 2
 

@@ -70,7 +70,15 @@ def test_arguments_of_spawn_as_a_child() -> None:
     assert as_child(child, (), {}, None, "process") is child
 
 
-@pytest.mark.parametrize(("args", "kwargs", "name"), [((1,), {}, None), ((), {"a": 1}, None), ((), {}, "me")])
-def test_nothing_stands_beside_a_child(args: Any, kwargs: Any, name: str | None) -> None:
+@pytest.mark.parametrize(
+    ("args", "kwargs", "name", "kind"),
+    [
+        ((1,), {}, None, "process"),
+        ((), {"a": 1}, None, "process"),
+        ((), {}, "me", "process"),
+        ((), {}, None, "thread"),
+    ],
+)
+def test_nothing_stands_beside_a_child(args: Any, kwargs: Any, name: str | None, kind: str) -> None:
     with pytest.raises(ConfigError, match="takes nothing else"):
-        as_child(Child(Plain), args, kwargs, name, "process")
+        as_child(Child(Plain), args, kwargs, name, kind)

@@ -26,3 +26,9 @@ def test_anything_else_is_refused_with_what_was_seen(given: object) -> None:
 )
 def test_as_in_grav_zero_and_less_have_no_limit(given: object, limit: float | None) -> None:
     assert no_limit_below(given) == limit  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [math.nan, True, False, "5", "", lambda: "5"])
+def test_what_is_no_number_is_refused_by_waits_without_limit_too(given: object) -> None:
+    with pytest.raises(ValueError, match="a time limit is a number of seconds or None"):
+        no_limit_below(given)  # type: ignore[arg-type]

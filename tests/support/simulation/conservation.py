@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from support.simulation.history import PUBLISHED, line
+from support.simulation.history import PUBLISHED, QUESTIONS, line
 from support.simulation.ledger import Ledger, Story
 
 
@@ -43,6 +43,36 @@ def settling(ledger: Ledger) -> Iterator[str]:
                     yield f"{settled}: {line(story.sent)} was settled before {receiver} was done, at {min(ends)}"
         elif has_settled and ledger.is_quiet and story.sent.pod not in ledger.ended:
             yield f"{story.index}: never settled: {line(story.sent)}"
+
+
+def effects(ledger: Ledger) -> Iterator[str]:
+    """P3: what a handler sent outlives its pod if the message counts as handled: the acknowledgement leaves after it.
+
+    Needs Sent with its cause, Taken, Handled, Ended and Quiet.
+    """
+    if not ledger.is_quiet:
+        return
+    for story in ledger.stories.values():
+        sent = story.sent
+        cause = ledger.stories.get(sent.cause)
+        end = ledger.ended.get(sent.pod)
+        if story.taken or cause is None or end is None or not is_protected(ledger, cause):
+            continue
+        claimants = {ledger.account(sent.pod), ledger.started[sent.pod].group if sent.pod in ledger.started else ""}
+        accounts = claimants.union(*(ledger.members.get(claimant, set()) for claimant in claimants))
+        stays = all(
+            stand.wants(cause.sent.uuid, cause.sent.type, cause.sent.pod)
+            for stand in ledger.between(ledger.account(sent.pod), end, len(ledger.history))
+        )
+        # A bus that died may have taken the news with it, and the next one may expect nobody of that name any more.
+        is_handled = any(
+            handled.pod == sent.pod and index < end and (stays or ledger.life(index) == len(ledger.kills))
+            for index, handled in cause.handled
+        )
+        comes_again = any(index > end and ledger.account(one.pod) in accounts for index, one in cause.delivered)
+        is_dead = any(dead.target in accounts for _, dead in cause.dead)
+        if cause.sent.kind not in QUESTIONS and is_handled and not comes_again and not is_dead:
+            yield f"{story.index}: {line(sent)} is lost, but {sent.cause} counts as handled by {sent.pod}"
 
 
 def is_protected(ledger: Ledger, story: Story) -> bool:

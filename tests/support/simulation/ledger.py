@@ -207,11 +207,13 @@ class _Stands:
         self.stands: dict[str, list[Stand]] = defaultdict(list)
         self._started = started
         self._asked: dict[str, dict[int, FilterWire]] = {}
+        self._newest: dict[str, str] = {}
 
     def note(self, index: int, event: Event) -> None:
         match event:
             case Started():
                 self._asked[event.pod] = {0: event.filters}
+                self._newest[event.account] = event.pod
                 stand = self._last(event.account)
                 if stand is not None and stand.presence == "there":
                     # The incarnation before stands on the bus until this one has joined.
@@ -254,7 +256,9 @@ class _Stands:
     def _gone(self, index: int, pod: str, how: str) -> None:
         started = self._started.get(pod)
         stand = self._last(started.account) if started is not None else None
-        if started is None or stand is None or stand.pod != pod or stand.presence != "there":
+        if started is None or stand is None or stand.presence != "there":
+            return
+        if pod not in (stand.pod, self._newest[started.account]):
             return
         if started.supervised and how in KEPT:
             return

@@ -60,9 +60,12 @@ class _Watch:
         self.kept: dict[str, float] = {}
         self._attempt: dict[str, int] = {}
         self._disturbances: set[str] = set()
+        self._busy_until = 0.0
 
     def note(self, event: Event) -> float:
         """Take an event of the pod; return how many seconds late it is, if it is too late."""
+        if isinstance(event, Handled | Failed):
+            self._busy_until = event.at
         match event:
             case Disturbed():
                 self._disturbances.add(event.what)
@@ -71,7 +74,7 @@ class _Watch:
                 self.kept = dict.fromkeys(self.kept, float("inf"))
             case Delivered():
                 self._attempt[event.uuid] = event.attempt
-                due = self.kept.pop(event.uuid, float("inf"))
+                due = max(self.kept.pop(event.uuid, float("inf")), self._busy_until)
                 if event.at >= due + IDLE_RETRY and not self._disturbances:
                     return event.at - due
             case Failed():
@@ -90,11 +93,14 @@ class _Watch:
 def redelivery_order(ledger: Ledger) -> Iterator[str]:
     """Failed messages come again in the order in which they failed. Needs Delivered and Failed.
 
-    Compared is what failed at one pod in one life of the bus, before its connection broke.
+    Compared is what failed at one pod in one life of the bus, before its connection broke; with a concurrency of 1.
     """
     failed_at: dict[str, dict[str, int]] = defaultdict(dict)
     newest: dict[str, int] = {}
     for index, event in enumerate(ledger.history):
+        started = ledger.started.get(getattr(event, "pod", ""))
+        if started is not None and started.concurrency > 1:
+            continue
         match event:
             case BusKilled():
                 failed_at.clear()

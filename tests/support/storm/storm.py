@@ -84,7 +84,6 @@ class Storm:
 
     def run(self, seconds: float, interval: float = 1.0) -> Report:
         """Let it rage for so long, with a kill in each interval, wait for the calm, and look at the record."""
-        begin = time.monotonic()
         with Grav(max_restarts=1000, backoff=Backoff(first=0, max=0)) as grav:
             self._start(grav)
             senders = [grav.connect(f"sender-{number}") for number in range(2)]
@@ -93,6 +92,7 @@ class Storm:
             threads = [threading.Thread(target=self._send, args=(pod,), name=f"storm-{pod.name}") for pod in senders]
             for thread in threads:
                 thread.start()
+            begin = time.monotonic()
             try:
                 end = begin + seconds
                 while (left := end - time.monotonic()) > 0:
@@ -152,14 +152,15 @@ class Storm:
     # Kills
 
     def _kill(self, grav: Grav) -> None:
-        rows = [row for row in grav._runner.rows() if row["kind"] == "process" and row["state"] == "ready"]
-        target = self._random.choice(["bus"] * BUS_SHARE + [row["name"] for row in rows])
+        """Kill the bus or an actor, unless the one whose turn it is has not come back from the last time."""
+        rows = {row["name"]: row for row in grav._runner.rows() if row["kind"] == "process"}
+        target = self._random.choice(["bus"] * BUS_SHARE + sorted(rows))
         if target == "bus":
             pid = grav._bus.pid if grav._bus is not None and grav._bus.is_alive() else None
         else:
-            pid = next(row["pid"] for row in rows if row["name"] == target)
+            pid = rows[target]["pid"] if rows[target]["state"] == "ready" else None
         if pid is None:
-            return  # it is being started again
+            return
         try:
             descriptor = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -1,0 +1,265 @@
+"""Mailboxes as deliveries come and go: overflow policies, held back senders, stuck receivers, groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from grav_actors.bus.counts import Counts
+from grav_actors.bus.directory import Directory, Group
+from grav_actors.bus.herald import Herald
+from grav_actors.bus.ledger import Ledger
+from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
+from grav_actors.bus.ordered import OrderedSet
+from grav_actors.bus.receiver import Receiver
+from grav_actors.bus.run import Delivery
+from grav_actors.bus.sender import Sender
+from grav_actors.bus.undertaker import Undertaker
+from grav_actors.errors import MessageDecodeError
+from grav_actors.protocol import FLAG_REDELIVERED, FLAG_RESENT, QUESTION_KINDS
+
+SLOW_AFTER = 1.0
+"""Seconds after which a mailbox that became full, and is not half empty again, makes its receiver a slow one."""
+
+
+class Mailroom:
+    """Puts deliveries into mailboxes, and takes out what moves on without having been sent.
+
+    Attributes:
+        dirty: Receivers that may have something to be sent.
+        dirty_groups: Groups whose members may have room.
+        full: Mailboxes with the policy `block` that hold back their senders.
+        pressed: Mailboxes of any policy that became full and are not half empty again.
+        overflowed: Receivers to disconnect: too many failures, or a full mailbox with that policy.
+    """
+
+    def __init__(
+        self, directory: Directory, ledger: Ledger, undertaker: Undertaker, herald: Herald, counts: Counts
+    ) -> None:
+        self._directory = directory
+        self._ledger = ledger
+        self._undertaker = undertaker
+        self._herald = herald
+        self._counts = counts
+        self.dirty: list[Receiver] = []
+        self.dirty_groups: OrderedSet[str] = OrderedSet()
+        self.full: OrderedSet[Mailbox] = OrderedSet()
+        self.pressed: dict[Mailbox, None] = {}
+        self.overflowed: list[Receiver] = []
+
+    def touch(self, receiver: Receiver) -> None:
+        """Have what waits for a receiver looked at when the drain ends."""
+        if not receiver.is_dirty:
+            receiver.is_dirty = True
+            self.dirty.append(receiver)
+
+    def put(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
+        """Add a delivery, or apply the overflow policy."""
+        run = delivery.run
+        run.pending += delivery.hi - delivery.lo
+        if (
+            mailbox.used + delivery.hi - delivery.lo < mailbox.limit
+            and mailbox.used_bytes + delivery.size < MAILBOX_BYTES
+            and not mailbox.stuck
+        ):
+            mailbox.add(delivery)
+        else:
+            self._overflow(mailbox, delivery, now)
+
+    def _overflow(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
+        run = delivery.run
+        if mailbox not in self.pressed:
+            self.pressed[mailbox] = None
+            mailbox.pressed_at = now
+        if run.sender is self._ledger.own and (mailbox.stuck or mailbox.is_full):
+            # Nobody holds the bus itself back, and nobody misses its events in a full mailbox. Nor do they push
+            # out what users sent: each would be told by another event.
+            self._counts.given_up += delivery.count
+            self._ledger.settle(run, delivery.count)
+        elif mailbox.overflow == "block":
+            if mailbox.stuck:
+                self._undertaker.bury(delivery, "overflow", mailbox.name, now)
+            else:
+                mailbox.add(delivery)
+                if mailbox.is_full and run.sender is not self._ledger.own:
+                    if mailbox not in self.full:
+                        self.full.add(mailbox)
+                        mailbox.progress_at = now
+                    mailbox.blocked.add(run.sender)
+                    run.sender.blockers.add(mailbox)
+        elif mailbox.overflow == "drop_oldest":
+            # What is in flight cannot be dropped any more: the limit is for what waits.
+            mailbox.add(delivery)
+            while mailbox.waiting_count > mailbox.limit or (
+                mailbox.waiting_count > 1 and mailbox.used_bytes > MAILBOX_BYTES
+            ):
+                oldest = mailbox.take(max(1, mailbox.waiting_count - mailbox.limit))
+                mailbox.discard(oldest)
+                self._undertaker.bury(oldest, "overflow", mailbox.name, now)
+        elif mailbox.overflow == "drop_newest":
+            room = min(mailbox.limit - mailbox.used, (MAILBOX_BYTES - mailbox.used_bytes) // run.unit)
+            if room > 0:
+                mailbox.add(delivery.split(min(room, delivery.count)))
+            if delivery.count:
+                self._undertaker.bury(delivery, "overflow", mailbox.name, now)
+        else:
+            mailbox.add(delivery)
+            if mailbox.is_over:
+                self.overflowed.extend(self._owners(mailbox))
+
+    def _owners(self, mailbox: Mailbox) -> list[Receiver]:
+        group = self._directory.groups.get(mailbox.name)
+        if group is not None and group.mailbox is mailbox:
+            return list(group.members)
+        return [receiver for receiver in self._directory if receiver.mailbox is mailbox]
+
+    def relieve(self, mailbox: Mailbox, now: float) -> None:
+        """Let go the senders that wait for a mailbox, if it has room again."""
+        if mailbox.stuck and mailbox.is_half_empty:
+            mailbox.stuck = False
+        if mailbox.is_full:
+            return
+        self.full.discard(mailbox)
+        self.unblock(mailbox, now)
+
+    def unblock(self, mailbox: Mailbox, now: float) -> None:
+        """Let go the senders that a mailbox holds back."""
+        for sender in mailbox.blocked:
+            sender.unblock(mailbox)
+            self._ledger.note(sender, now)
+        mailbox.blocked.clear()
+
+    def check_stuck(self, now: float) -> list[Mailbox]:
+        """Call full mailboxes stuck that made no progress; return those that became so."""
+        stuck: list[Mailbox] = []
+        for mailbox in self.full:
+            limit = mailbox.stuck_after
+            if limit is not None and not mailbox.stuck and now - mailbox.progress_at >= limit:
+                mailbox.stuck = True
+                stuck.append(mailbox)
+                self.unblock(mailbox, now)
+            if mailbox.stuck:
+                self._make_room(mailbox, now)
+        for mailbox in stuck:
+            data = {"pod": mailbox.name, "waiting": mailbox.used, "seconds": now - mailbox.progress_at}
+            self._herald.announce("grav.sys.pod.stuck", data)
+        return stuck
+
+    def _make_room(self, mailbox: Mailbox, now: float) -> None:
+        """Let senders run on that keep all they may because of what waits in a stuck mailbox.
+
+        The newer half of that goes the way of what would have come next.
+        """
+        senders = {delivery.run.sender for delivery in mailbox.waiting}
+        if not any(sender.is_cramped() for sender in senders):
+            return
+        keep = mailbox.waiting_count // 2
+        for delivery in mailbox.cut(keep):
+            self._undertaker.bury(delivery, "overflow", mailbox.name, now)
+        for sender in senders:
+            sender.urgent = True
+            self._ledger.note(sender, now)
+
+    def check_slow(self, now: float) -> None:
+        """Tell of receivers that became slow, each once, and of those that have recovered."""
+        for mailbox in list(self.pressed):
+            seconds = now - mailbox.pressed_at
+            if mailbox.is_half_empty:
+                del self.pressed[mailbox]
+                if mailbox.slow:
+                    mailbox.slow = False
+                    self._herald.announce("grav.sys.pod.recovered", {"pod": mailbox.name, "seconds": seconds})
+            elif not mailbox.slow and seconds >= SLOW_AFTER:
+                mailbox.slow = True
+                data = {
+                    "pod": mailbox.name, "waiting": mailbox.used, "bytes": mailbox.used_bytes,
+                    "limit": mailbox.limit, "overflow": mailbox.overflow, "seconds": seconds,
+                    "senders": len(mailbox.blocked),
+                }  # fmt: skip
+                self._herald.announce("grav.sys.pod.slow", data)
+
+    def forget(self, mailbox: Mailbox, now: float) -> None:
+        """Hold nobody back for a mailbox whose receivers are gone."""
+        self.full.discard(mailbox)
+        self.pressed.pop(mailbox, None)
+        self.unblock(mailbox, now)
+
+    def share(self, group: Group, now: float) -> None:
+        """Give a group's waiting messages to members with room, the least loaded first."""
+        mailbox = group.mailbox
+        while mailbox.waiting:
+            head = mailbox.waiting[0]
+            limit = head.count
+            if head.flags & FLAG_RESENT and not head.flags & FLAG_REDELIVERED:
+                if group.missing:
+                    break
+                claimant, limit = group.claimant(head)
+                if claimant is not None:
+                    self._hand_over(mailbox, claimant, limit)
+                    continue
+            member, is_possible = group.choose(head.run.type, head.run.sender.uuid)
+            if member is None:
+                if is_possible:
+                    break
+                self._bury_unwanted(group, head, now)
+                continue
+            try:
+                head.run.offsets()
+            except MessageDecodeError:
+                mailbox.take(head.count)
+                mailbox.discard(head)
+                self._counts.garbled += head.count
+                self._ledger.settle(head.run, head.count)
+                continue
+            # One at a time while members are idle, so that a short run spreads over all of them.
+            room = member.room() - member.mailbox.waiting_count
+            self._hand_over(mailbox, member, min(limit, max(1, room // len(group.members))))
+        if mailbox in self.full or mailbox.stuck:
+            self.relieve(mailbox, now)
+
+    def _hand_over(self, mailbox: Mailbox, member: Receiver, count: int) -> None:
+        piece = mailbox.take(count)
+        mailbox.discard(piece)
+        member.mailbox.add(piece)
+        self.touch(member)
+
+    def _bury_unwanted(self, group: Group, head: Delivery, now: float) -> None:
+        """End what no member takes any more: those who wanted it have left, or only its own sender is there."""
+        group.mailbox.take(head.count)
+        group.mailbox.discard(head)
+        if head.run.kind in QUESTION_KINDS:
+            self._ledger.settle(head.run, head.count)  # the asker learns that nobody answers
+        else:
+            self._undertaker.bury(head, "no_responders", group.name, now, head.attempt - 1)
+
+    def drop_garbled(self, receiver: Receiver, delivery: Delivery) -> None:
+        """End a delivery that was taken from its mailbox and cannot be cut out of its body."""
+        self._counts.garbled += delivery.count
+        if delivery.priority:
+            receiver.answers -= delivery.count
+            receiver.answer_bytes -= delivery.size
+        else:
+            receiver.mailbox.discard(delivery)
+        self._ledger.settle(delivery.run, delivery.count)
+
+    def cancel(self, sender: Sender, seq: int, now: float) -> list[tuple[Receiver, tuple[int, ...]]]:
+        """Take a question back: out of mailboxes, and return the pods that hold it already."""
+        run = next((run for first, run in sender.open.items() if first <= seq < first + run.count), None)
+        if run is None or run.kind not in QUESTION_KINDS:
+            return []
+        index = seq - run.seq
+        for mailbox in self._mailboxes():
+            for position, delivery in enumerate(mailbox.waiting):
+                if delivery.run is run and delivery.lo <= index < delivery.hi:
+                    mailbox.replace(position, [piece for piece, is_it in delivery.parted({index}) if not is_it])
+                    self._ledger.settle(run, 1)
+                    break
+        return [
+            (receiver, (seq,))
+            for receiver in self._directory
+            if receiver.route
+            and any(d.run is run and d.lo <= index < d.hi for d in receiver.in_flight if not d.priority)
+        ]
+
+    def _mailboxes(self) -> Iterable[Mailbox]:
+        yield from (receiver.mailbox for receiver in self._directory)
+        yield from (group.mailbox for group in self._directory.groups.values())

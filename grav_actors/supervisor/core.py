@@ -1,0 +1,557 @@
+"""What a supervisor decides: events and the time come in, effects go out. No process, thread or clock.
+
+States, events and rules are in `docs/supervision.md`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+
+from grav_actors.options import RestartLimits
+from grav_actors.supervisor.effects import (
+    Answer,
+    Changed,
+    Effect,
+    Ended,
+    Exit,
+    Gone,
+    How,
+    Kill,
+    MemberState,
+    Over,
+    Start,
+    Stop,
+    Terminate,
+    Verdict,
+)
+from grav_actors.supervisor.place import Place, Request, Round, Rules, Step
+from grav_actors.supervisor.policy import GiveUp, RestartPolicy
+
+TERMINATE_PATIENCE = 1.0
+"""Seconds between terminating a life and killing it."""
+LEAST_PATIENCE = 0.1
+"""Seconds that a life has to end in order when the time of the whole supervisor has run out."""
+
+ASKED_RESTART = "a restart was asked for"
+STOPPING = "its supervisor is stopping"
+
+
+class SupervisorCore:
+    """The children of one supervisor. Not thread-safe.
+
+    Every event returns its effects, to be carried out in that order. `deadline` says when `tick` is due.
+
+    Args:
+        strategy: `one_for_one`, `one_for_all` or `rest_for_one`.
+        chance: A number from 0 up to 1, as `random.random`, for the jitter of the backoff.
+
+    Attributes:
+        places: The children in the order of their start, by name.
+        is_over: It has ended, and nothing is left of its children.
+    """
+
+    def __init__(self, strategy: str, limits: RestartLimits, chance: Callable[[], float]) -> None:
+        self.places: dict[str, Place] = {}
+        self.is_over = False
+        self._strategy = strategy
+        self._policy = RestartPolicy(limits)
+        self._chance = chance
+        self._lives: dict[int, Place] = {}
+        self._timed: dict[Place, float] = {}
+        self._life_numbers = itertools.count(1)
+        self._pools: dict[str, Rules] = {}
+        self._requests: dict[Request, None] = {}
+        self._rounds: dict[Round, None] = {}
+        self._closing: Over | None = None
+        self._limit: float | None = None
+        self._out: list[Effect] = []
+
+    # Questions
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it ends, or has ended."""
+        return self._closing is not None
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether a child that should run does not, or one has failed for good."""
+        down = (MemberState.BACKOFF, MemberState.FAILED)
+        return any(place.state in down for place in self.places.values())
+
+    def taken_names(self) -> set[str]:
+        """Return the names that no new child may have: those of children and of their pools."""
+        return self.places.keys() | self._pools.keys()
+
+    def deadline(self) -> float | None:
+        """Return when `tick` is to be called, in monotonic seconds; None if no time is waited for."""
+        times = list(self._timed.values())
+        times += [work.due for work in self._rounds if all(place.life is None for place in work.places)]
+        return min(times, default=None)
+
+    # Requests from outside; each is answered once, by an `Answer` of its number
+
+    def start(self, request: int, children: Iterable[Rules], now: float) -> list[Effect]:
+        """Add children and start them in their order, each when the one before is ready.
+
+        If one does not start, those of this request that have are stopped again, and all are forgotten.
+
+        Raises:
+            ValueError: A name is taken; nothing has changed.
+        """
+        children = list(children)
+        pools = tuple(dict.fromkeys(rules.pool for rules in children if rules.pool))
+        names = [*(rules.name for rules in children), *pools]
+        taken = [name for name in names if name in self.taken_names() or names.count(name) > 1]
+        if taken:
+            raise ValueError(f"the name {taken[0]!r} is taken")
+        if self._refuses(request):
+            return self._effects()
+        for rules in children:
+            if rules.pool:
+                self._pools.setdefault(rules.pool, rules)
+        added = tuple(Place(rules) for rules in children)
+        self.places.update((place.name, place) for place in added)
+        self._begin(Request(request, added, frozenset(added), pools), now)
+        return self._effects()
+
+    def start_again(self, request: int, name: str, now: float) -> list[Effect]:
+        """Start a child that is down. One that waits for a restart need not wait any longer; this is all it does then.
+
+        Raises:
+            KeyError: There is no child of that name.
+        """
+        place = self.places[name]
+        if self._refuses(request):
+            return self._effects()
+        if not place.is_wanted:
+            place.cause = ""
+            place.is_surplus = False
+            self._begin(Request(request, (place,)), now)
+            return self._effects()
+        self._out.append(Answer(request))
+        if place.round is not None:
+            place.round.due = min(place.round.due, now)
+            self._advance(place.round, now)
+        return self._effects()
+
+    def restart(self, request: int, name: str, now: float) -> list[Effect]:
+        """Stop a child and start it again; this counts as no failure. One that is not ready is just started.
+
+        Raises:
+            KeyError: There is no child of that name.
+        """
+        place = self.places[name]
+        if place.state is not MemberState.READY or place.leaving:
+            return self.start_again(request, name, now)
+        if self._refuses(request):
+            return self._effects()
+        place.cause = ASKED_RESTART
+        place.leaving = "restart"
+        self._begin(Request(request, (place,)), now)
+        return self._effects()
+
+    def stop_child(self, request: int, name: str, now: float) -> list[Effect]:
+        """Stop a child; it is not started again unless somebody asks for it.
+
+        Raises:
+            KeyError: There is no child of that name.
+        """
+        self._dismiss(Request(request), (self.places[name],), now)
+        return self._effects()
+
+    def scale(self, request: int, pool: str, count: int, now: float) -> list[Effect]:
+        """Have so many instances: start further ones, or stop those with the highest numbers.
+
+        Those that are down are started first, then new ones with the lowest numbers that are free; these come behind
+        the others of the pool in the order.
+
+        Raises:
+            KeyError: There is no pool of that name.
+            ValueError: The count is negative.
+        """
+        if count < 0:
+            raise ValueError(f"a pool cannot have {count} instances")
+        template = self._pools[pool]
+        if self._refuses(request):
+            return self._effects()
+        instances = [place for place in self.places.values() if place.rules.pool == pool and not place.is_surplus]
+        instances.sort(key=lambda place: instance_number(place.name))
+        present = [place for place in instances if place.is_wanted]
+        missing = count - len(present)
+        if missing <= 0:
+            surplus = present[count:]
+            for place in surplus:
+                place.is_surplus = True
+            self._dismiss(Request(request), surplus, now)
+            return self._effects()
+        down = [place for place in instances if not place.is_wanted][:missing]
+        for place in down:
+            place.cause = ""
+        free = (name for number in itertools.count(1) if (name := f"{pool}-{number}") not in self.places)
+        names = itertools.islice(free, missing - len(down))
+        added = [Place(replace(template, name=name)) for name in names]
+        self._insert(pool, added)
+        self._begin(Request(request, (*down, *added), frozenset(added)), now)
+        return self._effects()
+
+    def stop(self, now: float, limit: float) -> list[Effect]:
+        """End: stop all children, the last started first, and begin nothing more. It ends with `Over`.
+
+        Args:
+            limit: Seconds for all of them together, whatever their own may be.
+        """
+        until = now + limit
+        self._limit = until if self._limit is None else min(self._limit, until)
+        if self._closing is None:
+            self._close(Over("", False), now)
+            return self._effects()
+        for place, deadline in self._timed.items():
+            if place.step is Step.STOPPED:
+                self._timed[place] = min(deadline, now + self._patience(place, now))
+        return self._effects()
+
+    def abort(self, now: float) -> list[Effect]:
+        """End, and kill all children at once."""
+        if self._closing is None:
+            self._close(Over("", False), now)
+        for place in reversed(self.places.values()):
+            if place.life is not None and place.step is not Step.KILLED:
+                self._kill(place, place.life)
+        return self._effects()
+
+    # What the driver tells of lives; a life that is not known any more is ignored
+
+    def ready(self, life: int, now: float) -> list[Effect]:
+        """Take note that a start has succeeded."""
+        place = self._lives.get(life)
+        if place is None or place.state is not MemberState.STARTING:
+            return []
+        self._change(place, MemberState.READY)
+        if place.leaving:
+            return self._effects()
+        work = self._take_out(place)
+        request, place.request = place.request, None
+        if request is not None:
+            request.starting.discard(place)
+            self._try_answer(request)
+        self._advance(work, now)
+        return self._effects()
+
+    def ended(self, life: int, exit: Exit, now: float) -> list[Effect]:
+        """Take note that a life has ended, or that a start has failed."""
+        place = self._lives.pop(life, None)
+        if place is None:
+            return []
+        place.life = None
+        place.last = exit
+        if place.leaving:
+            self._has_left(place, life, exit, now)
+        elif place.state is not MemberState.STARTING and _is_final(place.rules.restart, exit):
+            self._has_finished(place, life, exit, now)
+        elif place.state is MemberState.STARTING and place.request is not None:
+            self._tell_end(place, life, exit, Verdict.ENDED)
+            self._fail(place.request, place, exit.cause, now)
+        else:
+            self._has_failed(place, life, exit, now)
+        self._note_end(place)
+        return self._effects()
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what has become due."""
+        for place in [place for place, deadline in self._timed.items() if now >= deadline]:
+            self._press(place, now)
+        for work in list(self._rounds):
+            self._advance(work, now)
+        return self._effects()
+
+    # Ends of lives
+
+    def _has_left(self, place: Place, life: int, exit: Exit, now: float) -> None:
+        """A life has ended that had to."""
+        work = place.round
+        place.leaving, place.step = "", Step.WAITING
+        self._timed.pop(place, None)
+        if place.is_wanted and work is not None:
+            self._tell_end(place, life, exit, Verdict.RESTART, max(0.0, work.due - now), was_leaving=True)
+            self._await_turn(place, work, now)
+        else:
+            self._tell_end(place, life, exit, Verdict.STOPPED, was_leaving=True)
+            self._put_down(place, MemberState.STOPPED)
+        self._advance(work, now)
+
+    def _has_finished(self, place: Place, life: int, exit: Exit, now: float) -> None:
+        """A life has ended by itself, for good."""
+        self._tell_end(place, life, exit, Verdict.ENDED)
+        is_crash = exit.how is How.CRASHED
+        self._put_down(place, MemberState.FAILED if is_crash else MemberState.STOPPED)
+        if place.rules.significant:
+            text = f"actor {place.name} has ended, which its supervisor depends on"
+            self._close(Over(f"{text} ({exit.cause})" if is_crash else text, is_crash), now)
+
+    def _has_failed(self, place: Place, life: int, exit: Exit, now: float) -> None:
+        """A life has ended, or a restart has failed, and its child is to be started again."""
+        decision = self._policy.failed(now, self._chance)
+        if isinstance(decision, GiveUp):
+            self._tell_end(place, life, exit, Verdict.GIVE_UP)
+            self._put_down(place, MemberState.FAILED)
+            limit = f"{decision.restarts} restarts within {decision.within:g} s"
+            text = f"actor {place.name} failed once more after {limit} (last: {exit.cause})"
+            self._close(Over(text, True), now)
+            return
+        place.is_restart = True
+        self._tell_end(place, life, exit, Verdict.RESTART, decision.delay)
+        place.cause = exit.cause
+        others = self._affected(place)
+        for other in others:
+            if other.life is not None and not other.leaving:
+                is_last = other.rules.restart == "temporary" and other.request is None
+                other.is_wanted = not is_last
+                other.leaving = "shutdown" if is_last else "restart"
+                other.is_restart = other.request is None
+                other.cause = f"actor {place.name} failed: {exit.cause}"
+        work = self._join([place, *others], now + decision.delay)
+        for other in work.places:
+            if other.life is None:
+                self._await_turn(other, work, now)
+        self._advance(work, now)
+
+    def _affected(self, place: Place) -> list[Place]:
+        """Return the others that are restarted with a child, by the strategy."""
+        if self._strategy == "one_for_one":
+            return []
+        everyone = list(self.places.values())
+        if self._strategy == "rest_for_one":
+            everyone = everyone[everyone.index(place) :]
+        return [other for other in everyone if other is not place and not other.is_down]
+
+    def _close(self, over: Over, now: float) -> None:
+        """Begin the end of the supervisor."""
+        if self._closing is not None:
+            return
+        self._closing = over
+        for request in self._requests:
+            if request.starting:
+                request.error = over.text or STOPPING
+                request.ending |= request.starting
+                request.starting.clear()
+        places = list(self.places.values())
+        for place in places:
+            place.is_wanted = False
+            place.request = None
+            if place.life is not None and place.step is Step.WAITING:
+                place.leaving = "shutdown"
+        work = self._join([place for place in places if place.life is not None], now)
+        waiting = [place for place in places if place.life is None and not place.is_down]
+        for place in waiting:
+            self._put_down(place, MemberState.STOPPED)
+        for place in waiting:
+            self._note_end(place)
+        self._advance(work, now)
+        self._try_end()
+
+    def _try_end(self) -> None:
+        if self._closing is not None and not self._lives and not self.is_over:
+            self.is_over = True
+            self._out.append(self._closing)
+
+    def _put_down(self, place: Place, state: MemberState) -> None:
+        """A child is down, and stays down."""
+        self._take_out(place)
+        place.is_wanted = False
+        self._change(place, state)
+        is_forgotten = place.is_surplus or not place.rules.is_lasting
+        if is_forgotten:
+            del self.places[place.name]
+            pool = place.rules.pool
+            if not place.rules.is_lasting and all(other.rules.pool != pool for other in self.places.values()):
+                self._pools.pop(pool, None)
+        self._out.append(Gone(place.name, place.last, is_forgotten))
+
+    def _note_end(self, place: Place) -> None:
+        """Answer who waits for the end of a life, or of what had not begun."""
+        for request in list(self._requests):
+            request.ending.discard(place)
+            self._try_answer(request)
+        self._try_end()
+
+    # Requests
+
+    def _refuses(self, request: int) -> bool:
+        if self._closing is not None:
+            self._out.append(Answer(request, self._closing.text or STOPPING))
+        return self._closing is not None
+
+    def _begin(self, request: Request, now: float) -> None:
+        """Start the places of a request, once their present lives have ended."""
+        self._requests[request] = None
+        request.starting.update(request.places)
+        work = self._join(request.places, now)
+        for place in request.places:
+            place.is_wanted = True
+            place.request = request
+            if place.life is None:
+                self._await_turn(place, work, now)
+        self._advance(work, now)
+        self._try_answer(request)
+
+    def _fail(self, request: Request, culprit: Place, error: str, now: float) -> None:
+        """Undo a request: stop what it has started."""
+        request.error, request.culprit = error, culprit.name
+        request.starting.clear()
+        for place in request.places:
+            if place.request is request:
+                place.request = None
+            place.is_surplus |= place in request.added
+        for pool in request.pools:
+            self._pools.pop(pool, None)
+        self._dismiss(request, request.places, now, culprit)
+
+    def _dismiss(self, request: Request, places: Collection[Place], now: float, culprit: Place | None = None) -> None:
+        """Stop children for good; the request is answered when they have ended."""
+        self._requests[request] = None
+        request.ending.update(place for place in places if place.life is not None)
+        for place in places:
+            if place.request is not None:
+                self._fail(place.request, place, f"actor {place.name} was stopped", now)
+        for place in places:
+            place.is_wanted = False
+            if place.life is not None and place.step is Step.WAITING:
+                place.leaving = place.leaving if self._closing is not None else "stop"
+        rounds = {place.round: None for place in places if place.life is None and place.round is not None}
+        for place in places:
+            if place.life is None and not place.is_down:
+                self._put_down(place, MemberState.FAILED if place is culprit else MemberState.STOPPED)
+        work = self._join([place for place in places if place.life is not None], now)
+        for each in (work, *rounds):
+            self._advance(each, now)
+        self._try_answer(request)
+
+    def _try_answer(self, request: Request) -> None:
+        if not request.starting and not request.ending and request in self._requests:
+            del self._requests[request]
+            self._out.append(Answer(request.number, request.error, request.culprit))
+
+    # Rounds
+
+    def _join(self, places: Iterable[Place], due: float) -> Round:
+        """Make one round of places and of all the rounds that they are part of."""
+        members = dict.fromkeys(places)
+        for old in {place.round: None for place in members if place.round is not None}:
+            members.update(dict.fromkeys(old.places))
+            due = max(due, old.due)
+            del self._rounds[old]
+        work = Round(list(members), due)
+        if not members:
+            return work
+        if len(members) > 1:
+            order = {name: number for number, name in enumerate(self.places)}
+            work.places.sort(key=lambda place: order[place.name])
+        for place in work.places:
+            place.round = work
+        self._rounds[work] = None
+        return work
+
+    def _take_out(self, place: Place) -> Round | None:
+        """Nothing more is to be done with a place; return the round that it was part of."""
+        work, place.round = place.round, None
+        if work is not None:
+            work.places.remove(place)
+            if not work.places:
+                del self._rounds[work]
+        return work
+
+    def _advance(self, work: Round | None, now: float) -> None:
+        """Take the next step of a round, if there is nothing to wait for."""
+        if work not in self._rounds:
+            return
+        leaving = [place for place in work.places if place.leaving]
+        if leaving:
+            if leaving[-1].step is Step.WAITING:
+                self._tell(leaving[-1], now)
+        elif now >= work.due and work.places[0].life is None:
+            self._begin_life(work.places[0])
+
+    def _await_turn(self, place: Place, work: Round, now: float) -> None:
+        self._change(place, MemberState.BACKOFF if now < work.due else MemberState.STARTING)
+
+    def _begin_life(self, place: Place) -> None:
+        place.incarnation += 1
+        place.restarts += place.is_restart
+        place.is_restart = False
+        place.life = next(self._life_numbers)
+        self._lives[place.life] = place
+        self._change(place, MemberState.STARTING)
+        cause = place.cause if place.incarnation else ""
+        self._out.append(Start(place.name, place.rules.pool, place.life, place.incarnation, cause))
+
+    # Telling lives to end, ever less politely
+
+    def _tell(self, place: Place, now: float) -> None:
+        assert place.life is not None
+        patience = self._patience(place, now)
+        if place.state is MemberState.STARTING or patience == 0:
+            self._kill(place, place.life)  # what has not started cannot end well
+            return
+        self._change(place, MemberState.DRAINING)
+        place.step = Step.STOPPED
+        self._timed[place] = now + patience
+        self._out.append(Stop(place.name, place.life, place.leaving, patience))
+
+    def _patience(self, place: Place, now: float) -> float:
+        patience = place.rules.shutdown
+        return patience if self._limit is None else min(patience, max(LEAST_PATIENCE, self._limit - now))
+
+    def _press(self, place: Place, now: float) -> None:
+        assert place.life is not None
+        if place.step is Step.STOPPED:
+            place.step = Step.TERMINATED
+            self._timed[place] = now + TERMINATE_PATIENCE
+            self._out.append(Terminate(place.name, place.life))
+        else:
+            self._kill(place, place.life)
+
+    def _kill(self, place: Place, life: int) -> None:
+        self._change(place, MemberState.DRAINING)
+        place.step = Step.KILLED
+        self._timed.pop(place, None)
+        self._out.append(Kill(place.name, life))
+
+    # What is told
+
+    def _change(self, place: Place, state: MemberState) -> None:
+        if place.state is not state:
+            place.state = state
+            self._tell_state(place)
+
+    def _tell_state(self, place: Place) -> None:
+        self._out.append(Changed(place.name, place.state, place.incarnation, place.last.cause))
+
+    def _tell_end(
+        self, place: Place, life: int, exit: Exit, verdict: Verdict, delay: float = 0.0, *, was_leaving: bool = False
+    ) -> None:
+        restarts = place.restarts + place.is_restart
+        self._out.append(Ended(place.name, life, exit, verdict, delay, restarts, was_leaving))
+
+    def _effects(self) -> list[Effect]:
+        effects, self._out = self._out, []
+        return effects
+
+    def _insert(self, pool: str, added: Iterable[Place]) -> None:
+        """Put places behind the last one of their pool, or at the end if there is none."""
+        places = list(self.places.values())
+        end = max((number for number, place in enumerate(places, 1) if place.rules.pool == pool), default=len(places))
+        places[end:end] = added
+        self.places = {place.name: place for place in places}
+
+
+def instance_number(name: str) -> int:
+    """Return the number at the end of the name of an instance."""
+    return int(name.rpartition("-")[2])
+
+
+def _is_final(restart: str, exit: Exit) -> bool:
+    """Return whether a life that has ended by itself was the last."""
+    return exit.how is How.ASKED or restart == "temporary" or (restart == "transient" and exit.how is How.WELL)

@@ -1,0 +1,71 @@
+"""One seed: a program is run, and its history judged."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from support.simulation.checkers import Violation, violations
+from support.simulation.history import Event, line
+from support.simulation.programs import Program
+from support.simulation.seeding import Limits, seeded_ids
+
+STEPS = (30, 80, 200)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a seed."""
+
+    seed: int
+    history: Sequence[Event]
+    violations: Sequence[Violation]
+
+    def report(self, events: int = 60) -> str:
+        """Return the violations and the end of the history, for people."""
+        lines = [f"seed {self.seed}: {len(self.violations)} violations in {len(self.history)} events"]
+        lines += [str(violation) for violation in self.violations[:20]]
+        lines += ["the last events:", *(line(event) for event in self.history[-events:])]
+        return "\n".join(lines)
+
+
+def simulate(seed: int, program: Callable[[random.Random, Limits], Program] = Program) -> Result:
+    """Run the program of a seed; the same seed gives the same history."""
+    rng = random.Random(seed)
+    world: Program | None = None
+    failure: list[Violation] = []
+    limits = _limits(rng)
+    with seeded_ids(lambda: world.now if world is not None else 0.0), limits.applied():
+        world = program(rng, limits)
+        try:
+            world.run(rng.choice(STEPS))
+            if world.is_at_rest():
+                world.check_quiet()
+            else:
+                failure.append(Violation("rest", "it has not come to rest"))
+        except AssertionError as exc:
+            failure.append(Violation("accounting", str(exc) or _place(exc)))
+    return Result(seed, world.history, [*failure, *violations(world.history)])
+
+
+def _limits(rng: random.Random) -> Limits:
+    if rng.random() < 0.5:
+        return Limits()
+    window = rng.choice((4, 16, 64))
+    return Limits(
+        window=window,
+        frame=rng.choice((1, 4, 16)),
+        retained=window * 64,
+        shelved=rng.choice((3, 1000)),
+        held_bytes=rng.choice((2_000, 1 << 28)),
+        listed=3,
+        failures=2,
+    )
+
+
+def _place(exc: BaseException) -> str:
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"line {trace.tb_lineno} of {trace.tb_frame.f_code.co_filename}" if trace is not None else "?"
