@@ -78,7 +78,7 @@ class Agreement:
         peer.agreed = asked.local_version
         peer.subscribed = asked.frame.prefixes
         peer.is_answered = True
-        peer.inflow.enter(answer.lane, answer.sent)
+        peer.inflow.enter(answer.track, answer.sent)
         if peer.agreed < self.version:
             self.begin(peer, now)
         else:
@@ -130,9 +130,9 @@ class Agreement:
             self._barriers.popitem(last=False)
 
     def _apply(self, peer: Peer, frame: Interest, ticket: int, now: float) -> None:
-        lane = self._state.outflow.open(peer.incarnation, frame.prefixes)
+        track = self._state.outflow.open(peer.incarnation, frame.prefixes)
         peer.their_version = frame.version
         peer.is_heard = True
-        answer = InterestDone(self._state.me.incarnation, peer.incarnation, frame.version, lane.number, lane.sent)
+        answer = InterestDone(self._state.me.incarnation, peer.incarnation, frame.version, track.number, track.sent)
         self._state.out.append(Reply(peer.link, ticket, answer))
         self._state.beat_soon(now)

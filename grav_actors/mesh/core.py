@@ -125,6 +125,10 @@ class MeshCore:
         """Say what the pods of this node want; `InterestAgreed` follows with the version that is returned."""
         return self._agreement.want(interest_prefixes(patterns), now)
 
+    def wanted(self) -> tuple[bytes, ...]:
+        """Return the prefixes of what all peers together want of this node."""
+        return self._state.outflow.wanted()
+
     def publish(self, type: str, count: int, meta: bytes, body: bytes) -> int:
         """Send a run to all peers that want its type, also those that are down for now; return how many."""
         return 0 if self._has_left else self._delivery.publish(type, count, meta, body)
@@ -197,8 +201,8 @@ class MeshCore:
             case Repaired():
                 self._delivery.repaired(peer, frame, body, now)
             case Leave():
-                peer.leaving = Leaving(ticket, frame.lane, frame.sent)
-                peer.inflow.enter(frame.lane, frame.sent)
+                peer.leaving = Leaving(ticket, frame.track, frame.sent)
+                peer.inflow.enter(frame.track, frame.sent)
                 self._delivery.settle(peer, now)
             case LeaveDone():
                 peer.is_told = True
@@ -237,8 +241,8 @@ class MeshCore:
         for peer in self.unacknowledged():
             if peer.link and now - peer.told_at >= LEAVE_AGAIN:
                 peer.told_at = now
-                lane = self._state.outflow.lane(peer.incarnation)
-                number, sent = (lane.number, lane.sent) if lane is not None else (0, 0)
+                track = self._state.outflow.track(peer.incarnation)
+                number, sent = (track.number, track.sent) if track is not None else (0, 0)
                 self._state.out.append(Ask(peer.link, Leave(self.me.incarnation, peer.incarnation, number, sent)))
         self._check_withdrawn()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grav_actors.mesh.effects import Ask, Deliver, GapFound, Publish, Reply
 from grav_actors.mesh.frames import Beat, Pulse, Repair, Repaired, Run
 from grav_actors.mesh.inflow import Arrival, Gap
-from grav_actors.mesh.outflow import Entry, Lane
+from grav_actors.mesh.outflow import Entry, Track
 from grav_actors.mesh.peers import Peer
 from grav_actors.mesh.state import MeshState
 from grav_actors.mesh.topics import BEAT_TOPIC, directed_topic, type_topic
@@ -26,25 +26,25 @@ class Delivery:
     def publish(self, type: str, count: int, meta: bytes, body: bytes) -> int:
         """Send a run to all peers that want its type; return how many these are."""
         topic = type_topic(type)
-        lanes = self._state.outflow.wanted_by(topic)
-        if lanes:
-            self._send(topic, lanes, Entry(type, count, meta, body, len(body)))
-        return len(lanes)
+        tracks = self._state.outflow.wanted_by(topic)
+        if tracks:
+            self._send(topic, tracks, Entry(type, count, meta, body, len(body)))
+        return len(tracks)
 
     def direct(self, peer: Peer, type: str, count: int, meta: bytes, body: bytes) -> bool:
         """Send a run to one peer, whatever it wants; false before it has ever said what."""
-        lane = self._state.outflow.lane(peer.incarnation)
-        if lane is None:
+        track = self._state.outflow.track(peer.incarnation)
+        if track is None:
             return False
-        self._send(directed_topic(peer.incarnation), (lane,), Entry(type, count, meta, body, len(body)))
+        self._send(directed_topic(peer.incarnation), (track,), Entry(type, count, meta, body, len(body)))
         return True
 
-    def _send(self, topic: bytes, lanes: tuple[Lane, ...], entry: Entry) -> None:
+    def _send(self, topic: bytes, tracks: tuple[Track, ...], entry: Entry) -> None:
         state = self._state
         body = entry.body
-        numbers = state.outflow.put(lanes, entry)
+        numbers = state.outflow.put(tracks, entry)
         state.counts.published += entry.count
-        reached = {lane.incarnation for lane in lanes}
+        reached = {track.incarnation for track in tracks}
         links = tuple(peer.link for peer in state.peers.values() if peer.link and peer.incarnation in reached)
         if links:
             frame = Run(state.me.incarnation, numbers, entry.type, entry.count, entry.meta)
@@ -60,14 +60,14 @@ class Delivery:
             return
         pulses: list[Pulse] = []
         for peer in linked:
-            lane = state.outflow.lane(peer.incarnation)
+            track = state.outflow.track(peer.incarnation)
             vitals, inflow = peer.vitals, peer.inflow
             pulses.append(
                 Pulse(
                     peer.incarnation,
-                    lane.number if lane is not None else 0,
-                    lane.sent if lane is not None else 0,
-                    inflow.lane,
+                    track.number if track is not None else 0,
+                    track.sent if track is not None else 0,
+                    inflow.track,
                     inflow.got,
                     vitals.beat,
                     vitals.held(now),
@@ -79,10 +79,10 @@ class Delivery:
     def repair(self, peer: Peer, frame: Repair, ticket: int) -> None:
         """Answer a request for what a peer has missed."""
         state = self._state
-        lane = state.outflow.lane(peer.incarnation)
-        if lane is None or lane.number != frame.lane:
-            return  # the peer learns of its new lane by the next beat
-        answer, body = state.outflow.repair(lane, state.me.incarnation, frame.holes)
+        track = state.outflow.track(peer.incarnation)
+        if track is None or track.number != frame.track:
+            return  # the peer learns of its new track by the next beat
+        answer, body = state.outflow.repair(track, state.me.incarnation, frame.holes)
         state.out.append(Reply(peer.link, ticket, answer, body))
 
     # In
@@ -90,9 +90,9 @@ class Delivery:
     def ran(self, peer: Peer, frame: Run, body: bytes, now: float) -> None:
         """Take a run from the stream."""
         me = self._state.me.incarnation
-        for incarnation, lane, lseq in frame.lanes:
+        for incarnation, track, tseq in frame.tracks:
             if incarnation == me:
-                peer.inflow.receive(lane, Arrival(lseq, frame.type, frame.count, frame.meta, body))
+                peer.inflow.receive(track, Arrival(tseq, frame.type, frame.count, frame.meta, body))
                 self._unacknowledged += len(body)
                 if self._unacknowledged >= ACK_BYTES:
                     self._state.beat_soon(now)
@@ -103,11 +103,11 @@ class Delivery:
     def pulsed(self, peer: Peer, pulse: Pulse, now: float) -> None:
         """Take what a beat says about both directions of the link."""
         state = self._state
-        lane = state.outflow.lane(peer.incarnation)
-        if lane is not None and lane.number == pulse.from_lane:
-            state.outflow.acknowledge(lane, pulse.got)
-        if pulse.lane:
-            peer.inflow.enter(pulse.lane, pulse.sent)
+        track = state.outflow.track(peer.incarnation)
+        if track is not None and track.number == pulse.from_track:
+            state.outflow.acknowledge(track, pulse.got)
+        if pulse.track:
+            peer.inflow.enter(pulse.track, pulse.sent)
             self.settle(peer, now)
 
     def repaired(self, peer: Peer, frame: Repaired, body: bytes, now: float) -> None:
@@ -122,7 +122,7 @@ class Delivery:
             self.hand_on(peer)
         if peer.link and (holes := inflow.repair(now)):
             me = self._state.me.incarnation
-            self._state.out.append(Ask(peer.link, Repair(me, peer.incarnation, inflow.lane, holes)))
+            self._state.out.append(Ask(peer.link, Repair(me, peer.incarnation, inflow.track, holes)))
 
     def hand_on(self, peer: Peer) -> None:
         """Deliver and announce what the inflow has put in order."""

@@ -18,7 +18,7 @@ INCARNATION_BYTES: Final = 8
 MAX_HEADER: Final = 256 * 1024
 """Bytes of a header."""
 MAX_ITEMS: Final = 4096
-"""Elements of any array within a header: lanes, prefixes, runs of a repair."""
+"""Elements of any array within a header: tracks, prefixes, runs of a repair."""
 MAX_NUMBER: Final = 2**53 - 1
 MAX_COUNT: Final = 8192
 """Messages in a run."""
@@ -27,23 +27,23 @@ MAX_TOPIC: Final = 300
 MAX_META: Final = 16 * 1024
 """Bytes of what a hub says about a run besides its type."""
 
-LaneSeq: TypeAlias = tuple[bytes, int, int]
-"""`(incarnation of the receiver, lane, lseq)`: the number of a run's first message on that receiver's lane."""
+TrackSeq: TypeAlias = tuple[bytes, int, int]
+"""`(incarnation of the receiver, track, tseq)`: the number of a run's first message on that receiver's track."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive messages of one type, on the lanes of all peers that want them.
+    """Consecutive messages of one type, on the tracks of all peers that want them.
 
     Attributes:
-        lanes: For each receiver its own number of the first message.
+        tracks: For each receiver its own number of the first message.
         type: The messages' type; what is directed to one peer may have any.
         meta: What the hubs say to each other about the run; the mesh passes it on.
     """
 
     KIND: ClassVar[int] = 1
     incarnation: bytes
-    lanes: tuple[LaneSeq, ...]
+    tracks: tuple[TrackSeq, ...]
     type: str
     count: int
     meta: bytes
@@ -54,18 +54,18 @@ class Pulse(NamedTuple):
 
     Attributes:
         to: Incarnation of that peer.
-        lane: Its lane, 0 while it has none.
-        sent: The number of the last message on that lane.
-        from_lane: The lane on which the sender of the beat receives from that peer, 0 while it knows none.
+        track: Its track, 0 while it has none.
+        sent: The number of the last message on that track.
+        from_track: The track on which the sender of the beat receives from that peer, 0 while it knows none.
         got: The number up to which it has everything on that.
         echo: Number of the last beat it has heard from that peer.
         held: Microseconds between hearing that one and sending this.
     """
 
     to: bytes
-    lane: int
+    track: int
     sent: int
-    from_lane: int
+    from_track: int
     got: int
     echo: int
     held: int
@@ -98,34 +98,34 @@ class Interest:
 
 @dataclass(frozen=True, slots=True)
 class InterestDone:
-    """The answer: whatever is published from now on is numbered on `lane`; `sent` is its last number so far."""
+    """The answer: whatever is published from now on is numbered on `track`; `sent` is its last number so far."""
 
     KIND: ClassVar[int] = 17
     incarnation: bytes
     to: bytes
     version: int
-    lane: int
+    track: int
     sent: int
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A request: these ranges of the lane, in order, have not come: send them again."""
+    """A request: these ranges of the track, in order, have not come: send them again."""
 
     KIND: ClassVar[int] = 18
     incarnation: bytes
     to: bytes
-    lane: int
+    track: int
     holes: tuple[tuple[int, int], ...]
 
 
 RepairedRun: TypeAlias = tuple[int, str, int, int, bytes]
-"""`(lseq, type, count, bytes of its body, meta)`."""
+"""`(tseq, type, count, bytes of its body, meta)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """The answer: runs of the lane, in order, their bodies one after another in the frame's body.
+    """The answer: runs of the track, in order, their bodies one after another in the frame's body.
 
     Attributes:
         floor: The lowest number that is still there; what lies below is lost.
@@ -135,19 +135,19 @@ class Repaired:
     KIND: ClassVar[int] = 19
     incarnation: bytes
     to: bytes
-    lane: int
+    track: int
     floor: int
     runs: tuple[RepairedRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """A request: the sender leaves the mesh; `sent` is the last number on the lane, 0 with lane 0."""
+    """A request: the sender leaves the mesh; `sent` is the last number on the track, 0 with track 0."""
 
     KIND: ClassVar[int] = 20
     incarnation: bytes
     to: bytes
-    lane: int
+    track: int
     sent: int
 
 
@@ -251,9 +251,9 @@ def decode_frame(header: bytes, body_size: int) -> Frame:
 
 def _check(frame: Frame, body_size: int) -> None:
     match frame:
-        case Run(lanes=lanes, type=type_, count=count, meta=meta):
-            if not 1 <= count <= MAX_COUNT or not lanes or any(lseq < 1 for _, _, lseq in lanes):
-                raise ProtocolError(f"Run: {count} messages on {len(lanes)} lanes, must be numbered from 1")
+        case Run(tracks=tracks, type=type_, count=count, meta=meta):
+            if not 1 <= count <= MAX_COUNT or not tracks or any(tseq < 1 for _, _, tseq in tracks):
+                raise ProtocolError(f"Run: {count} messages on {len(tracks)} tracks, must be numbered from 1")
             _check_run(type_, meta)
             return
         case Interest(prefixes=prefixes, barrier=barrier):
@@ -268,11 +268,11 @@ def _check(frame: Frame, body_size: int) -> None:
         case Repaired(runs=runs):
             expected = 0
             following = 1
-            for lseq, type_, count, size, meta in runs:
-                if not 1 <= count <= MAX_COUNT or lseq < following:
-                    raise ProtocolError(f"Repaired: run of {count} at {lseq}, expected at {following} or behind")
+            for tseq, type_, count, size, meta in runs:
+                if not 1 <= count <= MAX_COUNT or tseq < following:
+                    raise ProtocolError(f"Repaired: run of {count} at {tseq}, expected at {following} or behind")
                 _check_run(type_, meta)
-                following = lseq + count
+                following = tseq + count
                 expected += size
             if expected != body_size:
                 raise ProtocolError(f"Repaired: runs of {expected} bytes in a body of {body_size}")

@@ -25,9 +25,9 @@ UNKNOWN_COUNT = -1
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A run as it came, on this node's own lane."""
+    """A run as it came, on this node's own track."""
 
-    lseq: int
+    tseq: int
     type: str
     count: int
     meta: bytes
@@ -36,7 +36,7 @@ class Arrival:
     @property
     def end(self) -> int:
         """Number of its last message."""
-        return self.lseq + self.count - 1
+        return self.tseq + self.count - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class Gap:
 
 
 class Inflow:
-    """The order of what comes on one lane.
+    """The order of what comes on one track.
 
     Attributes:
-        lane: The lane on which the peer numbers what it sends here; 0 while that is not known.
+        track: The track on which the peer numbers what it sends here; 0 while that is not known.
         got: Everything up to this number was delivered or announced as a gap.
         last: The highest number that is known to be sent.
         out: What is to be delivered and announced, in order; the owner takes it out.
@@ -64,7 +64,7 @@ class Inflow:
         self._held_bytes = 0
         self._stalled = 0.0
         self._asked_at: float | None = None
-        self.lane = 0
+        self.track = 0
         self.got = 0
         self.last = 0
         self.out: list[Arrival | Gap] = []
@@ -73,45 +73,45 @@ class Inflow:
 
     # Input
 
-    def enter(self, lane: int, sent: int) -> bool:
-        """Note the lane and how far it has come; false when that is the news of an earlier lane.
+    def enter(self, track: int, sent: int) -> bool:
+        """Note the track and how far it has come; false when that is the news of an earlier track.
 
-        A peer that has forgotten this node numbers on a new lane. What was sent between the two nobody knows.
+        A peer that has forgotten this node numbers on a new track. What was sent between the two nobody knows.
         """
-        if lane < self.lane:
+        if track < self.track:
             return False
-        if lane > self.lane:
-            if self.lane:
+        if track > self.track:
+            if self.track:
                 self.end(knows_all=False)
-            self.lane, self.got, self.last = lane, 0, 0
+            self.track, self.got, self.last = track, 0, 0
             self._asked_at = None
         self.last = max(self.last, sent)
         return True
 
-    def receive(self, lane: int, arrival: Arrival) -> None:
+    def receive(self, track: int, arrival: Arrival) -> None:
         """Take a run: deliver it, hold it behind a gap, or drop it as known."""
-        if not self.enter(lane, arrival.end):
+        if not self.enter(track, arrival.end):
             self.duplicates += arrival.count
             return
-        if arrival.lseq == self.got + 1:
+        if arrival.tseq == self.got + 1:
             self._advance(arrival)
             if self._held:
                 self._drain()
-        elif arrival.lseq <= self.got:
+        elif arrival.tseq <= self.got:
             self.duplicates += arrival.count
         else:
             self._hold(arrival)
 
     def repaired(self, answer: Repaired, body: bytes) -> None:
         """Take the answer to a repair: what is still there, and up to where nothing is."""
-        if answer.lane != self.lane:
+        if answer.track != self.track:
             return
         before = self.got
         if answer.floor > self.got + 1:
             self._abandon(min(answer.floor - 1, self.last))
         offset = 0
-        for lseq, type_, count, size, meta in answer.runs:
-            self.receive(answer.lane, Arrival(lseq, type_, count, meta, body[offset : offset + size]))
+        for tseq, type_, count, size, meta in answer.runs:
+            self.receive(answer.track, Arrival(tseq, type_, count, meta, body[offset : offset + size]))
             offset += size
         if self.got > before:
             self._asked_at = None  # else it is no use to ask again at once
@@ -148,8 +148,8 @@ class Inflow:
         holes: list[tuple[int, int]] = []
         following = self.got + 1
         for arrival in self._held:
-            if arrival.lseq > following:
-                holes.append((following, arrival.lseq - 1))
+            if arrival.tseq > following:
+                holes.append((following, arrival.tseq - 1))
                 if len(holes) == MAX_HOLES:
                     return tuple(holes)
             following = arrival.end + 1
@@ -163,7 +163,7 @@ class Inflow:
 
     def _hole_end(self) -> int:
         """Return the last number that is missing in one piece from the first on."""
-        return self._held[0].lseq - 1 if self._held else self.last
+        return self._held[0].tseq - 1 if self._held else self.last
 
     # Moving on
 
@@ -175,11 +175,11 @@ class Inflow:
     def _drain(self) -> None:
         taken = 0
         for arrival in self._held:
-            if arrival.lseq > self.got + 1:
+            if arrival.tseq > self.got + 1:
                 break
             taken += 1
             self._held_bytes -= len(arrival.body) + HELD_OVERHEAD
-            if arrival.lseq == self.got + 1:
+            if arrival.tseq == self.got + 1:
                 self._advance(arrival)
             else:
                 self.duplicates += arrival.count
@@ -190,13 +190,13 @@ class Inflow:
         if self._held_bytes + size > self._limit:
             self.refetched += arrival.count
             return
-        if not self._held or arrival.lseq > self._held[-1].end:
+        if not self._held or arrival.tseq > self._held[-1].end:
             self._held.append(arrival)
-        elif any(held.lseq == arrival.lseq for held in self._held):
+        elif any(held.tseq == arrival.tseq for held in self._held):
             self.duplicates += arrival.count
             return
         else:
-            insort(self._held, arrival, key=attrgetter("lseq"))
+            insort(self._held, arrival, key=attrgetter("tseq"))
         self._held_bytes += size
 
     def _abandon(self, until: int) -> None:
@@ -210,4 +210,4 @@ class Inflow:
         self._drain()
 
     def __repr__(self) -> str:
-        return f"<Inflow lane {self.lane}, got {self.got} of {self.last}, {len(self._held)} held>"
+        return f"<Inflow track {self.track}, got {self.got} of {self.last}, {len(self._held)} held>"

@@ -136,9 +136,9 @@ class Membership:
         self._state.close(link.number)
         if refusal.code == SELF:
             self._dialler.forget(link.endpoint)
-        elif hint is not None and refusal.code in (DUPLICATE, UUID):
+        elif hint is not None and (refusal.code == DUPLICATE or (refusal.code == UUID and hint.is_lasting)):
             if refusal.code == UUID:
-                hint.uuid = ""  # whoever is there by now may be a peer too
+                hint.uuid = ""  # the user wants whoever is there; only the discovery was wrong
             self._dialler.failed(hint, now)
         elif hint is not None:
             self._dialler.refused(hint, now)
@@ -162,7 +162,7 @@ class Membership:
         if peer is None:
             peer = Peer(other.uuid, incarnation, other.name, other.belongs_to, other.interests, other.endpoints,
                         Vitals(now), Inflow())  # fmt: skip
-            peer.inflow.lane, peer.inflow.got = self._positions.pop(incarnation, (0, 0))
+            peer.inflow.track, peer.inflow.got = self._positions.pop(incarnation, (0, 0))
             peer.inflow.last = peer.inflow.got
             peer.since = now
             state.peers[other.uuid] = peer
@@ -251,7 +251,7 @@ class Membership:
     def _forget(self, peer: Peer) -> None:
         peer.inflow.end(knows_all=True)
         self._delivery.hand_on(peer)
-        self._positions[peer.incarnation] = (peer.inflow.lane, peer.inflow.got)
+        self._positions[peer.incarnation] = (peer.inflow.track, peer.inflow.got)
         if len(self._positions) > MAX_POSITIONS:
             self._positions.popitem(last=False)
         self._drop(peer)

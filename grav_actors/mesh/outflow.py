@@ -1,4 +1,4 @@
-"""What this node sends: numbered on the lane of each peer that wants it, and kept until all have it. Pure."""
+"""What this node sends: numbered on the track of each peer that wants it, and kept until all have it. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from grav_actors.mesh.frames import MAX_ITEMS, Repaired, RepairedRun
+from grav_actors.mesh.topics import without_covered
 
 RETRANSMIT_BYTES = 64 * 1024 * 1024
 """Bytes of runs that are kept for repair; past it the oldest go."""
@@ -15,14 +16,14 @@ ENTRY_OVERHEAD = 256
 REPAIR_BYTES = 1024 * 1024
 """Bytes of bodies after which the answer to a repair is closed; one larger run travels alone."""
 TOPIC_CACHE = 4096
-"""Topics whose lanes are remembered; dropped as a whole when full."""
+"""Topics whose tracks are remembered; dropped as a whole when full."""
 
 
-class Lane:
+class Track:
     """The way to one peer: all messages that it wants, numbered without holes.
 
     Attributes:
-        number: Tells the lanes of this incarnation apart; rises, and is never used twice.
+        number: Tells the tracks of this incarnation apart; rises, and is never used twice.
         sent: Number of the last message.
         acked: The peer has everything up to this number.
         floor: The lowest number that can be repaired; `sent + 1` when there is nothing.
@@ -45,28 +46,28 @@ class Lane:
         return topic.startswith(self.prefixes)
 
     def append(self, entry: Entry) -> int:
-        """Put a run on the lane; return the number of its first message."""
-        lseq = self.sent + 1
+        """Put a run on the track; return the number of its first message."""
+        tseq = self.sent + 1
         self.sent += entry.count
-        self._kept.append((lseq, entry))
-        entry.lanes.add(self)
-        return lseq
+        self._kept.append((tseq, entry))
+        entry.tracks.add(self)
+        return tseq
 
     def acknowledge(self, got: int) -> list[Entry]:
         """Note that the peer has everything up to `got`; return the runs that it needs no longer."""
         self.acked = max(self.acked, min(got, self.sent))
         done: list[Entry] = []
         while self._kept and self._kept[0][0] + self._kept[0][1].count - 1 <= self.acked:
-            lseq, entry = self._kept.popleft()
-            self.floor = lseq + entry.count
+            tseq, entry = self._kept.popleft()
+            self.floor = tseq + entry.count
             done.append(entry)
         return done
 
     def lose(self, entry: Entry) -> None:
         """Let go of the oldest run, which the peer does not have."""
-        lseq, oldest = self._kept.popleft()
+        tseq, oldest = self._kept.popleft()
         assert oldest is entry, "runs leave in the order in which they came"
-        self.floor = lseq + entry.count
+        self.floor = tseq + entry.count
 
     def abandon(self) -> list[Entry]:
         """Let go of everything: the peer is no more. Return the runs that it did not have."""
@@ -79,23 +80,23 @@ class Lane:
         found: list[tuple[int, Entry]] = []
         size = 0
         for first, last in holes:
-            for lseq, entry in self._from(first):
-                if lseq > last:
+            for tseq, entry in self._from(first):
+                if tseq > last:
                     break
-                if found and found[-1][0] >= lseq:
+                if found and found[-1][0] >= tseq:
                     continue  # two holes in one run
                 size += entry.size
                 if (found and size > REPAIR_BYTES) or len(found) >= MAX_ITEMS:
                     return found
-                found.append((lseq, entry))
+                found.append((tseq, entry))
         return found
 
     def _from(self, first: int) -> Iterable[tuple[int, Entry]]:
         low, high = 0, len(self._kept)
         while low < high:  # a deque is slow in its middle, but a search looks at few
             middle = (low + high) // 2
-            lseq, entry = self._kept[middle]
-            if lseq + entry.count - 1 < first:
+            tseq, entry = self._kept[middle]
+            if tseq + entry.count - 1 < first:
                 low = middle + 1
             else:
                 high = middle
@@ -103,7 +104,7 @@ class Lane:
             yield self._kept[index]
 
     def __repr__(self) -> str:
-        return f"<Lane {self.number} to {self.incarnation.hex()} {self.floor}..{self.sent}, acked {self.acked}>"
+        return f"<Track {self.number} to {self.incarnation.hex()} {self.floor}..{self.sent}, acked {self.acked}>"
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +112,7 @@ class Entry:
     """A run that is kept for repair.
 
     Attributes:
-        lanes: Lanes that have not acknowledged it.
+        tracks: Tracks that have not acknowledged it.
         is_gone: All have, or it had to go.
     """
 
@@ -120,12 +121,12 @@ class Entry:
     meta: bytes
     body: bytes
     size: int
-    lanes: set[Lane] = field(default_factory=set[Lane])
+    tracks: set[Track] = field(default_factory=set[Track])
     is_gone: bool = False
 
 
 class Outflow:
-    """The lanes to all peers, and the runs that are kept for them.
+    """The tracks to all peers, and the runs that are kept for them.
 
     Attributes:
         size: Bytes kept, at most `limit` and one run.
@@ -135,60 +136,64 @@ class Outflow:
     def __init__(self, limit: int = RETRANSMIT_BYTES) -> None:
         self._limit = limit
         self._kept: deque[Entry] = deque()
-        self._lanes: dict[bytes, Lane] = {}
-        self._next_lane = 1
-        self._by_topic: dict[bytes, tuple[Lane, ...]] = {}
+        self._tracks: dict[bytes, Track] = {}
+        self._next_track = 1
+        self._by_topic: dict[bytes, tuple[Track, ...]] = {}
         self.size = 0
         self.evicted = 0
 
-    def lane(self, incarnation: bytes) -> Lane | None:
-        """Return the lane to a peer, if it has one."""
-        return self._lanes.get(incarnation)
+    def track(self, incarnation: bytes) -> Track | None:
+        """Return the track to a peer, if it has one."""
+        return self._tracks.get(incarnation)
 
-    def open(self, incarnation: bytes, prefixes: tuple[bytes, ...]) -> Lane:
-        """Let a peer want these from now on; return its lane, a new one if it had none."""
-        lane = self._lanes.get(incarnation)
-        if lane is None:
-            lane = self._lanes[incarnation] = Lane(self._next_lane, incarnation)
-            self._next_lane += 1
-        lane.prefixes = prefixes
+    def open(self, incarnation: bytes, prefixes: tuple[bytes, ...]) -> Track:
+        """Let a peer want these from now on; return its track, a new one if it had none."""
+        track = self._tracks.get(incarnation)
+        if track is None:
+            track = self._tracks[incarnation] = Track(self._next_track, incarnation)
+            self._next_track += 1
+        track.prefixes = prefixes
         self._by_topic.clear()
-        return lane
+        return track
 
     def close(self, incarnation: bytes) -> int:
         """Forget a peer; return how many messages it did not have, as far as is known."""
-        lane = self._lanes.pop(incarnation, None)
-        if lane is None:
+        track = self._tracks.pop(incarnation, None)
+        if track is None:
             return 0
         self._by_topic.clear()
-        self._release(lane, lane.abandon())
-        return lane.sent - lane.acked
+        self._release(track, track.abandon())
+        return track.sent - track.acked
 
-    def wanted_by(self, topic: bytes) -> tuple[Lane, ...]:
-        """Return the lanes of those who want what is published under a topic."""
-        lanes = self._by_topic.get(topic)
-        if lanes is None:
+    def wanted_by(self, topic: bytes) -> tuple[Track, ...]:
+        """Return the tracks of those who want what is published under a topic."""
+        tracks = self._by_topic.get(topic)
+        if tracks is None:
             if len(self._by_topic) >= TOPIC_CACHE:
                 self._by_topic.clear()
-            lanes = self._by_topic[topic] = tuple(lane for lane in self._lanes.values() if lane.wants(topic))
-        return lanes
+            tracks = self._by_topic[topic] = tuple(track for track in self._tracks.values() if track.wants(topic))
+        return tracks
 
-    def put(self, lanes: Iterable[Lane], entry: Entry) -> tuple[tuple[bytes, int, int], ...]:
-        """Number a run on these lanes and keep it; return `(incarnation, lane, lseq)` for each."""
-        numbers = tuple((lane.incarnation, lane.number, lane.append(entry)) for lane in lanes)
+    def wanted(self) -> tuple[bytes, ...]:
+        """Return what all peers together want, none covered by another."""
+        return without_covered(prefix for track in self._tracks.values() for prefix in track.prefixes)
+
+    def put(self, tracks: Iterable[Track], entry: Entry) -> tuple[tuple[bytes, int, int], ...]:
+        """Number a run on these tracks and keep it; return `(incarnation, track, tseq)` for each."""
+        numbers = tuple((track.incarnation, track.number, track.append(entry)) for track in tracks)
         self._kept.append(entry)
         self.size += entry.size + ENTRY_OVERHEAD
         self._trim()
         return numbers
 
-    def acknowledge(self, lane: Lane, got: int) -> None:
+    def acknowledge(self, track: Track, got: int) -> None:
         """Note that a peer has everything up to `got`."""
-        self._release(lane, lane.acknowledge(got))
+        self._release(track, track.acknowledge(got))
 
-    def _release(self, lane: Lane, entries: Iterable[Entry]) -> None:
+    def _release(self, track: Track, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            entry.lanes.discard(lane)
-            if not entry.lanes:
+            entry.tracks.discard(track)
+            if not entry.tracks:
                 self._drop(entry)
         while self._kept and self._kept[0].is_gone:
             self._kept.popleft()
@@ -205,16 +210,16 @@ class Outflow:
             if entry.is_gone:
                 continue
             self.evicted += entry.count
-            for lane in entry.lanes:
-                lane.lose(entry)
-            entry.lanes.clear()
+            for track in entry.tracks:
+                track.lose(entry)
+            entry.tracks.clear()
             self._drop(entry)
 
-    def repair(self, lane: Lane, me: bytes, holes: Iterable[tuple[int, int]]) -> tuple[Repaired, bytes]:
+    def repair(self, track: Track, me: bytes, holes: Iterable[tuple[int, int]]) -> tuple[Repaired, bytes]:
         """Return the answer to a repair, and its body."""
         runs: list[RepairedRun] = []
         bodies: list[bytes] = []
-        for lseq, entry in lane.find(holes):
-            runs.append((lseq, entry.type, entry.count, len(entry.body), entry.meta))
+        for tseq, entry in track.find(holes):
+            runs.append((tseq, entry.type, entry.count, len(entry.body), entry.meta))
             bodies.append(entry.body)
-        return Repaired(me, lane.incarnation, lane.number, lane.floor, tuple(runs)), b"".join(bodies)
+        return Repaired(me, track.incarnation, track.number, track.floor, tuple(runs)), b"".join(bodies)

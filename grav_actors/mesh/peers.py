@@ -66,7 +66,7 @@ class Leaving:
     """A peer's wish to leave, not granted before everything it sent has come."""
 
     ticket: int
-    lane: int
+    track: int
     sent: int
 
 

@@ -8,7 +8,7 @@ by that, the filters of the receiving bus sort out.
 from collections.abc import Iterable
 from typing import Final
 
-from grav_actors.pattern import FRAMEWORK_PREFIX, MSG_TYPE_DEFAULT
+from grav_actors.pattern import FRAMEWORK_PREFIX, MSG_TYPE_DEFAULT, check_pattern
 
 BEAT_TOPIC: Final = b"b"
 """The topic of beats; everybody subscribes to it."""
@@ -46,6 +46,24 @@ def interest_prefixes(patterns: Iterable[str]) -> tuple[bytes, ...]:
         elif len(tokens) == 2:
             wanted.add(type_topic(MSG_TYPE_DEFAULT))  # `grav.*` and `grav.>` match it too
     return without_covered(wanted)
+
+
+def prefix_patterns(prefixes: Iterable[bytes]) -> tuple[str, ...]:
+    """Return the types and patterns that these prefixes of types stand for; others are left out.
+
+    A prefix may come from a peer: what is none that `interest_prefixes` returns is passed over.
+    """
+    found: set[str] = set()
+    for prefix in prefixes:
+        if prefix == b"t":
+            found |= {">", MSG_TYPE_DEFAULT}
+        elif prefix[:1] == b"t" and prefix[-1:] in (b"\0", b"."):
+            try:
+                text = prefix[1:-1].decode() if prefix[-1:] == b"\0" else prefix[1:].decode() + ">"
+                found.add(check_pattern(text))
+            except ValueError:  # of the encoding, or of the pattern
+                continue
+    return tuple(sorted(each for each in found if not each.startswith(FRAMEWORK_PREFIX) or each == MSG_TYPE_DEFAULT))
 
 
 def without_covered(prefixes: Iterable[bytes]) -> tuple[bytes, ...]:

@@ -135,6 +135,7 @@ LAYERS = {
             "grav_actors.mesh.handshake",
             "grav_actors.mesh.tunnels",
             "grav_actors.mesh.effects",
+            "grav_actors.mesh.view",
         ),
         below=(1, 2, 3),
     ),
@@ -156,6 +157,9 @@ LAYERS = {
             "grav_actors.actor",
             "grav_actors.actor.*",
             "grav_actors.transports.loopback",
+            "grav_actors.mesh.hub",
+            "grav_actors.mesh.carrier",
+            "grav_actors.mesh.relay",
             "grav_actors.supervisor.*",
             "grav_actors.mesh.keys",
             "grav_actors.discovery.static",
@@ -169,7 +173,7 @@ LAYERS = {
     ),
     6: Layer(
         "composition",
-        ("grav_actors.node", "grav_actors.dead", "grav_actors.control", "grav_actors.config"),
+        ("grav_actors.node", "grav_actors.meshing", "grav_actors.dead", "grav_actors.control", "grav_actors.config"),
         below=(1, 2, 3, 4, 5),
     ),
     7: Layer(

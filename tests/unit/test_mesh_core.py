@@ -132,6 +132,17 @@ def test_uuid_other_than_discovery_said_is_refused_and_whoever_is_there_dialled_
     assert state_of(core) == "joining"
 
 
+def test_hint_of_a_discovery_that_was_wrong_is_dropped() -> None:
+    core = make()
+    core.hint("tcp://peer", THREE, 0.0)
+    (effect,) = of(Dial, taken(core))
+    core.greeted(effect.link, PEER.accept(), 0.1)
+    core.tick(100.0)
+
+    assert not of(Dial, taken(core))
+    assert core.peers() == []
+
+
 def test_failed_dial_is_tried_again() -> None:
     core = make()
     core.dial_failed(dial(core), 0.0)
@@ -303,7 +314,7 @@ def test_peer_that_is_down_is_forgotten_in_the_end_and_its_position_remembered()
 
     joined(core, now=FORGET_AFTER + 2)
     inflow = core.peers()[0].inflow
-    assert (inflow.lane, inflow.got) == (1, 5)
+    assert (inflow.track, inflow.got) == (1, 5)
 
 
 def test_what_is_published_for_a_peer_that_is_down_is_kept_for_it() -> None:
@@ -371,7 +382,7 @@ def test_directed_run_goes_to_one_peer_whatever_it_wants() -> None:
     assert core.direct(THREE, "grav.anything", 1, b"", b"body")
     assert not core.direct("nobody", "x", 1, b"", b"")
     (effect,) = of(Publish, taken(core))
-    assert (effect.topic, effect.frame.lanes) == (b"d" + b"t" * 8, ((b"t" * 8, 2, 1),))
+    assert (effect.topic, effect.frame.tracks) == (b"d" + b"t" * 8, ((b"t" * 8, 2, 1),))
 
 
 def test_missing_messages_are_asked_for_and_delivered_in_order() -> None:

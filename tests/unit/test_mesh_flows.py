@@ -23,7 +23,7 @@ def put(outflow: Outflow, each: Entry) -> tuple[tuple[bytes, int, int], ...]:
 # Outflow
 
 
-def test_lanes_number_what_each_peer_wants_without_holes() -> None:
+def test_tracks_number_what_each_peer_wants_without_holes() -> None:
     outflow = Outflow()
     outflow.open(A, ALL)
     outflow.open(B, (b"ty\0",))
@@ -33,17 +33,17 @@ def test_lanes_number_what_each_peer_wants_without_holes() -> None:
     assert numbers == [((A, 1, 1),), ((A, 1, 4), (B, 2, 1)), ((A, 1, 7),)]
 
 
-def test_change_of_interest_keeps_the_lane() -> None:
+def test_change_of_interest_keeps_the_track() -> None:
     outflow = Outflow()
-    lane = outflow.open(A, ALL)
+    track = outflow.open(A, ALL)
     put(outflow, entry())
 
-    assert outflow.open(A, (b"ty\0",)) is lane
+    assert outflow.open(A, (b"ty\0",)) is track
     assert outflow.wanted_by(b"tx\0") == ()
-    assert outflow.wanted_by(b"ty\0") == (lane,)
+    assert outflow.wanted_by(b"ty\0") == (track,)
 
 
-def test_closed_lane_is_never_opened_again() -> None:
+def test_closed_track_is_never_opened_again() -> None:
     outflow = Outflow()
     first = outflow.open(A, ALL)
     put(outflow, entry(count=5))
@@ -54,7 +54,7 @@ def test_closed_lane_is_never_opened_again() -> None:
     assert outflow.size == 0
 
 
-def test_run_is_kept_until_every_lane_has_it() -> None:
+def test_run_is_kept_until_every_track_has_it() -> None:
     outflow = Outflow()
     one, other = outflow.open(A, ALL), outflow.open(B, ALL)
     put(outflow, entry(count=2))
@@ -69,45 +69,45 @@ def test_run_is_kept_until_every_lane_has_it() -> None:
 
 def test_acknowledgement_of_what_was_never_sent_is_cut() -> None:
     outflow = Outflow()
-    lane = outflow.open(A, ALL)
+    track = outflow.open(A, ALL)
     put(outflow, entry())
 
-    outflow.acknowledge(lane, 100)
+    outflow.acknowledge(track, 100)
 
-    assert (lane.acked, lane.floor) == (1, 2)
+    assert (track.acked, track.floor) == (1, 2)
 
 
 def test_past_the_limit_the_oldest_go_and_the_floor_rises() -> None:
     outflow = Outflow(limit=2 * (10 + ENTRY_OVERHEAD))
-    lane = outflow.open(A, ALL)
+    track = outflow.open(A, ALL)
     for _ in range(4):
         put(outflow, entry(b"x" * 10, count=3))
 
-    answer, body = outflow.repair(lane, ME, [(1, 12)])
+    answer, body = outflow.repair(track, ME, [(1, 12)])
 
-    assert (outflow.evicted, lane.floor, answer.floor) == (6, 7, 7)
+    assert (outflow.evicted, track.floor, answer.floor) == (6, 7, 7)
     assert [run[0] for run in answer.runs] == [7, 10]
     assert body == b"x" * 20
 
 
 def test_one_run_over_the_limit_can_be_repaired() -> None:
     outflow = Outflow(limit=10)
-    lane = outflow.open(A, ALL)
+    track = outflow.open(A, ALL)
     put(outflow, entry(b"x" * 100))
 
-    assert outflow.repair(lane, ME, [(1, 1)])[1] == b"x" * 100
+    assert outflow.repair(track, ME, [(1, 1)])[1] == b"x" * 100
 
 
 def test_repair_begins_where_it_was_asked_and_ends_when_it_is_full() -> None:
     outflow = Outflow()
-    lane = outflow.open(A, ALL)
+    track = outflow.open(A, ALL)
     for _ in range(5):
         put(outflow, entry(b"x" * (REPAIR_BYTES // 2), count=2))
 
-    assert [run[0] for run in outflow.repair(lane, ME, [(3, 10)])[0].runs] == [3, 5]
-    assert [run[0] for run in outflow.repair(lane, ME, [(9, 9)])[0].runs] == [9]
-    assert outflow.repair(lane, ME, [(11, 20)])[0].runs == ()
-    assert [run[0] for run in outflow.repair(lane, ME, [(1, 1), (2, 2), (7, 7)])[0].runs] == [1, 7]
+    assert [run[0] for run in outflow.repair(track, ME, [(3, 10)])[0].runs] == [3, 5]
+    assert [run[0] for run in outflow.repair(track, ME, [(9, 9)])[0].runs] == [9]
+    assert outflow.repair(track, ME, [(11, 20)])[0].runs == ()
+    assert [run[0] for run in outflow.repair(track, ME, [(1, 1), (2, 2), (7, 7)])[0].runs] == [1, 7]
 
 
 @given(
@@ -124,35 +124,35 @@ def test_repair_begins_where_it_was_asked_and_ends_when_it_is_full() -> None:
 def test_what_is_kept_is_bounded_and_what_lies_above_the_floor_is_there(actions: list[tuple[str, int]]) -> None:
     limit = 4 * (4 + ENTRY_OVERHEAD)
     outflow = Outflow(limit)
-    lanes = {"a": outflow.open(A, ALL), "b": outflow.open(B, ALL)}
+    tracks = {"a": outflow.open(A, ALL), "b": outflow.open(B, ALL)}
     for action, value in actions:
         match action.split():
             case ["put"]:
                 put(outflow, entry(count=value))
             case ["ack", name]:
-                outflow.acknowledge(lanes[name], value)
+                outflow.acknowledge(tracks[name], value)
             case _:
                 outflow.close(B)
-                lanes["b"] = outflow.open(B, ALL)
+                tracks["b"] = outflow.open(B, ALL)
         assert outflow.size <= limit
-        for lane in lanes.values():
-            runs = outflow.repair(lane, ME, [(1, 10_000)])[0].runs
-            following = lane.floor
-            for lseq, _, count, _, _ in runs:
-                assert lseq == following
+        for track in tracks.values():
+            runs = outflow.repair(track, ME, [(1, 10_000)])[0].runs
+            following = track.floor
+            for tseq, _, count, _, _ in runs:
+                assert tseq == following
                 following += count
-            assert following == lane.sent + 1
+            assert following == track.sent + 1
 
 
 # Inflow
 
 
-def run(lseq: int, count: int = 1, body: bytes = b"") -> Arrival:
-    return Arrival(lseq, "x", count, b"", body)
+def run(tseq: int, count: int = 1, body: bytes = b"") -> Arrival:
+    return Arrival(tseq, "x", count, b"", body)
 
 
 def shown(inflow: Inflow) -> list[object]:
-    return [item if isinstance(item, Gap) else (item.lseq, item.count) for item in inflow.out]
+    return [item if isinstance(item, Gap) else (item.tseq, item.count) for item in inflow.out]
 
 
 def test_order_is_restored_and_repetition_dropped() -> None:
@@ -186,13 +186,13 @@ def test_lost_end_is_known_from_a_beat() -> None:
 
 def test_several_holes_are_asked_for_together_and_not_without_bound() -> None:
     inflow = Inflow()
-    for lseq in (3, 4, 7):
-        inflow.receive(1, run(lseq))
+    for tseq in (3, 4, 7):
+        inflow.receive(1, run(tseq))
     inflow.enter(1, 9)
     assert inflow.repair(0.0) == ((1, 2), (5, 6), (8, 9))
 
-    for lseq in range(10, 400, 2):
-        inflow.receive(1, run(lseq))
+    for tseq in range(10, 400, 2):
+        inflow.receive(1, run(tseq))
     assert len(inflow.repair(1.0)) == MAX_HOLES
 
 
@@ -227,7 +227,7 @@ def test_what_lies_below_the_floor_is_announced_around_what_is_held() -> None:
     assert shown(inflow) == [Gap(2), (3, 1), Gap(3), (7, 2), (9, 1)]
 
 
-def test_answer_of_an_earlier_lane_is_dropped() -> None:
+def test_answer_of_an_earlier_track_is_dropped() -> None:
     inflow = Inflow()
     inflow.receive(2, run(4))
 
@@ -252,8 +252,8 @@ def test_progress_gives_the_next_hole_its_own_time() -> None:
     inflow.receive(1, run(4))
     inflow.receive(1, run(8))
     inflow.pass_time(GAP_PATIENCE - 1, is_up=True)
-    for lseq in (1, 2, 3):
-        inflow.receive(1, run(lseq))
+    for tseq in (1, 2, 3):
+        inflow.receive(1, run(tseq))
     inflow.pass_time(GAP_PATIENCE - 1, is_up=True)
 
     assert Gap(3) not in shown(inflow)
@@ -263,8 +263,8 @@ def test_progress_gives_the_next_hole_its_own_time() -> None:
 
 def test_what_does_not_fit_behind_a_gap_is_fetched_later() -> None:
     inflow = Inflow(limit=2 * (10 + HELD_OVERHEAD))
-    for lseq in (2, 3, 4):
-        inflow.receive(1, run(lseq, body=b"x" * 10))
+    for tseq in (2, 3, 4):
+        inflow.receive(1, run(tseq, body=b"x" * 10))
     inflow.receive(1, run(1))
 
     assert shown(inflow) == [(1, 1), (2, 1), (3, 1)]
@@ -272,7 +272,7 @@ def test_what_does_not_fit_behind_a_gap_is_fetched_later() -> None:
     assert inflow.repair(0.0) == ((4, 4),)
 
 
-def test_new_lane_announces_that_nobody_knows_what_was_between() -> None:
+def test_new_track_announces_that_nobody_knows_what_was_between() -> None:
     inflow = Inflow()
     inflow.receive(1, run(1))
     inflow.receive(1, run(4))
@@ -315,8 +315,8 @@ def test_whatever_comes_in_whatever_order_all_is_delivered_once_or_announced(
         if isinstance(item, Gap):
             position += item.count
         else:
-            assert item.lseq == position + 1
+            assert item.tseq == position + 1
             position = item.end
     assert position == following - 1
-    delivered = [item.lseq for item in inflow.out if isinstance(item, Arrival)]
-    assert delivered == sorted({arrival.lseq for arrival in came})
+    delivered = [item.tseq for item in inflow.out if isinstance(item, Arrival)]
+    assert delivered == sorted({arrival.tseq for arrival in came})

@@ -73,7 +73,7 @@ REPAIRED = FRAMES[6][0]
         (msgpack.packb([2, A, 1]), 0, "expected an array"),
         (wire(RUN, 1, b"short"), 1, "incarnation of 5 bytes"),
         (wire(FRAMES[8][0], 2, b"short"), 0, "incarnation of 5 bytes"),
-        (wire(RUN, 2, []), 1, "0 lanes"),
+        (wire(RUN, 2, []), 1, "0 tracks"),
         (wire(RUN, 2, [[B, 1, 0]]), 1, "numbered from 1"),
         (wire(RUN, 2, [[B, 1]]), 1, "expected an array"),
         (wire(RUN, 2, [[B, 1, -1]]), 1, "expected a number"),

@@ -11,7 +11,7 @@ import pytest
 
 from grav_actors.mesh.inflow import Arrival, Gap, Inflow
 from grav_actors.mesh.liveness import Vitals
-from grav_actors.mesh.outflow import Lane, Outflow
+from grav_actors.mesh.outflow import Outflow, Track
 from support.meshsim.history import Lost, MeshHistory
 from support.meshsim.network import Weather
 from support.meshsim.world import Script, World
@@ -135,12 +135,12 @@ def test_node_that_is_busy_for_five_seconds_is_not_down_and_calls_nobody_down() 
 # The checkers are checked: each of these faults must be seen within some seeds.
 
 
-def hear_once(self: Outflow, incarnation: bytes, prefixes: tuple[bytes, ...]) -> Lane:
-    return self.lane(incarnation) or ORIGINAL_OPEN(self, incarnation, prefixes)  # a change of interest is lost
+def hear_once(self: Outflow, incarnation: bytes, prefixes: tuple[bytes, ...]) -> Track:
+    return self.track(incarnation) or ORIGINAL_OPEN(self, incarnation, prefixes)  # a change of interest is lost
 
 
-def receive_anything(self: Inflow, lane: int, arrival: Arrival) -> None:
-    self.enter(lane, arrival.end)
+def receive_anything(self: Inflow, track: int, arrival: Arrival) -> None:
+    self.enter(track, arrival.end)
     self.out.append(arrival)  # neither order nor duplicates
     self.got = max(self.got, arrival.end)
 
@@ -159,11 +159,11 @@ def never_repair(self: Inflow, now: float) -> None:
     return None
 
 
-def no_tail(self: Inflow, lane: int, sent: int) -> bool:
-    return ORIGINAL_ENTER(self, lane, 0)  # what a beat says about the last number is not heard
+def no_tail(self: Inflow, track: int, sent: int) -> bool:
+    return ORIGINAL_ENTER(self, track, 0)  # what a beat says about the last number is not heard
 
 
-def skip_a_number(self: Lane, entry: Any) -> int:
+def skip_a_number(self: Track, entry: Any) -> int:
     self.sent += 1
     return ORIGINAL_APPEND(self, entry)
 
@@ -175,7 +175,7 @@ def impatient(self: Vitals, now: float) -> float:
 ORIGINAL_ABANDON = Inflow._abandon
 ORIGINAL_OPEN = Outflow.open
 ORIGINAL_ENTER = Inflow.enter
-ORIGINAL_APPEND = Lane.append
+ORIGINAL_APPEND = Track.append
 ORIGINAL_SILENCE = Vitals.silence
 
 
@@ -192,7 +192,7 @@ def violations(seeds: range) -> Iterator[str]:
         (Inflow, "_abandon", abandon_silently),
         (Inflow, "_abandon", abandon_with_wrong_count),
         (Inflow, "enter", no_tail),
-        (Lane, "append", skip_a_number),
+        (Track, "append", skip_a_number),
         (Vitals, "silence", impatient),
         (Outflow, "open", hear_once),
     ],

@@ -9,6 +9,7 @@ from grav_actors.mesh.topics import (
     barrier_topic,
     directed_topic,
     interest_prefixes,
+    prefix_patterns,
     type_topic,
     without_covered,
 )
@@ -51,6 +52,19 @@ def test_whoever_wants_a_type_is_sent_it(wanted: list[str], type_: str) -> None:
     leaves = not type_.startswith("grav.") or type_ == "grav.default"
     if leaves and any(matches(pattern, type_) for pattern in wanted):
         assert type_topic(type_).startswith(interest_prefixes(wanted))
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "patterns"),
+    [
+        ((b"t",), (">", "grav.default")),
+        ((b"ta.b\0", b"ta."), ("a.>", "a.b")),
+        ((b"tgrav.default\0", b"tgrav.sys.dead\0", b"tgrav."), ("grav.default",)),
+        ((b"", b"b", b"d" + LIFE, b"ta", b"t\0", b"t.", b"ta..", b"t\xff.", b"t>\0x", b"ta b\0"), ()),
+    ],
+)
+def test_patterns_of_prefixes(prefixes: tuple[bytes, ...], patterns: tuple[str, ...]) -> None:
+    assert prefix_patterns(prefixes) == patterns
 
 
 @given(types, types)

@@ -132,15 +132,15 @@ class SimNode:
         numbers = list(range(self._number, self._number + count))
         self._number += count
         self._check_agreed(type)
-        lanes = self.core._state.outflow.wanted_by(type_topic(type))
-        for lane in lanes:
-            self.history.owed[self.life, lane.incarnation].extend(numbers)
+        tracks = self.core._state.outflow.wanted_by(type_topic(type))
+        for track in tracks:
+            self.history.owed[self.life, track.incarnation].extend(numbers)
         self.core.publish(type, count, b"", msgpack.packb(numbers))
 
     def _check_agreed(self, type: str) -> None:
-        """Who has agreed with this node that it wants a type must be on the lanes of that type."""
+        """Who has agreed with this node that it wants a type must be on the tracks of that type."""
         topic = type_topic(type)
-        wanting = {lane.incarnation for lane in self.core._state.outflow.wanted_by(topic)}
+        wanting = {track.incarnation for track in self.core._state.outflow.wanted_by(topic)}
         for peer in self.core.peers():
             other = self.directory.get(f"sim://{peer.name}")
             if other is None or not other.is_alive or other.life != peer.incarnation:
