@@ -289,3 +289,50 @@ def test_taken_endpoint_is_a_config_error_and_leaves_nothing(make: Make) -> None
     make("one", endpoint=("7", "farm"))
     with pytest.raises(ConfigError, match="loopback://farm:7 is taken"):
         make("other", endpoint="loopback://farm:7", transport=LoopbackTransport())
+
+
+def test_link_that_breaks_under_load_is_made_again_and_loses_nothing(make: Make) -> None:
+    one, other = make("one"), make("other")
+    collector = Collector(one, "count")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    one.wait_for_peers(1, PATIENCE)
+    sender = other.connect()
+    hub = one._hub
+    assert hub is not None
+    for number in range(3000):
+        sender.publish("count", number)
+        if number == 1000:
+            for connection in list(hub._carrier._connections.values()):
+                connection.close()
+        if number == 2000:
+            collector.wait(1)
+
+    assert [m.data for m in collector.wait(3000)] == list(range(3000))
+    assert one.wait_for_peers(1, PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("type_", "count", "meta", "body"),
+    [
+        ("x", 1, b"garbage", b"\x91\x90"),
+        ("x", 1, b"\x92\x00\xc4\x00", b"garbage"),
+        ("x", 2, b"\x92\x00\xc4\x00", b"\x91\x90"),
+        ("x", 1, b"\x92\x05\xc4\x00", b"\x90"),
+        ("grav.sys.dead", 0, b"\x92\x00\xc4\x00", b"\x90"),
+        ("no good", 0, b"\x92\x00\xc4\x00", b"\x90"),
+    ],
+)
+def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
+    make: Make, type_: str, count: int, meta: bytes, body: bytes
+) -> None:
+    node = make("one")
+    collector = Collector(node, ">")
+    hub = node._hub
+    assert hub is not None
+    hub._relay.deliver(type_, count, meta, body)
+    hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1})
+    node.publish("end")
+
+    assert [m.type for m in collector.wait(1)] == ["end"]
+    assert hub._relay.garbled == 1
+    assert hub._relay.waiting_bytes == 0
