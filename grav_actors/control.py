@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.handlers import on_type
 from grav_actors.actor.remote import SPAWN, read_request
 from grav_actors.message import Message
+from grav_actors.supervisor.branch import INSPECT, ORDER
 
 if TYPE_CHECKING:
     from grav_actors.node import Grav
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 # Not under grav.sys.node: those are events of the mesh, and grav.sys.node.down tells of a peer.
 PS = "grav.sys.control.ps"
 """The actors of the node: `{actors: [...], degraded: bool, node: {...}}`."""
+HEALTH = "grav.sys.control.health"
+"""Whether all is ready: `{ready: bool, waiting: {name: state}}`."""
+RELOAD = "grav.sys.control.reload"
+"""Apply a changed configuration; answered with what was changed when that is done."""
 DOWN = "grav.sys.control.down"
 """End the node; answered before it does."""
 
@@ -33,6 +39,26 @@ class NodeControl(Actor):
         """List the actors with their mailboxes."""
         return self._node._status()
 
+    @on_type(HEALTH)
+    def health(self, msg: Message) -> dict[str, Any]:
+        """Tell whether all that should run does."""
+        return self._node._health()
+
+    @on_type(INSPECT)
+    def inspect(self, msg: Message) -> dict[str, Any]:
+        """Describe one actor."""
+        return self._node._overview.inspect(msg.data)
+
+    @on_type(ORDER)
+    def order(self, msg: Message) -> None:
+        """Start, stop, restart or scale actors; answered when it is done."""
+        self._defer(msg, lambda: self._node._overview.order(*msg.data))
+
+    @on_type(RELOAD)
+    def reload(self, msg: Message) -> None:
+        """Apply a changed configuration; answered when it is done."""
+        self._defer(msg, self._node._reload)
+
     @on_type(DOWN)
     def down(self, msg: Message) -> bool:
         """End the node, soon."""
@@ -43,14 +69,17 @@ class NodeControl(Actor):
     @on_type(SPAWN)
     def spawn_for(self, msg: Message) -> None:
         """Start an actor for an actor in another process; answered when it has started."""
+        self._defer(msg, lambda: self._node.spawn(read_request(msg.data)))
+
+    def _defer(self, msg: Message, job: Callable[[], Any]) -> None:
         # On a thread of its own: what starts may have further ones started, which must not wait for it here.
         self.defer_reply(msg)
-        threading.Thread(target=self._spawn, args=(msg,), name="grav-spawn", daemon=True).start()
+        threading.Thread(target=self._answer, args=(msg, job), name="grav-order", daemon=True).start()
 
-    def _spawn(self, msg: Message) -> None:
+    def _answer(self, msg: Message, job: Callable[[], Any]) -> None:
         try:
-            reference = self._node.spawn(read_request(msg.data))
+            answer = job()
         except Exception as exc:
             self._runtime.answers.fail(msg, exc)
         else:
-            self.reply(msg, reference)
+            self.reply(msg, answer)

@@ -21,7 +21,7 @@ from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Handling
 from grav_actors.actor.spec import ActorSpec
 from grav_actors.bus.guard import BusGuard
-from grav_actors.bus.inquiry import PODS, RELEASE, STATS, WAITING
+from grav_actors.bus.inquiry import RELEASE, STATS, WAITING
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
 from grav_actors.dead import DeadLetter, Retried
@@ -41,6 +41,7 @@ from grav_actors.mesh.view import Peer
 from grav_actors.meshing import MeshPlan, plan_mesh
 from grav_actors.message import Message
 from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name, did_you_mean, show
+from grav_actors.overview import UNREADY, Overview
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.receipt import Receipt
@@ -164,6 +165,7 @@ class Grav:
         node._strategy = strategy
         node._on_line = on_line
         node._on_end = on_end
+        node._is_filled = False
         node._start_bus(spec)
         node._open()
         return node
@@ -192,6 +194,8 @@ class Grav:
         self._guard: BusGuard | None = None
         self._on_line: OnLine | None = None
         self._on_end: Callable[[str], None] | None = None
+        self._on_reload: Callable[[], list[str]] | None = None
+        self._is_filled = True
         self._control: ActorRuntime | None = None
         self._link: Link | None = None
         self._plan = plan
@@ -222,8 +226,10 @@ class Grav:
                     self.spawn,
                     self._on_line,
                     self._strategy,
+                    publish=self._announce,
                 )
             )
+            self._overview = Overview(self._runner, self._pod.ask)
             if self._bus is not None:
                 self._guard = BusGuard(self._bus, self._limits, self._lose_bus, self._log)
                 spec = ActorSpec(NodeControl, NODE_NAME, (self,))
@@ -352,12 +358,20 @@ class Grav:
         """Return a reference by name; whether there is such an actor shows when it is used."""
         return ActorRef(name, self._port)
 
+    def _launch(self, child: Child) -> None:
+        """As `spawn`, of an actor that stays listed when it has ended, and can be started again."""
+        self._check_open()
+        self._runner.spawn(child, is_lasting=True)
+
     def _release(self, name: str, incarnation: int, reason: str, error: str, handling: tuple[Handling, ...]) -> None:
         named = [[message.sender, message.seq] for message in handling]
         try:
             self._pod.ask(RELEASE, [name, incarnation, reason, error, named], to=BUS_NAME)
         except GravError as exc:
             self._log.warning("the bus was not told that %s is gone: %s", name, exc)
+
+    def _announce(self, event: str, data: dict[str, Any]) -> None:
+        self._pod.send(Message._framework(event, data))
 
     # The mesh
 
@@ -489,15 +503,21 @@ class Grav:
     # Its own state
 
     def _status(self) -> dict[str, Any]:
-        pods = {pod["name"]: pod for pod in self._pod.ask(PODS, to=BUS_NAME) if pod["actor"]}
-        rows = self._runner.rows()
-        for row in rows:
-            row["mailbox"] = pods[row["name"]]["mailbox"] if row["name"] in pods else 0
+        look = self._overview.look()
         return {
             "node": {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint},
-            "actors": rows,
-            "degraded": self._runner.is_degraded(),
+            "actors": look.rows,
+            "degraded": look.is_degraded,
         }
+
+    def _health(self) -> dict[str, Any]:
+        waiting = {row["name"]: row["state"] for row in self._overview.look().rows if row["state"] in UNREADY}
+        return {"ready": self._is_filled and not waiting, "waiting": waiting}
+
+    def _reload(self) -> list[str]:
+        if self._on_reload is None:
+            raise ConfigError("this node has no configuration file to read again; `grav-actors up` runs one that has")
+        return self._on_reload()
 
     def _actors(self) -> list[dict[str, Any]]:
         """Return a row for each actor, in the order of their start, without asking the bus."""

@@ -107,6 +107,10 @@ class HandlerTable:
             self._found[message_type] = name
         return name
 
+    def types(self) -> tuple[str, ...]:
+        """Return the types and patterns that are handled."""
+        return (*self._exact, *self._patterns)
+
     def filters(self) -> FilterSet:
         """Return the filter that lets through just what is handled."""
         filters = FilterSet(listening=True, exclusive=True)

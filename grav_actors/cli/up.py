@@ -75,11 +75,12 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
 def _fill(node: Grav, children: list[Child], output: Output) -> None:
     shown: set[str] = set()
     for child in children:
-        node.spawn(child)
+        node._launch(child)
         for row in node._actors():
             if row["name"] not in shown:
                 shown.add(row["name"])
                 output.say(f"{row['name']}: {describe(row)}")
+    node._is_filled = True
     output.say(f"ready: {len(shown)} {'actor' if len(shown) == 1 else 'actors'}, bus {node.bus_endpoint}")
 
 

@@ -85,6 +85,10 @@ class SupervisorCore:
         """Return the names that no new child may have: those of children and of their pools."""
         return self.places.keys() | self._pools.keys()
 
+    def pool_names(self) -> list[str]:
+        """Return the names of the pools, those without an instance too."""
+        return list(self._pools)
+
     def deadline(self) -> float | None:
         """Return when `tick` is to be called, in monotonic seconds; None if no time is waited for."""
         times = list(self._timed.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from grav_actors.actor.runtime import ActorRuntime
@@ -14,6 +16,9 @@ from grav_actors.supervisor.effects import How
 from grav_actors.supervisor.handle import ChildProcess
 from grav_actors.supervisor.place import Place
 from grav_actors.supervisor.spec import Child
+
+OPTIONS = ("concurrency", "prefetch", "mailbox_limit", "overflow", "stuck_after", "max_deliver", "replay")
+"""Class attributes of an actor that `inspect` shows."""
 
 
 @dataclass(eq=False)
@@ -32,6 +37,7 @@ class Life:
         is_over: The decider knows that it has ended.
         notes: What a thread notes of its handlers, where somebody looks at that; a process has a slate.
         hung: What is said of its end when it was killed for a handler that hung, or "".
+        reason: In one word why it ended; "" while it has not.
     """
 
     member: Member
@@ -49,6 +55,14 @@ class Life:
     is_over: bool = False
     notes: bytearray = field(default_factory=bytearray)
     hung: str = ""
+    reason: str = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The process that it is in, or was; None if it has not begun."""
+        if self.process is not None:
+            return self.process.pid
+        return os.getpid() if self.runtime is not None else None
 
     @property
     def cause(self) -> str:
@@ -113,12 +127,18 @@ class Member:
     Attributes:
         service: Name that it shares with the other instances of its child, or "".
         life: Its present life, or its last one.
+        restarts: How often it has been restarted, with the restart that is under way.
+        report: That of its last crash, "" if there was none.
+        reported_at: When that was, in seconds since 1970.
     """
 
     name: str
     child: Child
     service: str
     life: Life | None = None
+    restarts: int = 0
+    report: str = ""
+    reported_at: float = 0.0
 
     def spec(self, life: Life, supervisor: bytes) -> ActorSpec:
         """Return what a life is made of."""
@@ -132,13 +152,47 @@ class Member:
         """Return its row for `ps`; without a process id while its process does not run."""
         process = self.life.process if self.life is not None else None
         pid = own_pid if self.child.kind == "thread" else None
+        memory = None
         if process is not None and process.is_alive():
             pid = process.pid
+            memory = resident_bytes(pid)
         return {
             "name": self.name,
             "kind": self.child.kind,
             "state": place.state.value,
             "pid": pid,
             "restarts": place.restarts + place.is_restart,
+            "memory": memory,
             "error": place.last.cause,
+            "pool": self.service,
+            "supervises": self.child.actor_class._grav_supervises,
         }
+
+    def describe_whole(self, place: Place, own_pid: int) -> dict[str, Any]:
+        """Return all that is known of it, for `inspect`; its arguments are left out, they may hold secrets."""
+        child = self.child
+        cls = child.actor_class
+        options = {name: getattr(cls, name) for name in OPTIONS}
+        return {
+            **self.describe(place, own_pid),
+            "incarnation": self.life.number if self.life is not None else None,
+            "class": f"{cls.__module__}:{cls.__qualname__}",
+            "group": child.group or cls.group,
+            "handles": [item for item in cls._grav_handlers.types() if not item.startswith("grav.sys.control.")],
+            "restart": child.restart,
+            "significant": child.significant,
+            "start_timeout": child.start_timeout,
+            "shutdown": child.shutdown,
+            "options": {**options, "crash_on": [kind.__qualname__ for kind in cls.crash_on]},
+            "report": self.report,
+            "reported_at": self.reported_at or None,
+        }
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Return how much memory a process holds, shared pages with it; None where that cannot be learned."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    except (OSError, IndexError):
+        return None
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -24,15 +24,18 @@ from grav_actors.pod.link import Link
 from grav_actors.protocol import BYE_CRASHED
 from grav_actors.reference import check_actor_name
 from grav_actors.supervisor.agenda import Agenda
+from grav_actors.supervisor.announcer import Announcer, Publish
 from grav_actors.supervisor.core import SupervisorCore
 from grav_actors.supervisor.effects import (
     Answer,
+    Changed,
     Effect,
     Ended,
     Exit,
     Gone,
     How,
     Kill,
+    MemberState,
     Over,
     Start,
     Stop,
@@ -43,7 +46,7 @@ from grav_actors.supervisor.handle import ChildProcess
 from grav_actors.supervisor.hangs import HandlerClock
 from grav_actors.supervisor.lanes import Lanes
 from grav_actors.supervisor.member import Life, Member
-from grav_actors.supervisor.place import Rules
+from grav_actors.supervisor.place import Place, Rules
 from grav_actors.supervisor.process import ProcessHost
 from grav_actors.supervisor.spec import Child
 from grav_actors.supervisor.tree import base_name, children_of, instance_names, names_below
@@ -75,6 +78,8 @@ class RunnerContext:
         spawn: Starts further actors for actors of this process.
         on_line: Takes what processes write; None leaves it to the terminal.
         first_incarnation: What the incarnations of its children are counted from, on the bus.
+        name: The supervisor's; "" for the root.
+        publish: Publishes an event: its type, and what it says; None tells nobody. It may wait.
     """
 
     link: Link
@@ -86,6 +91,8 @@ class RunnerContext:
     on_line: OnLine | None = None
     strategy: str = "one_for_one"
     first_incarnation: int = 0
+    name: str = ""
+    publish: Publish | None = None
 
 
 class Request:
@@ -134,6 +141,7 @@ class Runner:
         self._host: ProcessHost | None = None
         self._agenda = Agenda("grav-supervisor")
         self._lanes = Lanes("grav-child")
+        self._announcer = Announcer(context.name, context.publish)
         self._wake_at: float | None = None
         self._left_behind: list[ActorRuntime] = []
         self._is_stopping = False
@@ -282,6 +290,10 @@ class Runner:
                 self._kill(self._lives[key])
             case Ended():
                 self._note_end(effect)
+            case Changed(name, MemberState.READY | MemberState.STOPPED | MemberState.FAILED as state, _, cause):
+                member = self._members.get(name)
+                if member is not None and member.life is not None:  # else it has not even begun
+                    self._announcer.changed(member, member.life, state, cause)
             case Gone(name, _, True):
                 self._forget(name)
             case Answer(number, error, culprit):
@@ -505,10 +517,14 @@ class Runner:
         """Report an end, and have the bus told what will become of the name."""
         life = self._lives.pop(end.life)
         name = life.member.name
+        life.reason = _reason(life, end)
+        life.member.restarts = end.restarts
         if life.start_error is not None and end.verdict is Verdict.ENDED:
             self._start_errors[name] = life.start_error  # for whoever has asked for it
         elif _is_news(life, end):
-            _report_crash(life, _next_step(end))
+            self._report_crash(life, _next_step(end))
+        if end.verdict is Verdict.RESTART:
+            self._announcer.restarting(life, end, _next_step(end))
         if not life.has_joined:
             return
         if end.verdict is Verdict.RESTART:
@@ -519,6 +535,13 @@ class Runner:
             is_in_order = end.exit.how is How.WELL and life.ending is not None
             was_stopped = end.verdict is Verdict.STOPPED and life.start_error is None
             self._release(life, end, "stopping" if is_in_order or was_stopped else "pod_lost")
+
+    def _report_crash(self, life: Life, next_step: str) -> None:
+        report = _crash_report(life, next_step)
+        life.member.report = report
+        life.member.reported_at = time.time()
+        logger.error("%s", report)
+        self._announcer.crashed(life, report, next_step)
 
     def _release(self, life: Life, end: Ended, reason: str) -> None:
         has_failed = end.exit.how is How.CRASHED and not (end.was_leaving and life.ending is None)
@@ -547,6 +570,7 @@ class Runner:
             host = self._host
         self._over.wait(timeout + KILL_LIMIT)
         self._lanes.join(max(JOIN_LIMIT, deadline - time.monotonic()))
+        self._announcer.close(max(JOIN_LIMIT, deadline - time.monotonic()))
         self._agenda.close()
         if host is not None:
             host.stop(max(0.0, deadline - time.monotonic()))
@@ -560,8 +584,34 @@ class Runner:
         """Return a row for each actor, in the order of their start."""
         with self._lock:
             own_pid = os.getpid()
-            places = self._core.places.values()
-            return [self._member(place.name, place.rules.pool).describe(place, own_pid) for place in places]
+            return [self._member_at(place).describe(place, own_pid) for place in self._core.places.values()]
+
+    def pools(self) -> list[str]:
+        """Return the names of the pools, those without an instance too."""
+        with self._lock:
+            return self._core.pool_names()
+
+    def instances(self, name: str) -> list[str]:
+        """Return the names of the instances of a pool in the order of their start, or that of the actor itself.
+
+        Raises:
+            KeyError: There is neither.
+        """
+        with self._lock:
+            if name in self._core.places:
+                return [name]
+            if name not in self._core.pool_names():
+                raise KeyError(name)
+            return [place.name for place in self._core.places.values() if place.rules.pool == name]
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """Return all that is known of an actor; raise KeyError if there is none of that name."""
+        with self._lock:
+            place = self._core.places[name]
+            return self._member_at(place).describe_whole(place, os.getpid())
+
+    def _member_at(self, place: Place) -> Member:
+        return self._member(place.name, place.rules.pool)
 
     def is_degraded(self) -> bool:
         """Whether an actor is not ready."""
@@ -592,7 +642,14 @@ def _next_step(end: Ended) -> str:
             return "it is not started again"
 
 
-def _report_crash(life: Life, next_step: str) -> None:
+def _reason(life: Life, end: Ended) -> str:
+    """Return in one word why a life ended; the words are in `docs/supervision.md`."""
+    if end.was_leaving:
+        return life.told or "stop"
+    return {How.ASKED: "stop", How.WELL: "done", How.CRASHED: "crash"}[end.exit.how]
+
+
+def _crash_report(life: Life, next_step: str) -> str:
     lines = [f"actor {life.member.name} crashed: {life.cause}; {next_step}"]
     handling = life.handling
     if handling:
@@ -601,4 +658,4 @@ def _report_crash(life: Life, next_step: str) -> None:
     words = life.last_words
     if words:
         lines.append(f"the last that it wrote:\n{words}")
-    logger.error("%s", "\n".join(lines))
+    return "\n".join(lines)

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from grav_actors.actor.actor import Actor
+from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Handling
 from grav_actors.bus.inquiry import RELEASE
 from grav_actors.errors import ActorStartError, ConfigError, Crash, GravError
+from grav_actors.ids import id_text
+from grav_actors.message import Message
 from grav_actors.options import Backoff, RestartLimits, check_choice, check_int
 from grav_actors.protocol import BUS_NAME
+from grav_actors.supervisor.branch import Branch
 from grav_actors.supervisor.runner import Runner, RunnerContext
 from grav_actors.supervisor.spec import Child
 from grav_actors.supervisor.tree import children_of, names_below
@@ -46,6 +50,7 @@ class Supervisor(Actor):
 
     _grav_supervises: ClassVar[bool] = True
     _grav_runner: Runner | None = None
+    _grav_branch: ActorRuntime | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check the class with all below it; a mistake raises TypeError here, not later."""
@@ -90,9 +95,12 @@ class Supervisor(Actor):
                 strategy=self.strategy,
                 # A new life of this supervisor begins new lives of its children, for the bus the next ones.
                 first_incarnation=min(runtime.spec.incarnation << LIVES_BITS, LAST_NUMBER),
+                name=runtime.name,
+                publish=self._announce,
             )
         )
         try:
+            self._grav_branch = Branch.start(runner, runtime.pod._link, id_text(runtime.pod._id))
             for child in self.children:
                 runner.spawn(child, is_lasting=True)
             state.is_done()
@@ -107,6 +115,11 @@ class Supervisor(Actor):
         patience = self._runtime.patience
         # Something is left of its own time for `on_stop`, and for what is still to be sent.
         self._grav_runner.stop(limit if patience is None else min(limit, patience * OF_ITS_TIME))
+        if self._grav_branch is not None:
+            Branch.end(self._grav_branch)
+
+    def _announce(self, event: str, data: dict[str, Any]) -> None:
+        self._runtime.pod.send(Message._framework(event, data))
 
     def _release(self, name: str, incarnation: int, reason: str, error: str, handling: tuple[Handling, ...]) -> None:
         named = [[message.sender, message.seq] for message in handling]

@@ -173,7 +173,14 @@ LAYERS = {
     ),
     6: Layer(
         "composition",
-        ("grav_actors.node", "grav_actors.meshing", "grav_actors.dead", "grav_actors.control", "grav_actors.config"),
+        (
+            "grav_actors.node",
+            "grav_actors.meshing",
+            "grav_actors.dead",
+            "grav_actors.control",
+            "grav_actors.overview",
+            "grav_actors.config",
+        ),
         below=(1, 2, 3, 4, 5),
     ),
     7: Layer(
