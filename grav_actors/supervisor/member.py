@@ -111,6 +111,11 @@ class Life:
             return How.WELL if self.process.exitcode == 0 else How.CRASHED
         return How.WELL if self.ending is not None else How.CRASHED
 
+    def joins(self) -> None:
+        """Note that it may say hello to the bus from now on."""
+        self.has_joined = True
+        self.member.is_kept = False
+
     def end_now(self) -> None:
         """End it without asking; a thread is only asked."""
         self.is_killed = True
@@ -130,6 +135,7 @@ class Member:
         restarts: How often it has been restarted, with the restart that is under way.
         report: That of its last crash, "" if there was none.
         reported_at: When that was, in seconds since 1970.
+        is_kept: The bus keeps its name and mailbox for a next life, which has not begun to join.
     """
 
     name: str
@@ -139,6 +145,7 @@ class Member:
     restarts: int = 0
     report: str = ""
     reported_at: float = 0.0
+    is_kept: bool = False
 
     def spec(self, life: Life, supervisor: bytes) -> ActorSpec:
         """Return what a life is made of."""

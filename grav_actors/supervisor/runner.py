@@ -294,8 +294,8 @@ class Runner:
                 member = self._members.get(name)
                 if member is not None and member.life is not None:  # else it has not even begun
                     self._announcer.changed(member, member.life, state, cause)
-            case Gone(name, _, True):
-                self._forget(name)
+            case Gone(name, _, is_forgotten):
+                self._let_go(name, is_forgotten=is_forgotten)
             case Answer(number, error, culprit):
                 self._answer(number, error, culprit)
             case Over(text, has_failed):
@@ -313,6 +313,14 @@ class Runner:
             request.error = self._start_errors.pop(culprit, None) or ActorStartError(error)
         request.releases = tuple(self._releases)
         request.answer()
+
+    def _let_go(self, name: str, *, is_forgotten: bool) -> None:
+        """Have the bus give up a name that it keeps for a life which does not come, as of an actor in backoff."""
+        member = self._members.get(name)
+        if member is not None and member.is_kept and member.life is not None:
+            self._tell_bus(member.life, "stopping", "")
+        if is_forgotten:
+            self._forget(name)
 
     def _forget(self, name: str) -> None:
         member = self._members.pop(name, None)
@@ -362,7 +370,7 @@ class Runner:
             runtime.note_on(Slate(life.notes))
         with self._lock:
             life.runtime = runtime
-            life.has_joined = True
+            life.joins()
             if life.is_killed:
                 runtime.stop("stop")
         runtime.start(member.child.start_patience)
@@ -421,7 +429,7 @@ class Runner:
         """Take a process into account, and what it has said since it was made."""
         with self._lock:
             life.process = process
-            life.has_joined = True
+            life.joins()
             self._processes[process] = life
             for event in self._early.pop(process, ()):
                 event(life)
@@ -525,15 +533,15 @@ class Runner:
             self._report_crash(life, _next_step(end))
         if end.verdict is Verdict.RESTART:
             self._announcer.restarting(life, end, _next_step(end))
-        if not life.has_joined:
+        if not (life.has_joined or life.member.is_kept):
             return
         if end.verdict is Verdict.RESTART:
             # Before the next one joins: the bus is told which messages to charge, and who has asked need not wait.
             # Also when it has said so itself: its word may have been lost with a connection.
             self._release(life, end, BYE_CRASHED)
-        elif end.exit.how is not How.ASKED:  # for that the bus needs no word but its own
+        elif end.exit.how is not How.ASKED or not life.has_joined:  # else the bus needs no word but its own
             is_in_order = end.exit.how is How.WELL and life.ending is not None
-            was_stopped = end.verdict is Verdict.STOPPED and life.start_error is None
+            was_stopped = end.verdict is Verdict.STOPPED and (life.start_error is None or not life.has_joined)
             self._release(life, end, "stopping" if is_in_order or was_stopped else "pod_lost")
 
     def _report_crash(self, life: Life, next_step: str) -> None:
@@ -544,8 +552,13 @@ class Runner:
         self._announcer.crashed(life, report, next_step)
 
     def _release(self, life: Life, end: Ended, reason: str) -> None:
+        # One that was killed because others end has not failed.
         has_failed = end.exit.how is How.CRASHED and not (end.was_leaving and life.ending is None)
-        error = end.exit.cause if has_failed else ""  # one that was killed because others end has not failed
+        self._tell_bus(life, reason, end.exit.cause if has_failed else "")
+
+    def _tell_bus(self, life: Life, reason: str, error: str) -> None:
+        """Have the bus told, on the lane of its child, that a life has ended, and what becomes of the name."""
+        life.member.is_kept = reason == BYE_CRASHED
         done = threading.Event()
         self._releases.add(done)
 

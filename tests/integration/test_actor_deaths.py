@@ -295,3 +295,16 @@ def test_actor_that_waits_for_its_restart_has_no_process_id() -> None:
         while grav._runner.rows()[0]["state"] != "backoff" and time.monotonic() < deadline:
             grav.stats()
         assert [row["pid"] for row in grav._runner.rows()] == [None]
+
+
+def test_what_waits_for_an_actor_in_backoff_ends_when_the_actor_is_stopped(kind: str) -> None:
+    with Grav(backoff=Backoff(first=60, max=60)) as grav:
+        ref = grav.spawn(deadly.Loader, kind=kind)
+        sender = grav.connect()
+        sender.publish("load", "crash")  # twice: the first restart is at once
+        while [row["state"] for row in grav._runner.rows()] != ["backoff"]:
+            grav.stats()
+        sender.publish("load", 1)
+        grav._runner.stop_child(ref.name)
+        sender.flush(LIMIT, settled=True)
+        assert wait_dead_letters(grav, 2) == {"stopping": 2}
