@@ -261,8 +261,9 @@ def test_end_that_is_noted_twice_is_followed_by_one_life(grav: Grav, monkeypatch
         with pytest.raises(ActorStoppedError):
             ref.ask("end", "kill", timeout=LIMIT)
         wait_restarts(grav, ref, restarts)
-    grav.publish("hook", "end")
-    hooks.wait_for(lambda messages: messages[-1].data == "end")
+    ref.stop()
+    wait_gone(grav, ref)
+    hooks.wait_for(lambda messages: messages[-1].data == "stop stop")
     assert hooks.data.count("start") == 3
 
 

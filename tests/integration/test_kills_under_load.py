@@ -110,10 +110,12 @@ def test_bus_and_actors_are_killed_by_turns(grav: Grav) -> None:
     sending = publish(grav, numbers)
     for turn in range(1, 5):
         counted.wait(len(numbers) * turn // 4)
-        kill_actor(grav, "counter")
+        # Not at one time: what the bus had accepted from an actor that is gone dies with it.
         if turn % 2:
             kill_bus(grav)
-        kill_actor(grav, f"crew-{1 + turn % 2}")
+        else:
+            kill_actor(grav, "counter")
+            kill_actor(grav, f"crew-{turn // 2}")
     sending()
     told = counted_until_now(grav, counted)
     check_counted([item for item in told if item[0] == "counter"], numbers)
