@@ -206,7 +206,11 @@ class Beacon:
 
     def _scan(self, *, is_first: bool = False) -> None:
         """Take up interfaces that are new or have changed, let go of those that are gone."""
-        wanted = self._wanted()
+        try:
+            wanted = self._wanted()
+        except OSError as exc:  # out of file descriptors, say: what is open goes on
+            self._warn("list", "the network interfaces cannot be listed: %s", exc)
+            return
         for key in [key for key in self._ports if key not in wanted]:
             port = self._ports.pop(key)
             self._selector.unregister(port)

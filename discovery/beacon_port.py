@@ -1,9 +1,7 @@
 """One UDP socket that sends and hears beacons on one interface, by IPv4 or IPv6."""
 
-import errno
 import socket
 import struct
-import sys
 from typing import Final
 
 from grav_actors.discovery.interfaces import Interface
@@ -38,10 +36,8 @@ class BeaconPort:
         self._port = port
         self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            # Several nodes of a host hear the same group and port.
+            # Several nodes of a host hear the same group and port. Not SO_REUSEPORT, which wants one user for all.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if sys.platform != "linux":  # on Linux it would keep apart the nodes of different users
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
             if family == socket.AF_INET:
                 self._join_ipv4()
@@ -96,19 +92,14 @@ class BeaconPort:
 
     def receive(self) -> tuple[bytes, str] | None:
         """Return a datagram and the address from which it came; None when there is none."""
-        while True:
-            try:
-                raw, source = self._socket.recvfrom(_READ_BYTES)
-            except BlockingIOError:
-                return None
-            except OSError as exc:  # an error of something that was sent, or of the interface
-                if exc.errno in (errno.EBADF, errno.ENOTSOCK):
-                    return None
-                continue
-            address = str(source[0])
-            if self.family == socket.AF_INET6:
-                address = f"{address.partition('%')[0]}%{self.interface.name}"
-            return raw, address
+        try:
+            raw, source = self._socket.recvfrom(_READ_BYTES)
+        except OSError:  # nothing there, or an error of the interface, which is told once
+            return None
+        address = str(source[0])
+        if self.family == socket.AF_INET6:
+            address = f"{address.partition('%')[0]}%{self.interface.name}"
+        return raw, address
 
     def close(self) -> None:
         """Leave the group."""

@@ -12,6 +12,7 @@ _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFADDR: Final = 0x8915
 _IFF_UP: Final = 0x1
 _IFF_LOOPBACK: Final = 0x8
+_IFF_RUNNING: Final = 0x40
 _IFF_MULTICAST: Final = 0x1000
 _LINK_LOCAL: Final = 0x20
 _TENTATIVE: Final = 0x40
@@ -21,7 +22,7 @@ _IPV6_TABLE: Final = Path("/proc/thread-self/net/if_inet6")
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface that is up and can carry multicast.
+    """An interface that is up, has a carrier and can carry multicast.
 
     Attributes:
         index: The kernel's number for it; one that comes back has a new one.
@@ -39,14 +40,14 @@ class Interface:
 
 
 def list_interfaces() -> list[Interface]:
-    """Return those that are up, have an address, and carry multicast or are the loopback; by number."""
+    """Return those that are up, with a carrier and an address, and carry multicast or are the loopback; by number."""
     link_local = _link_local_addresses()
     found: list[Interface] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         for index, name in sorted(socket.if_nameindex()):
             flags = _flags(control, name)
             is_loopback = bool(flags & _IFF_LOOPBACK)
-            if not flags & _IFF_UP or not flags & (_IFF_MULTICAST | _IFF_LOOPBACK):
+            if not flags & _IFF_UP or not flags & _IFF_RUNNING or not flags & (_IFF_MULTICAST | _IFF_LOOPBACK):
                 continue
             ipv4, ipv6 = _ipv4(control, name), "" if is_loopback else link_local.get(name, "")
             if ipv4 or ipv6:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         WaitTimeoutError,
         WrongProcessError,
     )
+    from grav_actors.mesh.view import Peer
     from grav_actors.message import MSG_TYPE_DEFAULT, Message
     from grav_actors.node import Grav
     from grav_actors.options import Backoff
@@ -66,6 +67,7 @@ _HOMES = {
         "ReentrantWaitError", "Reject", "TransportNotConfiguredError", "TunnelNotEstablishedError",
         "WaitTimeoutError", "WrongProcessError",
     ),
+    "grav_actors.mesh.view": ("Peer",),
     "grav_actors.message": ("MSG_TYPE_DEFAULT", "Message"),
     "grav_actors.node": ("Grav",),
     "grav_actors.options": ("Backoff",),
@@ -124,6 +126,7 @@ __all__ = [
     "NoRespondersError",
     "NodeUUIDMismatchError",
     "NodeWithdrawnError",
+    "Peer",
     "Pod",
     "ProtocolError",
     "Receipt",

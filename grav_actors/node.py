@@ -25,7 +25,6 @@ from grav_actors.bus.inquiry import RELEASE, STATS, WAITING
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
 from grav_actors.dead import DeadLetter, Retried
-from grav_actors.discovery import load as load_discovery
 from grav_actors.errors import (
     ActorStartError,
     BusNotFoundError,
@@ -37,6 +36,10 @@ from grav_actors.errors import (
     WrongProcessError,
 )
 from grav_actors.ids import id_text, new_id
+from grav_actors.mesh.handshake import Identity
+from grav_actors.mesh.hub import Hub
+from grav_actors.mesh.view import Peer
+from grav_actors.meshing import MeshPlan, plan_mesh
 from grav_actors.message import Message
 from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name, did_you_mean, show
 from grav_actors.overview import UNREADY, Overview
@@ -51,7 +54,6 @@ from grav_actors.supervisor.runner import OnLine, Runner, RunnerContext
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
 from grav_actors.timeouts import Timeout, seconds
-from grav_actors.transports import load as load_transport
 
 STOP_TIMEOUT = 10.0
 """Seconds that `stop` gives actors, and then what was sent, to end well."""
@@ -132,8 +134,8 @@ class Grav:
         if isinstance(interests, Iterable) and not isinstance(interests, str):
             offered = tuple(interests)
         NodeTable(belongs_to=belongs_to, interests=offered)
-        _check_mesh(transport, bridge, discovery, endpoint, keys, insecure)
-        self._setup(name, belongs_to, offered, options, limits, logger)
+        plan = plan_mesh(transport, bridge, discovery, endpoint, keys, insecure)
+        self._setup(name, belongs_to, offered, options, limits, logger, plan)
         if bus is None:
             self._folder: Path | None = private_folder()
             try:
@@ -178,6 +180,7 @@ class Grav:
         options: BusOptions,
         limits: RestartLimits,
         logger: logging.Logger | None,
+        plan: MeshPlan | None = None,
     ) -> None:
         self._pid = os.getpid()
         self._id = new_id()
@@ -197,6 +200,8 @@ class Grav:
         self._is_filled = True
         self._control: ActorRuntime | None = None
         self._link: Link | None = None
+        self._plan = plan
+        self._hub: Hub | None = None
         self._failure = ""
         self._stop_lock = threading.Lock()
         self._is_stopping = False
@@ -232,6 +237,9 @@ class Grav:
                 spec = ActorSpec(NodeControl, NODE_NAME, (self,))
                 self._control = ActorRuntime(spec, self._link, lambda ending: None, None)
                 self._control.start(CONTROL_TIMEOUT)
+            if self._plan is not None:
+                identity = Identity(self.node_uuid, b"", self.name, self.belongs_to, self.interests)
+                self._hub = self._plan.start(self._link, self.node_uuid, identity, self._log)
         except BaseException:
             self._close()
             raise
@@ -369,13 +377,16 @@ class Grav:
 
     # The mesh
 
-    def connect_endpoint(self, endpoint: str, timeout: float = 5.0) -> Any:
-        """Connect to a peer.
+    def connect_endpoint(self, endpoint: str, timeout: Timeout = 5.0) -> Peer:
+        """Connect to a peer, and again whenever it is lost; back when it is up.
 
         Raises:
             TransportNotConfiguredError: The node has no transport.
+            BelongsToMismatchError, NodeUUIDMismatchError, NodeWithdrawnError: One of the two refuses the other.
+            WaitTimeoutError: Nobody answers.
+            ConfigError: The transport cannot dial such an endpoint.
         """
-        raise _no_transport("connect_endpoint")
+        return self._mesh("connect_endpoint").connect_endpoint(endpoint, timeout)
 
     def connect_bridge_topic(self, topic: str) -> Any:
         """Connect to a topic of the bridge.
@@ -386,36 +397,49 @@ class Grav:
         raise TransportNotConfiguredError("connect_bridge_topic needs a bridge; this node was made without one")
 
     def tunnel(self, capability: str, message: Message, timeout: float = 5.0) -> None:
-        """Send a message to one peer that advertises a capability.
+        """Send a message to one peer that advertises a capability in its interests, in turn; back when it has it.
+
+        A second peer gets it only if the first has not acknowledged within 1 s.
 
         Raises:
-            TunnelNotEstablishedError: No peer advertises it.
+            TunnelNotEstablishedError: No peer advertises it, at once; or none acknowledged in time.
+            MessageEncodeError, MessageTooLargeError: The data cannot be carried.
         """
-        raise TunnelNotEstablishedError(
-            f"no peer advertises {capability!r}: this node has no transport, and so no peers"
-        )
+        if self._hub is None:
+            raise TunnelNotEstablishedError(
+                f"no peer advertises {capability!r}: this node has no transport, and so no peers"
+            )
+        self._mesh("tunnel").tunnel(capability, message, timeout, self._options.max_message)
 
-    def withdraw(self, timeout: float = 3.0) -> None:
-        """Leave the mesh.
-
-        Raises:
-            TransportNotConfiguredError: The node has no transport.
-        """
-        raise _no_transport("withdraw")
-
-    def peers(self) -> list[Any]:
-        """Return the nodes of the mesh, without this one."""
-        return []
-
-    def wait_for_peers(self, count: int, timeout: float) -> list[Any]:
-        """Wait until there are that many peers.
+    def withdraw(self, timeout: Timeout = 3.0) -> None:
+        """Leave the mesh: discovery first, then every peer is told; back when all have acknowledged.
 
         Raises:
             TransportNotConfiguredError: The node has no transport.
+            WaitTimeoutError: Some have not acknowledged; names them.
         """
-        if count <= 0:
+        self._mesh("withdraw").withdraw(timeout)
+
+    def peers(self) -> list[Peer]:
+        """Return the nodes of the mesh without this one, also those that are down or have withdrawn."""
+        return [] if self._hub is None else self._mesh("peers").peers()
+
+    def wait_for_peers(self, count: int, timeout: Timeout) -> list[Peer]:
+        """Wait until so many peers are up, and return these.
+
+        Raises:
+            TransportNotConfiguredError: The node has no transport.
+            WaitTimeoutError: There were fewer in time.
+        """
+        if count <= 0 and self._hub is None:
             return []
-        raise _no_transport("wait_for_peers")
+        return self._mesh("wait_for_peers").wait_for_peers(count, timeout)
+
+    def _mesh(self, method: str) -> Hub:
+        self._check_open()
+        if self._hub is None:
+            raise _no_transport(method)
+        return self._hub
 
     # Watching
 
@@ -606,6 +630,8 @@ class Grav:
                 except GravError as exc:
                     self._log.debug("what pod %s sent was not settled: %s", pod.label, exc)
             self._await_handled(pods, deadline)
+            if self._hub is not None:
+                self._hub.stop()
             stopped = self._stopped_error()
             with link.lock:
                 leaving = [(pod, pod._say_bye("", stopped)) for pod in pods]
@@ -651,20 +677,6 @@ def _find_bus(bus: str) -> str:
             f"no bus runs for {Path.cwd()} or a directory above it; start one with `grav-actors up`, or with `Grav()`"
         )
     return running.endpoint
-
-
-def _check_mesh(transport: Any, bridge: Any, discovery: Any, endpoint: Any, keys: Any, insecure: bool) -> None:
-    for value in (transport, bridge):
-        if isinstance(value, str):
-            load_transport(value)
-    for value in discovery if isinstance(discovery, (list, tuple)) else (discovery,):
-        if isinstance(value, str):
-            load_discovery(value)
-    if transport is not None or bridge is not None:
-        raise ConfigError("this version has no mesh yet: transport and bridge must be None")
-    for option, value in (("discovery", discovery), ("endpoint", endpoint), ("keys", keys), ("insecure", insecure)):
-        if value:
-            raise ConfigError(f"{option} needs a transport; give transport=... too, or leave it out")
 
 
 def _no_transport(method: str) -> TransportNotConfiguredError:

@@ -14,7 +14,9 @@ from grav_actors.transports.base import BridgeTransport, Transport
 ENTRY_POINT_GROUP = "grav_actors.transports"
 """The group in which third parties register theirs."""
 
-_BUILT_IN: dict[str, str] = {}  # name -> "module:Class"
+_BUILT_IN: dict[str, str] = {  # name -> "module:Class"
+    "loopback": "grav_actors.transports.loopback:LoopbackTransport",
+}
 
 
 def names() -> list[str]:

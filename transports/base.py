@@ -10,6 +10,10 @@ The part of a node that drives them is called the hub here. It calls in this ord
                      or connect_func(conn)  ->  do_incoming_handshake  ->  start  ->  send ...  ->  close
     bridge:  setup  ->  connect_topic(topic)  ->  start(pod)  ->  close
 
+`Transport` and `Connection` carry messages, as in Grav. The mesh needs more: frames that are published once for all
+who have subscribed, and questions with answers. What offers that too is a `MeshTransport`, whose connections are
+`MeshConnection`s; `docs/mesh.md` says what the mesh does with them. They may lose frames: the mesh notices and repairs.
+
 Classes need not inherit from these protocols; having the members is enough. What is loaded by name
 (`grav_actors.transports.load`) is made without arguments, so settings come in `TransportOptions.custom`.
 
@@ -21,6 +25,7 @@ threads: what does not decode is counted, logged once per cause and dropped, or 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from grav_actors.errors import ConfigError
@@ -107,6 +112,8 @@ class HandshakeAck:
         reason: Why it refuses, in words for people; `""` when it accepts.
         incarnation: Tells one life of the node's hub from the next.
         name: The node's name for people; may be empty and need not be unique.
+        endpoints: Where it can be dialled, best first; empty when it does not say.
+        code: Why it refuses, for programs: one word; `""` when it accepts.
         version: Version of this content (`HANDSHAKE_VERSION`).
     """
 
@@ -117,6 +124,8 @@ class HandshakeAck:
     reason: str = ""
     incarnation: str = ""
     name: str = ""
+    endpoints: tuple[str, ...] = ()
+    code: str = ""
     version: int = HANDSHAKE_VERSION
 
 
@@ -144,8 +153,42 @@ class LinkDown:
     reason: str = ""
 
 
-Incoming: TypeAlias = Message | Withdraw | LinkDown
-"""What a connection hands to its `ReceiveFunc`."""
+class Channel(Enum):
+    """By which way a `MeshFrame` came."""
+
+    STREAM = "stream"
+    """It was published."""
+    REQUEST = "request"
+    """It wants an answer."""
+    ANSWER = "answer"
+    """It answers an earlier request of this node."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshFrame:
+    """A frame of the mesh, which a transport carries without looking into it.
+
+    Attributes:
+        header: At most 256 KiB.
+        body: Any buffer; the receiver does not change it.
+        ticket: Of a request: what `MeshConnection.answer` takes; 0 otherwise.
+    """
+
+    channel: Channel
+    header: bytes
+    body: bytes = b""
+    ticket: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The peer has subscribed to this prefix, and to all that it named before: they count from now on."""
+
+    prefix: bytes
+
+
+Incoming: TypeAlias = Message | Withdraw | LinkDown | MeshFrame | Subscribed
+"""What a connection hands to its `ReceiveFunc`; the last two only that of a `MeshTransport`."""
 
 ReceiveFunc: TypeAlias = Callable[[str, Incoming], None]
 """`receive_func(peer_uuid, incoming)`, see `Connection.start`."""
@@ -317,6 +360,62 @@ class Transport(Protocol):
 
         Idempotent, from any thread but the transport's own. What was sent is given up to one second to
         leave. Never raises.
+        """
+        ...
+
+
+@runtime_checkable
+class MeshConnection(Connection, Protocol):
+    """A link that also carries the frames of a mesh.
+
+    Its methods may be called from any thread after `start`, do not block, and raise ConnectionClosedError once
+    the link has ended or `close` was called. Frames of one channel arrive in the order in which they were sent.
+    """
+
+    def subscribe(self, prefixes: tuple[bytes, ...]) -> None:
+        """Have the peer publish what begins with one of these topics, and nothing else, to this node.
+
+        The peer takes them in this order, and is told by a `Subscribed` when the last one counts; it may be
+        told of the others. A transport that makes a new connection below the same link subscribes again.
+
+        Args:
+            prefixes: All that are wanted; those of an earlier call that are not among them end.
+        """
+        ...
+
+    def ask(self, header: bytes, body: bytes = b"") -> None:
+        """Send a request. The answer comes to `receive_func`; both may be lost, and whoever asks asks again.
+
+        Args:
+            header: At most 256 KiB.
+            body: At most 1 MiB, or one message.
+        """
+        ...
+
+    def answer(self, ticket: int, header: bytes, body: bytes = b"") -> None:
+        """Answer a request; one whose asker does not wait any more is dropped.
+
+        Args:
+            ticket: That of the request, which may have come long before; each is answered at most once.
+            header: At most 256 KiB.
+            body: About 1 MiB, or one message.
+        """
+        ...
+
+
+@runtime_checkable
+class MeshTransport(Transport, Protocol):
+    """A transport whose connections are `MeshConnection`s."""
+
+    def publish(self, topic: bytes, header: bytes, body: bytes = b"") -> None:
+        """Send a frame to all peers that have subscribed to a prefix of its topic.
+
+        Called by one thread at a time. Does not block: for a peer whose queue is full the frame is lost.
+
+        Args:
+            topic: At most 300 bytes.
+            header: At most 256 KiB.
+            body: At most 256 KiB, or one message.
         """
         ...
 

@@ -448,9 +448,12 @@ class BusCore:
         self._replay_once(receiver, now)
 
     def _replay_once(self, receiver: Receiver, now: float) -> None:
-        if receiver.settings.replay and receiver.filters.listening and not receiver.replayed:
+        if receiver.filters.listening and not receiver.replayed:
+            # Also of one that asks for no replay, or no more: what the ring holds from now on it gets as it comes,
+            # and its next incarnation, which asks anew, would get that twice.
             receiver.replayed = True
-            self.postman.replay(receiver, now)
+            if receiver.settings.replay:
+                self.postman.replay(receiver, now)
 
     def _on_bye(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from grav_actors.bus.mailbox import Mailbox
+from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
+REPLAYED_NAMES = 16_384
+"""Names that actors had which listened and have left; past it the oldest is forgotten."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class Directory:
         self._by_service: dict[str, list[Receiver]] = {}
         self._by_process: dict[bytes, dict[bytes, Receiver]] = {}
         self._plans: dict[str, Plan] = {}
+        self._replayed: OrderedSet[str] = OrderedSet()
 
     def hand_on(self, old: bytes, new: bytes) -> None:
         """Put the actors of one supervisor under another: its next incarnation, which starts them again."""
@@ -93,6 +97,8 @@ class Directory:
         settings = receiver.settings
         if settings.actor:
             self.by_name[receiver.name] = receiver
+            # Once per name: an actor that was struck, and is started again, would get what it had as new messages.
+            receiver.replayed = receiver.replayed or receiver.name in self._replayed
             if settings.service:
                 self._by_service.setdefault(settings.service, []).append(receiver)
         if settings.group:
@@ -113,6 +119,10 @@ class Directory:
         settings = receiver.settings
         if settings.actor and self.by_name.get(receiver.name) is receiver:
             del self.by_name[receiver.name]
+            if receiver.replayed:
+                self._replayed.add(receiver.name)
+                if len(self._replayed) > REPLAYED_NAMES:
+                    self._replayed.discard(next(iter(self._replayed)))
         instances = self._by_service.get(settings.service)
         if instances and receiver in instances:
             instances.remove(receiver)

@@ -58,6 +58,7 @@ class Receiver:
         claims: Seqs by sender that it had from an earlier bus, as a member of its group.
         repeats: Times that it was given again what is in flight, since it finished anything or came by its route.
         retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
+        replayed: It, or an earlier incarnation, has listened: the replay ring is not given to it any more.
         suspects: Messages in whose handlers it has met its end, as run and index.
         is_charged: All of them are known, or charged already.
     """

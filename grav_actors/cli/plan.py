@@ -106,10 +106,7 @@ def _from_table(config: NodeConfig, table: ActorTable) -> Planned:
         actor_class = load_target(table.target, base=Actor)
     except ConfigError as exc:
         return Planned(table.name, table.target, None, [config.error((*path, "class"), exc)])
-    mistakes = []
-    if table.handler_timeout is not None:
-        mistakes.append(config.error((*path, "handler_timeout"), "this version does not know it yet"))
-    mistakes += [
+    mistakes = [
         config.error((*path, "args", key) if key in table.args else (*path, "args"), reason)
         for key, reason in wrong_arguments(actor_class, table.args)
     ]

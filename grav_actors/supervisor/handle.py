@@ -46,6 +46,7 @@ class ChildProcess:
         self._pidfd = pidfd
         self._exitcode: int | None = None
         self._slate = b""
+        self._slate_fd: int | None = None
         self._done = threading.Event()
         self._tail: tuple[str, ...] = ()
 
@@ -64,8 +65,11 @@ class ChildProcess:
 
     @property
     def slate(self) -> bytes:
-        """What it has left on its slate; empty while it lives."""
-        return self._slate
+        """What stands on its slate, or stood there when it ended."""
+        with self._lock:
+            if self._slate_fd is not None:
+                return os.pread(self._slate_fd, os.fstat(self._slate_fd).st_size, 0)
+            return self._slate
 
     def is_alive(self) -> bool:
         """Whether the process is not known to have ended."""
@@ -127,6 +131,10 @@ class ChildProcess:
         except ValueError:
             return f"signal {-self._exitcode}"
 
+    def show_slate(self, descriptor: int) -> None:
+        """Have its slate read from here until it has ended. Called by the overseer, which owns the descriptor."""
+        self._slate_fd = descriptor
+
     def record_stderr(self, line: str) -> None:
         """Keep a line for the tail. Called by the overseer."""
         self._tail = (*self._tail, line[:TAIL_CHARACTERS])[-TAIL_LINES:]
@@ -135,6 +143,7 @@ class ChildProcess:
         """Take the exit code and the slate; the process is no more. Called by the overseer."""
         with self._lock:
             self._slate = slate
+            self._slate_fd = None
             self._exitcode = code
             if self._pidfd is not None:
                 os.close(self._pidfd)

@@ -36,6 +36,8 @@ class Life:
         outcome: Set when it is ready, or has ended.
         is_over: The decider knows that it has ended.
         reason: In one word why it ended; "" while it has not.
+        notes: What a thread notes of its handlers, where somebody looks at that; a process has a slate.
+        hung: What is said of its end when it was killed for a handler that hung, or "".
     """
 
     member: Member
@@ -52,6 +54,8 @@ class Life:
     outcome: threading.Event = field(default_factory=threading.Event)
     is_over: bool = False
     reason: str = ""
+    notes: bytearray = field(default_factory=bytearray)
+    hung: str = ""
 
     @property
     def pid(self) -> int | None:
@@ -65,6 +69,8 @@ class Life:
         """Why it ended, in one line."""
         if self.start_error is not None:
             return str(self.start_error.args[0])
+        if self.hung:
+            return self.hung
         process = self.process
         exit_text = process.describe_exit() if process is not None and not process.is_alive() else ""
         if self.ending is not None and self.ending.error:
@@ -81,6 +87,11 @@ class Life:
         if self.process is not None:
             return tuple(read_slate(self.process.slate))
         return self.ending.handling if self.ending is not None else ()
+
+    @property
+    def at_work(self) -> list[Handling]:
+        """What is in its handlers now."""
+        return read_slate(self.process.slate if self.process is not None else bytes(self.notes))
 
     @property
     def last_words(self) -> str:
@@ -172,6 +183,7 @@ class Member:
             "significant": child.significant,
             "start_timeout": child.start_timeout,
             "shutdown": child.shutdown,
+            "handler_timeout": child.handler_timeout,
             "options": {**options, "crash_on": [kind.__qualname__ for kind in cls.crash_on]},
             "report": self.report,
             "reported_at": self.reported_at or None,

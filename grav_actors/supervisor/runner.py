@@ -16,7 +16,7 @@ from typing import Any
 
 from grav_actors.actor.process import ENTRY, make_payload
 from grav_actors.actor.runtime import ActorRuntime
-from grav_actors.actor.slate import Handling, slate_size
+from grav_actors.actor.slate import Handling, Slate, slate_size
 from grav_actors.actor.spec import Ending, Spawn
 from grav_actors.errors import ActorStartError
 from grav_actors.options import RestartLimits
@@ -43,6 +43,7 @@ from grav_actors.supervisor.effects import (
     Verdict,
 )
 from grav_actors.supervisor.handle import ChildProcess
+from grav_actors.supervisor.hangs import HandlerClock
 from grav_actors.supervisor.lanes import Lanes
 from grav_actors.supervisor.member import Life, Member
 from grav_actors.supervisor.place import Place, Rules
@@ -364,6 +365,9 @@ class Runner:
             self._has_ended(life)
 
         runtime = ActorRuntime(member.spec(life, context.supervisor), context.link, on_end, context.spawn)
+        if member.child.handler_timeout is not None:
+            life.notes = bytearray(slate_size(member.child.actor_class.concurrency))
+            runtime.note_on(Slate(life.notes))
         with self._lock:
             life.runtime = runtime
             life.has_joined = True
@@ -487,6 +491,23 @@ class Runner:
             if not life.is_over and not life.outcome.is_set():
                 life.outcome.set()
                 self._tell(lambda now: self._core.ready(life.key, now))
+                limit = life.member.child.handler_timeout
+                if limit is not None:
+                    self._look_at_handlers(life, HandlerClock(limit))
+
+    def _look_at_handlers(self, life: Life, clock: HandlerClock) -> None:
+        """End a process with a handler that hangs, report one in a thread, and look again later."""
+        if life.is_over or life.is_killed:
+            return
+        hung = clock.look(life.at_work, time.monotonic())
+        if hung:
+            text = f"its handler of {hung[0]} has not returned within {clock.limit:g} s"
+            if life.process is not None:
+                life.hung = text
+                life.process.kill()
+                return
+            logger.error("actor %s hangs: %s; a thread cannot be ended from outside", life.member.name, text)
+        self._agenda.add(clock.interval, lambda: self._look_at_handlers(life, clock))
 
     def _has_ended(self, life: Life) -> None:
         with self._lock:

@@ -38,7 +38,9 @@ class Child:
         significant: Its end ends its supervisor; not for a permanent one, which never ends for good by itself.
         start_timeout: Seconds until `on_start` must have returned.
         shutdown: Seconds that it has to stop before it is terminated, then killed.
-        handler_timeout: Seconds after which a handler counts as hung; None is never.
+        handler_timeout: Seconds after which a handler that has not returned is hung: its process is killed, which
+            its supervisor takes as a failure; of a thread it is only reported. A reply that was deferred is not in a
+            handler. None is never.
     """
 
     actor_class: type[Actor]

@@ -147,6 +147,7 @@ class Watch:
         self._callbacks = callbacks
         self._tee = tee
         self._slate = slate
+        child.show_slate(slate)
         self.pipes: list[Pipe] = [OutputPipe(stderr, self._stderr), ReportPipe(report, self._report)]
         if stdout is not None:
             self.pipes.append(OutputPipe(stdout, self._stdout))

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from grav_actors.discovery import beacon
 from grav_actors.discovery.base import DiscoveryOptions
 from grav_actors.discovery.beacon import Beacon
 from grav_actors.discovery.beacon_core import MOST_ENDPOINTS
 from grav_actors.discovery.beacon_frame import BeaconFrame, Kind, encode
 from grav_actors.discovery.beacon_port import GROUP
 from grav_actors.discovery.beacon_settings import BeaconSettings
+from grav_actors.discovery.interfaces import Interface, list_interfaces
 from grav_actors.errors import ConfigError
 from support.ports import free_udp_port
 
@@ -225,3 +227,28 @@ def test_listener_on_an_address_of_no_interface_is_told(start: Start, caplog: py
         wait_until(lambda: "listens on 192.0.2.99, the first address of no interface" in caplog.text)
 
     assert node.beacon.status().sent == 0
+
+
+def test_interfaces_that_cannot_be_listed_do_not_end_it(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> list[Interface]:
+        raise OSError(24, "Too many open files")
+
+    one = start(1001)
+    with caplog.at_level(logging.WARNING, "grav_actors.discovery"):
+        monkeypatch.setattr(beacon, "list_interfaces", fail)
+        wait_until(lambda: "cannot be listed: [Errno 24] Too many open files" in caplog.text)
+    monkeypatch.undo()
+    two = start(1002)
+
+    one.wait_for(two)
+    two.wait_for(one)
+
+
+def test_interfaces_of_this_machine_are_listed_with_the_loopback() -> None:
+    found = {each.name: each for each in list_interfaces()}
+
+    assert found["lo"].is_loopback
+    assert found["lo"].ipv4 == "127.0.0.1"
+    assert all(each.ipv4 or each.ipv6 for each in found.values())

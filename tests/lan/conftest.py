@@ -1,6 +1,7 @@
 """A LAN lab for each test that asks for one: `@pytest.mark.lan(hosts=3)` says how large."""
 
 from collections.abc import Generator
+from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
@@ -13,7 +14,7 @@ from support.lanlab.programs import PROGRAM_LIMIT, Start
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark every test in this folder, so that `-m "not lan"` leaves them out."""
     for item in items:
-        if "/lan/" in str(item.path) and item.get_closest_marker("lan") is None:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("lan") is None:
             item.add_marker(pytest.mark.lan)
 
 

@@ -97,6 +97,13 @@ class Node:
             assert self._changed.wait_for(lambda: self._latest.get(key, 0.0) > after, LIMIT), (key, self._latest)
             return max(self._hints[key], after)
 
+    def wait_for_interfaces(self, *names: str) -> None:
+        """Wait until its beacons are sent on these interfaces and no other."""
+        end = time.monotonic() + LIMIT
+        while self._beacon.status().interfaces != names:
+            assert time.monotonic() < end, self._beacon.status()
+            threading.Event().wait(0.02)
+
     def hears_of(self, other: "Node", seconds: float) -> bool:
         """Tell whether another node is reported from now on within a time."""
         begin = time.monotonic()
@@ -254,6 +261,20 @@ def test_interface_that_comes_while_a_node_runs_is_taken_up(lan: Lan, start_node
     lan.host(0).plug_in(1)
     one.found_at(two, network=1, after=plugged)
     two.found_at(one, network=1, after=plugged)
+
+
+@pytest.mark.lan(hosts=2)
+def test_cable_that_is_put_back_is_taken_up(lan: Lan, start_node: Start) -> None:
+    one, two = start_node(0), start_node(1)
+    mesh_complete([one, two])
+    lan.host(1).link_down()
+    two.wait_for_interfaces("lo")
+
+    lan.host(1).link_up()
+    back = time.monotonic()
+
+    one.found_at(two, after=back)
+    two.found_at(one, after=back)
 
 
 @pytest.mark.lan(hosts=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grav_actors.bus.directory import CACHED_PLANS, Directory
+from grav_actors.bus.directory import CACHED_PLANS, REPLAYED_NAMES, Directory
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
@@ -135,3 +135,17 @@ def test_what_a_member_had_from_an_earlier_bus_is_its_own() -> None:
     assert group.claimant(Delivery(run, 3, 10)) == (None, 2)
     assert group.claimant(Delivery(run, 5, 10)) == (other, 5)
     assert group.claimant(Delivery(Run(Sender(b"t" * 16), 1, 0, "x", 9, b"", 9, None), 0, 9)) == (None, 9)
+
+
+def test_a_bounded_number_of_names_that_listened_is_remembered() -> None:
+    directory = Directory()
+    for number in range(REPLAYED_NAMES + 1):
+        one = receiver(f"a{number}", "x")
+        one.replayed = True
+        directory.add(one)
+        directory.remove(one)
+    first, last = receiver("a0", "x"), receiver(f"a{REPLAYED_NAMES}", "x")
+    directory.add(first)
+    directory.add(last)
+    assert (first.replayed, last.replayed) == (False, True)
+    assert len(directory._replayed) == REPLAYED_NAMES

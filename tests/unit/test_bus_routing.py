@@ -556,6 +556,41 @@ def test_replay_is_given_once_per_name() -> None:
     assert heir.data == []
 
 
+def test_replay_is_not_given_again_to_a_name_that_was_struck() -> None:
+    net = Net()
+    sender = net.pod()
+    sender.publish("x", 1, 2)
+    net.settle()
+    settings: dict[str, Any] = {"replay": True, "overflow": "disconnect", "mailbox_limit": 4, "prefetch": 4}
+    actor = net.actor("greedy", "x", **settings)
+    assert actor.data == [1, 2]
+    actor.paused = True
+    sender.publish("x", *range(3, 9))
+    net.settle()
+    assert actor.core.closed_by is not None
+    assert not net.bus.directory.has_name("greedy")
+    again = net.actor("greedy", "x", incarnation=1, **settings)
+    assert again.data == []
+    sender.publish("x", 9)
+    net.settle()
+    assert again.data == [9]
+
+
+def test_replay_is_not_given_to_the_heir_of_a_pod_that_joined_a_new_bus_as_a_stranger() -> None:
+    net = Net()
+    sender, supervisor = net.pod(), net.pod()
+    actor = net.actor("a", "x", replay=True, supervisor=supervisor.uuid)
+    net.journal = b""  # the roster does not know the actor: it was given up just before the bus died
+    net.restart_bus()
+    net.advance(2)
+    sender.publish("x", 1)
+    net.settle()
+    assert actor.data == [1]
+    net.kill(actor)
+    heir = net.actor("a", "x", replay=True, supervisor=supervisor.uuid, incarnation=1)
+    assert heir.data == []
+
+
 def test_the_frameworks_types_and_replies_are_not_replayed() -> None:
     net = Net()
     sender = net.pod()

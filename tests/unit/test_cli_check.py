@@ -135,7 +135,6 @@ MISTAKES = [
     ('class = "no_such_module:A"', "grav.toml:2:", 'no module named "no_such_module"'),
     ('class = "MODULE:Display"\nkind = "proces"', "grav.toml:3:", 'did you mean "process"?'),
     ('class = "MODULE:Display"\nsignificant = true', "grav.toml:3:", 'significant goes with restart = "transient"'),
-    ('class = "MODULE:Display"\nhandler_timeout = 3', "grav.toml:3:", "this version does not know it yet"),
 ]
 
 

@@ -67,7 +67,13 @@ LAYERS = {
     ),
     2: Layer(
         "wire",
-        ("grav_actors.protocol", "grav_actors.discovery.beacon_frame", "grav_actors.mesh.certificate"),
+        (
+            "grav_actors.protocol",
+            "grav_actors.discovery.beacon_frame",
+            "grav_actors.mesh.certificate",
+            "grav_actors.mesh.frames",
+            "grav_actors.mesh.topics",
+        ),
         below=(1,),
     ),
     3: Layer(
@@ -116,8 +122,22 @@ LAYERS = {
             "grav_actors.supervisor.place",
             "grav_actors.supervisor.core",
             "grav_actors.discovery.beacon_core",
+            "grav_actors.mesh.core",
+            "grav_actors.mesh.state",
+            "grav_actors.mesh.membership",
+            "grav_actors.mesh.agreement",
+            "grav_actors.mesh.delivery",
+            "grav_actors.mesh.outflow",
+            "grav_actors.mesh.inflow",
+            "grav_actors.mesh.liveness",
+            "grav_actors.mesh.dialling",
+            "grav_actors.mesh.peers",
+            "grav_actors.mesh.handshake",
+            "grav_actors.mesh.tunnels",
+            "grav_actors.mesh.effects",
+            "grav_actors.mesh.view",
         ),
-        below=(1, 2),
+        below=(1, 2, 3),
     ),
     5: Layer(
         "drivers",
@@ -136,6 +156,10 @@ LAYERS = {
             "grav_actors.pod.stream",
             "grav_actors.actor",
             "grav_actors.actor.*",
+            "grav_actors.transports.loopback",
+            "grav_actors.mesh.hub",
+            "grav_actors.mesh.carrier",
+            "grav_actors.mesh.relay",
             "grav_actors.supervisor.*",
             "grav_actors.mesh.keys",
             "grav_actors.discovery.static",
@@ -149,7 +173,14 @@ LAYERS = {
     ),
     6: Layer(
         "composition",
-        ("grav_actors.node", "grav_actors.dead", "grav_actors.control", "grav_actors.overview", "grav_actors.config"),
+        (
+            "grav_actors.node",
+            "grav_actors.meshing",
+            "grav_actors.dead",
+            "grav_actors.control",
+            "grav_actors.overview",
+            "grav_actors.config",
+        ),
         below=(1, 2, 3, 4, 5),
     ),
     7: Layer(
@@ -320,7 +351,7 @@ def test_only_named_files_touch_zmq() -> None:
     assert users <= MAY_IMPORT_ZMQ
 
 
-@pytest.mark.parametrize("module", ["grav_actors.bus", "grav_actors.pod", "grav_actors.supervisor"])
+@pytest.mark.parametrize("module", ["grav_actors.bus", "grav_actors.pod", "grav_actors.supervisor", "grav_actors.mesh"])
 def test_doors_of_mixed_packages_import_nothing(module: str) -> None:
     if module in modules():
         assert not imports(module)

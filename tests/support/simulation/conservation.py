@@ -50,7 +50,7 @@ def effects(ledger: Ledger) -> Iterator[str]:
 
     Needs Sent with its cause, Taken, Handled, Ended and Quiet.
     """
-    if not ledger.is_quiet:
+    if not ledger.is_quiet or not any(story.taken for story in ledger.stories.values()):
         return
     for story in ledger.stories.values():
         sent = story.sent

@@ -16,6 +16,7 @@ from grav_actors.protocol import FAILED_LIMIT, KIND_ASK, KIND_ASK_ANY, KIND_PUBL
 from support.busnet import Wire
 from support.simulation.history import Measured, Noted, Quiet
 from support.simulation.pods import Outcome, Post, SimPod
+from support.simulation.retries import IDLE_RETRY
 from support.simulation.seeding import Limits
 from support.simulation.wards import Ward
 from support.simulation.world import World
@@ -68,6 +69,7 @@ class Program(World):
         self.highest: dict[str, float] = {}
         self.wards: dict[str, Ward] = {}
         self.hung: dict[str, SimPod] = {}
+        self.flowed_at = self.now
         self.is_tight = rng.random() < 0.5
         home = self.new_wire()
         self.supervisor = self.spawn(home, "supervisor", PodSettings(), FilterSet())
@@ -269,8 +271,17 @@ class Program(World):
             if rng.random() < 0.5:
                 self.flow()
 
+    def flow(self, *, until_quiet: bool = True) -> None:
+        super().flow(until_quiet=until_quiet)
+        self.flowed_at = self.now
+
     def pass_time(self, seconds: float) -> None:
         super().pass_time(seconds)
+        if self.now - self.flowed_at >= IDLE_RETRY:
+            # Frames were under way all that time: what comes late did not wait for the bus.
+            for pod in self.everybody():
+                pod.disturb("links")
+                pod.calm("links")
         for ward in list(self.wards.values()):
             ward.look(self, self.supervisor)
 

@@ -1,0 +1,137 @@
+"""Runs between nodes: numbered and kept here, put in order and repaired there. Pure."""
+
+from __future__ import annotations
+
+from grav_actors.mesh.effects import Ask, Deliver, GapFound, Publish, Reply
+from grav_actors.mesh.frames import Beat, Pulse, Repair, Repaired, Run
+from grav_actors.mesh.inflow import Arrival, Gap
+from grav_actors.mesh.outflow import Entry, Track
+from grav_actors.mesh.peers import Peer
+from grav_actors.mesh.state import MeshState
+from grav_actors.mesh.topics import BEAT_TOPIC, directed_topic, type_topic
+
+ACK_BYTES = 8 * 1024 * 1024
+"""Bytes from a peer after which a beat acknowledges them before its time."""
+
+
+class Delivery:
+    """What goes to the peers' buses, and what comes from them."""
+
+    def __init__(self, state: MeshState) -> None:
+        self._state = state
+        self._unacknowledged = 0
+
+    # Out
+
+    def publish(self, type: str, count: int, meta: bytes, body: bytes) -> int:
+        """Send a run to all peers that want its type; return how many these are."""
+        topic = type_topic(type)
+        tracks = self._state.outflow.wanted_by(topic)
+        if tracks:
+            self._send(topic, tracks, Entry(type, count, meta, body, len(body)))
+        return len(tracks)
+
+    def direct(self, peer: Peer, type: str, count: int, meta: bytes, body: bytes) -> bool:
+        """Send a run to one peer, whatever it wants; false before it has ever said what."""
+        track = self._state.outflow.track(peer.incarnation)
+        if track is None:
+            return False
+        self._send(directed_topic(peer.incarnation), (track,), Entry(type, count, meta, body, len(body)))
+        return True
+
+    def _send(self, topic: bytes, tracks: tuple[Track, ...], entry: Entry) -> None:
+        state = self._state
+        body = entry.body
+        numbers = state.outflow.put(tracks, entry)
+        state.counts.published += entry.count
+        reached = {track.incarnation for track in tracks}
+        links = tuple(peer.link for peer in state.peers.values() if peer.link and peer.incarnation in reached)
+        if links:
+            frame = Run(state.me.incarnation, numbers, entry.type, entry.count, entry.meta)
+            state.out.append(Publish(topic, frame, body, links))
+
+    def beat(self, now: float) -> None:
+        """Send a beat to all peers that have a link."""
+        state = self._state
+        self._unacknowledged = 0
+        number = state.beat_sent(now)
+        linked = [peer for peer in state.peers.values() if peer.link]
+        if not linked:
+            return
+        pulses: list[Pulse] = []
+        for peer in linked:
+            track = state.outflow.track(peer.incarnation)
+            vitals, inflow = peer.vitals, peer.inflow
+            pulses.append(
+                Pulse(
+                    peer.incarnation,
+                    track.number if track is not None else 0,
+                    track.sent if track is not None else 0,
+                    inflow.track,
+                    inflow.got,
+                    vitals.beat,
+                    vitals.held(now),
+                )
+            )
+        frame = Beat(state.me.incarnation, number, tuple(pulses))
+        state.out.append(Publish(BEAT_TOPIC, frame, b"", tuple(peer.link for peer in linked)))
+
+    def repair(self, peer: Peer, frame: Repair, ticket: int) -> None:
+        """Answer a request for what a peer has missed."""
+        state = self._state
+        track = state.outflow.track(peer.incarnation)
+        if track is None or track.number != frame.track:
+            return  # the peer learns of its new track by the next beat
+        answer, body = state.outflow.repair(track, state.me.incarnation, frame.holes)
+        state.out.append(Reply(peer.link, ticket, answer, body))
+
+    # In
+
+    def ran(self, peer: Peer, frame: Run, body: bytes, now: float) -> None:
+        """Take a run from the stream."""
+        me = self._state.me.incarnation
+        for incarnation, track, tseq in frame.tracks:
+            if incarnation == me:
+                peer.inflow.receive(track, Arrival(tseq, frame.type, frame.count, frame.meta, body))
+                self._unacknowledged += len(body)
+                if self._unacknowledged >= ACK_BYTES:
+                    self._state.beat_soon(now)
+                self.settle(peer, now)
+                return
+        self._state.counts.unwanted += frame.count
+
+    def pulsed(self, peer: Peer, pulse: Pulse, now: float) -> None:
+        """Take what a beat says about both directions of the link."""
+        state = self._state
+        track = state.outflow.track(peer.incarnation)
+        if track is not None and track.number == pulse.from_track:
+            state.outflow.acknowledge(track, pulse.got)
+        if pulse.track:
+            peer.inflow.enter(pulse.track, pulse.sent)
+            self.settle(peer, now)
+
+    def repaired(self, peer: Peer, frame: Repaired, body: bytes, now: float) -> None:
+        """Take the answer to a repair."""
+        peer.inflow.repaired(frame, body)
+        self.settle(peer, now)
+
+    def settle(self, peer: Peer, now: float) -> None:
+        """Hand on what is in order, and ask for what is missing."""
+        inflow = peer.inflow
+        if inflow.out:
+            self.hand_on(peer)
+        if peer.link and (holes := inflow.repair(now)):
+            me = self._state.me.incarnation
+            self._state.out.append(Ask(peer.link, Repair(me, peer.incarnation, inflow.track, holes)))
+
+    def hand_on(self, peer: Peer) -> None:
+        """Deliver and announce what the inflow has put in order."""
+        state = self._state
+        for item in peer.inflow.out:
+            if isinstance(item, Gap):
+                state.counts.lost += max(0, item.count)
+                state.out.append(GapFound(peer.uuid, peer.incarnation, item.count))
+            else:
+                state.counts.delivered += item.count
+                state.out.append(Deliver(peer.uuid, peer.incarnation, item.type, item.count, item.meta, item.body))
+        peer.inflow.out.clear()

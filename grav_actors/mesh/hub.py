@@ -1,0 +1,426 @@
+"""The hub of a node: drives the core of the mesh with a transport, discoveries and a pod on the local bus."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from grav_actors.codec import pack_fields, pack_records
+from grav_actors.discovery.base import Discovery
+from grav_actors.errors import (
+    BelongsToMismatchError,
+    ConnectionClosedError,
+    GravError,
+    NodeUUIDMismatchError,
+    NodeWithdrawnError,
+    TunnelNotEstablishedError,
+    WaitTimeoutError,
+)
+from grav_actors.mesh import handshake as refusals
+from grav_actors.mesh.carrier import Carrier
+from grav_actors.mesh.core import TICK, MeshCore
+from grav_actors.mesh.effects import (
+    Deliver,
+    DeliverTunnelled,
+    DialRefused,
+    Effect,
+    GapFound,
+    PeerChanged,
+    Reply,
+    TunnelEnded,
+    Withdrawn,
+)
+from grav_actors.mesh.frames import INCARNATION_BYTES, Frame, InterestDone
+from grav_actors.mesh.handshake import Identity
+from grav_actors.mesh.peers import PeerState
+from grav_actors.mesh.relay import Relay, tunnel_meta
+from grav_actors.mesh.view import Peer
+from grav_actors.message import Message
+from grav_actors.pod.pod import Pod
+from grav_actors.timeouts import Timeout, seconds
+from grav_actors.transports.base import Channel, Handshake, HandshakeAck, MeshTransport, TransportOptions
+
+NODE_UP, NODE_DOWN, NODE_GAP = "grav.sys.node.up", "grav.sys.node.down", "grav.sys.node.gap"
+"""Events on the bus: a peer is up; it is down or has withdrawn; messages of it will never come."""
+BACKLOG_BYTES = 32 * 1024 * 1024
+"""Bytes that wait for the hub, in each direction. Past it the local pod waits, and frames of peers are lost, which
+the mesh repairs."""
+DRAIN = 256
+"""Events that are taken before what they call for is done."""
+STOP_TIMEOUT = 3.0
+"""Seconds that a stopping hub gives its peers to acknowledge that it leaves."""
+
+Event = Callable[[float], None]
+
+
+class Hub:
+    """The mesh of a node. Any thread may call any method but those with an underscore.
+
+    Args:
+        pod: A pod of its own, that has joined the bus.
+        transport: Not set up yet.
+        options: For the transport.
+        identity: Of the node; incarnation and endpoints are filled in here.
+        wanted: Types and patterns that are asked for from peers.
+    """
+
+    def __init__(
+        self,
+        pod: Pod,
+        transport: MeshTransport,
+        options: TransportOptions,
+        identity: Callable[[bytes, tuple[str, ...]], Identity],
+        wanted: Iterable[str] = (">",),
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self._log = logger if logger is not None else logging.getLogger(__name__)
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._changed = threading.Condition()
+        self._leaving_bytes = 0  # of the local bus, not taken by the core yet
+        self._coming_bytes = 0  # of peers, same
+        self._peers: list[Peer] = []
+        self._refused: dict[str, DialRefused | GravError] = {}
+        self._tunnels: dict[int, TunnelEnded] = {}
+        self._has_left = False
+        self._is_stopping = False
+        self._pid = os.getpid()
+        self._discoveries: list[Discovery] = []
+        self._relay = Relay(pod, self._leave)
+
+        def take(connection: Any) -> None:
+            self._events.put(lambda now: self._carrier.take(connection))
+
+        try:
+            self.endpoint = transport.setup(options, take, lambda uuid: None)
+        except BaseException:
+            self._relay.stop(1.0)
+            raise
+        endpoints = (self.endpoint,) if self.endpoint else ()
+        self._core = MeshCore(identity(os.urandom(INCARNATION_BYTES), endpoints), random.random)
+        self._core.want(wanted, monotonic())
+        self._carrier = Carrier(transport, self, self._core.me.handshake)
+        self._thread = threading.Thread(target=self._run, name="grav-mesh-hub", daemon=True)
+        self._thread.start()
+
+    # For users
+
+    def peers(self) -> list[Peer]:
+        """Return all peers that are known, as they are now, also those that are down or have withdrawn."""
+        peers: list[Peer] = self._call(lambda now: [self._view(peer, now) for peer in self._core.peers()])
+        return peers
+
+    def wait_for_peers(self, count: int, timeout: Timeout) -> list[Peer]:
+        """Return the peers that are up, once there are so many.
+
+        Raises:
+            WaitTimeoutError: There were fewer; says how many, and in which state the others are.
+            ConnectionClosedError: The node is stopped.
+        """
+
+        def look() -> list[Peer] | None:
+            up = [peer for peer in self._peers if peer.state == "up"]
+            return up if len(up) >= count else None
+
+        found: list[Peer] | None = self._wait(look, timeout)
+        if found is None:
+            states = ", ".join(f"{peer.name or peer.uuid} is {peer.state}" for peer in self._peers) or "none is known"
+            raise WaitTimeoutError(f"{count} peers were not up within {timeout} s: {states}")
+        return found
+
+    def connect_endpoint(self, endpoint: str, timeout: Timeout) -> Peer:
+        """Dial a peer, now and whenever it is lost, and return when it is up.
+
+        Raises:
+            BelongsToMismatchError, NodeUUIDMismatchError, NodeWithdrawnError: It refuses, or is refused.
+            ConnectionClosedError: It refuses for another reason, or this node is stopped.
+            WaitTimeoutError: Nobody answers.
+            ConfigError: The transport cannot dial such an endpoint.
+        """
+        with self._changed:
+            self._refused.pop(endpoint, None)
+        self.hint(endpoint, "", is_lasting=True)
+
+        def look() -> Peer | DialRefused | GravError | None:
+            refused = self._refused.get(endpoint)
+            up = [peer for peer in self._peers if peer.endpoint == endpoint and peer.state == "up"]
+            return up[0] if up else refused
+
+        found: Peer | DialRefused | GravError | None = self._wait(look, timeout)
+        if found is None:
+            raise WaitTimeoutError(f"nobody answered at {endpoint} within {timeout} s; is a node listening there?")
+        if isinstance(found, GravError):
+            raise found
+        if isinstance(found, DialRefused):
+            kind = _REFUSALS.get(found.code, ConnectionClosedError)
+            raise kind(f"{endpoint}: {found.reason}")
+        return found
+
+    def hint(self, endpoint: str, uuid: str, *, is_lasting: bool = False) -> None:
+        """Take what a discovery says; does not block."""
+        self._events.put(lambda now: self._core.hint(endpoint, uuid, now, is_lasting=is_lasting))
+
+    def add(self, discovery: Discovery) -> None:
+        """Stop this discovery, which is started, before the node leaves or stops."""
+        self._discoveries.append(discovery)
+
+    def tunnel(self, capability: str, message: Message, timeout: float, max_message: int) -> None:
+        """Send a message to one peer that offers a capability; back when that has acknowledged.
+
+        Raises:
+            TunnelNotEstablishedError: No peer offers it, or none acknowledged in time.
+            MessageEncodeError, MessageTooLargeError: The data cannot be carried.
+        """
+        body = pack_records([pack_fields(message._record, max_message)])
+        meta = tunnel_meta(message._type)
+        key = self._call(lambda now: self._core.tunnel(capability, meta, body, now, now + timeout))
+        if not key:
+            raise TunnelNotEstablishedError(
+                f"no peer that is up offers {capability!r}; `grav.peers()` shows what they do"
+            )
+        ended = self._wait(lambda: self._tunnels.pop(key, None), timeout + 1.0)
+        if ended is None or not ended.peer:
+            raise TunnelNotEstablishedError(
+                f"{capability!r}: {ended.reason if ended else 'no peer'} within {timeout} s"
+            )
+
+    def withdraw(self, timeout: Timeout) -> None:
+        """Leave discovery, tell every peer, and return when all have acknowledged.
+
+        Raises:
+            WaitTimeoutError: Some did not; names them.
+        """
+        for discovery in self._discoveries:
+            discovery.stop()
+        self._events.put(self._core.withdraw)
+        if self._wait(lambda: self._has_left or None, timeout) is None:
+            missing = self._call(lambda now: [peer.name or peer.uuid for peer in self._core.unacknowledged()])
+            raise WaitTimeoutError(f"these peers did not acknowledge within {timeout} s: {', '.join(missing)}")
+
+    def stop(self) -> None:
+        """Leave the mesh, and end everything: threads, links, the transport. Idempotent."""
+        if self._is_stopping or self._pid != os.getpid():
+            return
+        try:
+            self.withdraw(STOP_TIMEOUT)
+        except GravError as exc:
+            self._log.debug("the mesh was left without a farewell: %s", exc)
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        self._events.put(lambda now: None)
+        self._thread.join()
+        self._carrier.stop()
+        self._relay.stop(STOP_TIMEOUT)
+
+    # Waiting
+
+    def _wait(self, look: Callable[[], Any], timeout: Timeout) -> Any:
+        """Return what `look` finds, asked at each change; None when time is up."""
+        limit = seconds(timeout)
+        deadline = None if limit is None else monotonic() + limit
+        with self._changed:
+            while (found := look()) is None:
+                if self._is_stopping:
+                    raise ConnectionClosedError("this node is stopped; make a new Grav")
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._changed.wait(left)
+            return found
+
+    def _call(self, ask: Callable[[float], Any]) -> Any:
+        """Return what the core says, asked on the hub's thread."""
+        answers: list[Any] = []
+
+        def event(now: float) -> None:
+            answer = ask(now)
+            with self._changed:
+                answers.append(answer)
+                self._changed.notify_all()
+
+        self._events.put(event)
+        return self._wait(lambda: answers or None, None)[0]
+
+    # The hub's thread
+
+    def _run(self) -> None:
+        ticked_at = monotonic()
+        while not self._is_stopping:
+            try:
+                event: Event | None = self._events.get(timeout=max(0.0, ticked_at + TICK - monotonic()))
+            except Empty:
+                event = None
+            for _ in range(DRAIN):
+                if event is None:
+                    break
+                self._do(event)
+                try:
+                    event = self._events.get_nowait()
+                except Empty:
+                    break
+            else:
+                if event is not None:
+                    self._do(event)
+            now = monotonic()
+            if now - ticked_at >= TICK:
+                ticked_at = now
+                self._do(self._core.tick)
+            self._pump()
+
+    def _do(self, event: Event) -> None:
+        try:
+            event(monotonic())
+        except Exception:
+            self._log.exception("an event of the mesh failed")
+
+    def _pump(self) -> None:
+        out = self._core.out
+        while out:
+            effects = list(out)
+            out.clear()
+            for effect in effects:
+                try:
+                    self._carry_out(effect)
+                except Exception:
+                    self._log.exception("an effect of the mesh failed: %.200r", effect)
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case Deliver(_, _, type_, count, meta, body):
+                self._relay.deliver(type_, count, meta, body)
+            case DeliverTunnelled(_, meta, body):
+                self._relay.deliver_tunnelled(meta, body)
+            case PeerChanged(uuid, state, reason):
+                self._peer_changed(uuid, state, reason)
+            case GapFound(uuid, _, count):
+                self._log.warning("%s messages of node %s are lost", count if count >= 0 else "some", uuid)
+                self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
+            case DialRefused(endpoint, _, reason):
+                self._log.warning("no link to %s: %s", endpoint, reason)
+                self._note(lambda: self._refused.__setitem__(endpoint, effect))
+            case TunnelEnded(key):
+                self._note(lambda: self._tunnels.__setitem__(key, effect))
+            case Withdrawn():
+                self._note(lambda: setattr(self, "_has_left", True))
+            case Reply(frame=InterestDone()):
+                # What the peer wants is asked for from the bus first: the answer promises that it comes.
+                try:
+                    self._relay.want(self._core.wanted())
+                except GravError as exc:
+                    self._log.warning("what a peer wants could not be asked for from the bus: %s", exc)
+                    return
+                self._carrier.carry_out(effect)
+            case _:
+                self._carrier.carry_out(effect)
+
+    def _note(self, change: Callable[[], None]) -> None:
+        with self._changed:
+            change()
+            self._changed.notify_all()
+
+    def _peer_changed(self, uuid: str, state: str, reason: str) -> None:
+        now = monotonic()
+        peers = [self._view(peer, now) for peer in self._core.peers()]
+        self._note(lambda: setattr(self, "_peers", peers))
+        known = next((peer for peer in peers if peer.uuid == uuid), None)
+        name, endpoint = (known.name, known.endpoint) if known is not None else ("", "")
+        self._log.info("node %s is %s%s", name or uuid, state, f": {reason}" if reason else "")
+        if state == PeerState.UP.value:
+            self._relay.announce(NODE_UP, {"uuid": uuid, "name": name, "endpoint": endpoint})
+        elif state in (PeerState.DOWN.value, PeerState.WITHDRAWN.value):
+            self._relay.announce(NODE_DOWN, {"uuid": uuid, "name": name, "endpoint": endpoint, "reason": reason})
+
+    @staticmethod
+    def _view(peer: Any, now: float) -> Peer:
+        endpoint = peer.endpoints[0] if peer.endpoints else ""
+        seen = max(0.0, now - peer.vitals.heard_at)
+        return Peer(
+            peer.uuid, peer.name, endpoint, peer.state.value, peer.belongs_to, peer.interests, peer.vitals.rtt, seen
+        )
+
+    # From the local bus
+
+    def _leave(self, type: str, count: int, meta: bytes, body: bytes) -> None:
+        """Give a run to the core; on the pod's callback thread, which waits while the hub is behind."""
+        with self._changed:
+            while self._leaving_bytes > BACKLOG_BYTES and not self._is_stopping:
+                self._changed.wait(1.0)
+            self._leaving_bytes += len(body)
+        self._events.put(lambda now: self._publish(type, count, meta, body))
+
+    def _publish(self, type: str, count: int, meta: bytes, body: bytes) -> None:
+        was_full = self._leaving_bytes > BACKLOG_BYTES
+        with self._changed:
+            self._leaving_bytes -= len(body)
+            if was_full:
+                self._changed.notify_all()
+        self._core.publish(type, count, meta, body)
+
+    # From the carrier: events, from any thread
+
+    def accept(self) -> int:
+        """Return the number of a link that a peer has opened; 0 when the hub stops."""
+        try:
+            return int(self._call(lambda now: self._core.accept()))
+        except ConnectionClosedError:
+            return 0
+
+    def introduced(self, link: int, handshake: Handshake) -> HandshakeAck:
+        """Return the answer to a peer."""
+        try:
+            answer: HandshakeAck = self._call(lambda now: self._core.introduced(link, handshake, now))
+        except ConnectionClosedError as exc:
+            return self._core.me.refuse(refusals.Refusal(refusals.WITHDRAWN, str(exc)))
+        return answer
+
+    def greeted(self, link: int, answer: HandshakeAck) -> None:
+        """Take the answer of a peer."""
+        self._events.put(lambda now: self._core.greeted(link, answer, now))
+
+    def dial_failed(self, link: int) -> None:
+        """Note that nobody answered."""
+        self._events.put(lambda now: self._core.dial_failed(link, now))
+
+    def undiallable(self, endpoint: str, error: GravError) -> None:
+        """Note that an endpoint is none for this transport."""
+        self._note(lambda: self._refused.__setitem__(endpoint, error))
+
+    def handshaken(self, link: int) -> None:
+        """Note that the answer to a peer is on its way."""
+        self._events.put(lambda now: self._carrier.release(link))
+
+    def link_down(self, link: int, reason: str) -> None:
+        """Note that a link has ended."""
+        self._events.put(lambda now: self._core.link_down(link, reason, now))
+
+    def subscribed(self, prefix: bytes) -> None:
+        """Note that a peer has subscribed to something."""
+        self._events.put(lambda now: self._core.subscribed(prefix, now))
+
+    def came(self, link: int, frame: Frame, body: bytes, ticket: int, channel: Channel) -> None:
+        """Take a frame; one of the stream is lost when too much waits already."""
+        size = len(body)
+        with self._changed:
+            if channel is Channel.STREAM and self._coming_bytes + self._relay.waiting_bytes > BACKLOG_BYTES and size:
+                return
+            self._coming_bytes += size
+        self._events.put(lambda now: self._came(link, frame, bytes(body), now, ticket))
+
+    def _came(self, link: int, frame: Frame, body: bytes, now: float, ticket: int) -> None:
+        with self._changed:
+            self._coming_bytes -= len(body)
+        self._core.receive(link, frame, body, now, ticket)
+
+
+_REFUSALS: dict[str, type[GravError]] = {
+    refusals.BELONGS_TO: BelongsToMismatchError,
+    refusals.UUID: NodeUUIDMismatchError,
+    refusals.SELF: NodeUUIDMismatchError,
+    refusals.WITHDRAWN: NodeWithdrawnError,
+}

@@ -1,0 +1,30 @@
+"""Peers as users see them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another node, as it was when it was asked for.
+
+    Attributes:
+        uuid: New at each start of that node.
+        name: What it calls itself; need not be unique.
+        endpoint: Where it can be dialled; "" when it does not say.
+        state: `joining`, `up`, `suspect`, `down` or `withdrawn`.
+        belongs_to: Its group of nodes.
+        interests: Capabilities that it offers to tunnels.
+        rtt: Seconds there and back; None before it is known.
+        last_seen: Seconds since anything came from it.
+    """
+
+    uuid: str
+    name: str
+    endpoint: str
+    state: str
+    belongs_to: str
+    interests: tuple[str, ...]
+    rtt: float | None
+    last_seen: float

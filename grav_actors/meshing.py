@@ -1,0 +1,136 @@
+"""How a node gets its mesh: checks what the user asked for, and puts hub, transport and discoveries together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grav_actors.discovery import load as load_discovery
+from grav_actors.discovery.base import Discovery, DiscoveryOptions
+from grav_actors.errors import ConfigError
+from grav_actors.mesh.handshake import Identity
+from grav_actors.mesh.hub import Hub
+from grav_actors.options import show
+from grav_actors.pod.link import Link
+from grav_actors.pod.pod import Pod
+from grav_actors.protocol import PodSettings
+from grav_actors.transports import load as load_transport
+from grav_actors.transports.base import MeshTransport, TransportOptions
+
+HUB_NAME = "mesh"
+"""Name of the hub's pod in listings."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshPlan:
+    """What a user has asked for.
+
+    Attributes:
+        port, uri: What the transport listens on; see `TransportOptions`.
+        custom: What else the transport is told: `keys` (a folder or None) and `insecure`.
+    """
+
+    transport: MeshTransport
+    discoveries: tuple[Discovery, ...]
+    port: int | None
+    uri: str
+    custom: dict[str, Any]
+
+    def start(self, link: Link, uuid: str, node: Identity, logger: logging.Logger) -> Hub:
+        """Return the hub of a node, which listens, and whose discoveries are started.
+
+        Args:
+            uuid: Of the node.
+            node: Its other properties; incarnation and endpoints are filled in.
+
+        Raises:
+            ConfigError: Transport or discovery cannot work as asked.
+        """
+        pod = Pod(link, HUB_NAME, PodSettings())._join()
+
+        def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
+            return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)
+
+        options = TransportOptions(uuid, self.port, self.uri, logger, self.custom)
+        hub = Hub(pod, self.transport, options, identity, logger=logger)
+        try:
+            for discovery in self.discoveries:
+                hub.add(discovery)
+                discovery.start(DiscoveryOptions(uuid, _port_of(hub.endpoint), hub.endpoint, logger), hub.hint)
+        except BaseException:
+            hub.stop()
+            raise
+        return hub
+
+
+def plan_mesh(
+    transport: Any, bridge: Any, discovery: Any, endpoint: Any, keys: str | Path | None, insecure: bool
+) -> MeshPlan | None:
+    """Check what a user asks of the mesh; None for a node without one.
+
+    Raises:
+        ConfigError: A value is wrong, or goes only with a transport.
+    """
+    if bridge is not None:
+        if isinstance(bridge, str):
+            load_transport(bridge)
+        raise ConfigError(f"bridge is {show(bridge)}: this version comes with no bridge and drives none; leave it out")
+    discoveries = tuple(_discovery(each) for each in _as_list(discovery))
+    if transport is None:
+        for option, value in (("discovery", discovery), ("endpoint", endpoint), ("keys", keys), ("insecure", insecure)):
+            if value:
+                raise ConfigError(f"{option} needs a transport; give transport=... too, or leave it out")
+        return None
+    port, uri = _listen_on(endpoint)
+    return MeshPlan(_transport(transport), discoveries, port, uri, {"keys": keys, "insecure": insecure})
+
+
+def _transport(transport: Any) -> MeshTransport:
+    made = load_transport(transport)() if isinstance(transport, str) else transport
+    if not isinstance(made, MeshTransport):
+        raise ConfigError(
+            f"transport is {show(transport)}: allowed are the name of a transport for meshes, or an instance of one;"
+            " see grav_actors.transports.base.MeshTransport"
+        )
+    return made
+
+
+def _as_list(discovery: Any) -> Iterable[Any]:
+    if discovery is None:
+        return ()
+    return discovery if isinstance(discovery, (list, tuple)) else (discovery,)
+
+
+def _discovery(discovery: Any) -> Discovery:
+    made = load_discovery(discovery)() if isinstance(discovery, str) else discovery
+    if not isinstance(made, Discovery):
+        raise ConfigError(
+            f"discovery is {show(discovery)}: allowed are the name of a discovery, an instance of one, or a list of"
+            " these"
+        )
+    return made
+
+
+def _listen_on(endpoint: Any) -> tuple[int | None, str]:
+    """Return port and uri of what the user has written: an address, or `(port, uri)` with "" for a default."""
+    if endpoint is None:
+        return None, ""
+    if isinstance(endpoint, str):
+        head, colon, port = endpoint.rpartition(":")
+        return (int(port), head) if colon and port.isascii() and port.isdigit() else (None, endpoint)
+    if isinstance(endpoint, tuple) and len(endpoint) == 2 and all(isinstance(each, (str, int)) for each in endpoint):
+        port, uri = str(endpoint[0]), str(endpoint[1])
+        if not port or (port.isascii() and port.isdigit()):
+            return int(port) if port else None, uri
+    raise ConfigError(f'endpoint is {show(endpoint)}: allowed are "tcp://host:port" and (port, uri), "" for a default')
+
+
+def _port_of(endpoint: str) -> int | None:
+    _, colon, port = endpoint.rpartition(":")
+    if not colon or not port.isdigit():
+        return None
+    number = int(port)
+    return number if 1 <= number <= 65535 else None

@@ -1,0 +1,338 @@
+"""Nodes that are linked: real buses and hubs, over the transport in memory."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from grav_actors import (
+    BelongsToMismatchError,
+    ConfigError,
+    ConnectionClosedError,
+    Grav,
+    Message,
+    Peer,
+    TransportNotConfiguredError,
+    TunnelNotEstablishedError,
+    WaitTimeoutError,
+)
+from grav_actors.discovery.base import DiscoveryFunc, DiscoveryOptions
+from grav_actors.transports.loopback import LoopbackTransport
+
+PATIENCE = 20.0
+Make = Callable[..., Grav]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    nodes: list[Grav] = []
+
+    def start(name: str, **options: Any) -> Grav:
+        options.setdefault("transport", "loopback")
+        node = Grav(name=name, **options)
+        nodes.append(node)
+        return node
+
+    yield start
+    for node in reversed(nodes):
+        node.stop()
+
+
+def endpoint(node: Grav) -> str:
+    return f"loopback://{node.node_uuid}"
+
+
+class Collector:
+    """Collects what a node gets, and tells when it is enough."""
+
+    def __init__(self, node: Grav, pattern: str) -> None:
+        self.came: list[Message] = []
+        self._changed = threading.Condition()
+        self._pod = node.connect()
+        self._pod.on_type(pattern, self._take)
+
+    def _take(self, message: Message) -> None:
+        with self._changed:
+            self.came.append(message)
+            self._changed.notify_all()
+
+    def wait(self, count: int) -> list[Message]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.came) >= count, PATIENCE), f"{len(self.came)} of {count}"
+            return list(self.came)
+
+
+def test_nodes_see_each_other_when_one_has_dialled(make: Make) -> None:
+    one, other = make("one", interests=["vision"], belongs_to="farm"), make("other")
+    peer = other.connect_endpoint(endpoint(one), timeout=PATIENCE)
+
+    assert isinstance(peer, Peer)
+    assert (peer.uuid, peer.name, peer.endpoint, peer.state) == (one.node_uuid, "one", endpoint(one), "up")
+    assert (peer.belongs_to, peer.interests) == ("farm", ("vision",))
+    assert peer.rtt is not None
+    assert [each.name for each in one.wait_for_peers(1, PATIENCE)] == ["other"]
+    assert [each.uuid for each in one.peers()] == [other.node_uuid]
+
+
+def test_what_is_published_right_after_the_link_is_up_arrives_everywhere_once_in_order(make: Make) -> None:
+    nodes = [make(name) for name in ("a", "b", "c")]
+    collectors = [Collector(node, "count.>") for node in nodes]
+    for node in nodes[1:]:
+        node.connect_endpoint(endpoint(nodes[0]), PATIENCE)
+    nodes[1].connect_endpoint(endpoint(nodes[2]), PATIENCE)
+    for node in nodes:
+        node.wait_for_peers(2, PATIENCE)
+    senders = [node.connect() for node in nodes]
+    for number in range(300):
+        for index, sender in enumerate(senders):
+            sender.publish(f"count.{number % 3}", [index, number])
+
+    for collector in collectors:
+        came = collector.wait(900)
+        for index in range(3):
+            assert [m.data[1] for m in came if m.data[0] == index] == list(range(300))
+        assert len(came) == 900
+
+
+def test_message_arrives_as_it_was_sent(make: Make) -> None:
+    one, other = make("one"), make("other")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    one.wait_for_peers(1, PATIENCE)
+    collector = Collector(one, "thing")
+    sent = Message("thing", {"n": [1, b"x", None]}, parent_id=Message().uuid, headers={"k": "v"})
+    other.connect().send(sent)
+
+    assert collector.wait(1) == [sent]
+
+
+def test_large_message_crosses(make: Make) -> None:
+    one, other = make("one"), make("other")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    one.wait_for_peers(1, PATIENCE)
+    collector = Collector(one, "big")
+    other.publish("big", b"x" * 1_000_000)
+
+    assert len(collector.wait(1)[0].data) == 1_000_000
+
+
+def test_reply_of_another_node_reaches_the_receipt(make: Make) -> None:
+    one, other = make("one"), make("other")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    one.wait_for_peers(1, PATIENCE)
+    answering = one.connect()
+    answering.on_type("question", lambda m: answering.reply_to(m, Message("answer", m.data + 1)))
+    receipt = other.connect().publish("question", 41)
+
+    assert receipt.result(PATIENCE).data == 42
+
+
+def test_link_is_refused_between_groups_and_both_say_so(make: Make) -> None:
+    one, other = make("one", belongs_to="farm"), make("other", belongs_to="barn")
+
+    with pytest.raises(BelongsToMismatchError, match="belongs to 'farm'"):
+        other.connect_endpoint(endpoint(one), PATIENCE)
+    assert (one.peers(), other.peers()) == ([], [])
+
+
+def test_nobody_there_times_out_and_no_endpoint_is_a_config_error(make: Make) -> None:
+    node = make("one")
+
+    with pytest.raises(WaitTimeoutError, match="nobody answered at loopback://nobody within 0.2 s"):
+        node.connect_endpoint("loopback://nobody", timeout=0.2)
+    with pytest.raises(ConfigError, match="no endpoint of the transport loopback"):
+        node.connect_endpoint("tcp://127.0.0.1:1", timeout=PATIENCE)
+
+
+def test_wait_for_peers_says_who_is_missing(make: Make) -> None:
+    with pytest.raises(WaitTimeoutError, match="1 peers were not up within 0.1 s: none is known"):
+        make("one").wait_for_peers(1, timeout=0.1)
+
+
+def test_peers_come_and_go_as_events_on_the_bus(make: Make) -> None:
+    one = make("one")
+    events = Collector(one, "grav.sys.node.*")
+    other = make("other")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    events.wait(1)
+    other.stop()
+    came = events.wait(2)
+
+    assert [(m.type, m.data["name"]) for m in came] == [("grav.sys.node.up", "other"), ("grav.sys.node.down", "other")]
+    assert came[0].data["uuid"] == other.node_uuid
+    assert came[1].data["reason"] == "it has left the mesh"
+    assert [peer.state for peer in one.peers()] == ["withdrawn"]
+
+
+def test_withdrawal_returns_when_all_have_acknowledged_and_nothing_is_carried_afterwards(make: Make) -> None:
+    one, other = make("one"), make("other")
+    collector = Collector(one, "x")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    one.wait_for_peers(1, PATIENCE)
+    pod = other.connect()
+    for number in range(100):
+        pod.publish("x", number)
+    pod.flush(PATIENCE, settled=True)
+    other.withdraw(PATIENCE)
+
+    assert [peer.state for peer in one.peers()] == ["withdrawn"]
+    pod.publish("x", "late")
+    pod.flush(PATIENCE, settled=True)
+    assert [m.data for m in collector.wait(100)] == list(range(100))
+
+
+def test_tunnel_reaches_one_peer_that_offers_the_capability(make: Make) -> None:
+    hub = make("hub")
+    nodes = [make(name, interests=["vision"]) for name in ("left", "right")]
+    for node in nodes:
+        node.connect_endpoint(endpoint(hub), PATIENCE)
+    hub.wait_for_peers(2, PATIENCE)
+    collectors = [Collector(node, "frame") for node in nodes]
+    for number in range(4):
+        hub.tunnel("vision", Message("frame", number), timeout=PATIENCE)
+
+    came = [[m.data for m in collector.wait(2)] for collector in collectors]
+    assert sorted(number for numbers in came for number in numbers) == [0, 1, 2, 3]
+    with pytest.raises(TunnelNotEstablishedError, match="no peer that is up offers 'hearing'"):
+        hub.tunnel("hearing", Message("frame", 5))
+
+
+class Gossip:
+    """A discovery that finds what it is told."""
+
+    def __init__(self, *found: tuple[str, str]) -> None:
+        self.found = found
+        self.options: DiscoveryOptions | None = None
+        self.is_stopped = False
+
+    def start(self, options: DiscoveryOptions, discovered: DiscoveryFunc) -> None:
+        self.options = options
+        for where, uuid in self.found:
+            discovered(where, uuid)
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+def test_discovered_nodes_are_linked_and_discovery_ends_with_the_node(make: Make) -> None:
+    one = make("one")
+    gossip = Gossip((endpoint(one), one.node_uuid), ("loopback://nobody", ""))
+    other = make("other", discovery=[gossip])
+
+    assert [peer.name for peer in other.wait_for_peers(1, PATIENCE)] == ["one"]
+    options = gossip.options
+    assert options is not None
+    assert (options.node_uuid, options.transport_port, options.transport_uri) == (
+        other.node_uuid,
+        None,
+        endpoint(other),
+    )
+    other.stop()
+    assert gossip.is_stopped
+
+
+def test_node_other_than_discovery_said_is_not_linked(make: Make) -> None:
+    one = make("one")
+    gossip = Gossip((endpoint(one), Message().uuid))
+    other = make("other", discovery=gossip)
+
+    hub = other._hub
+    assert hub is not None
+    refused = hub._wait(lambda: hub._refused.get(endpoint(one)), PATIENCE)
+    assert (refused.code, other.peers()) == ("uuid", [])
+
+
+def test_stopped_node_refuses_and_leaves_nothing(make: Make) -> None:
+    one, other = make("one"), make("other")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    other.stop()
+
+    with pytest.raises(ConnectionClosedError):
+        other.peers()
+    make("again", endpoint=("", other.node_uuid))
+
+
+def test_node_without_a_transport_has_no_mesh(make: Make) -> None:
+    node = make("one", transport=None)
+
+    assert node.peers() == []
+    assert node.wait_for_peers(0, 0) == []
+    for call in (node.withdraw, lambda: node.connect_endpoint("x"), lambda: node.wait_for_peers(1, 0)):
+        with pytest.raises(TransportNotConfiguredError):
+            call()
+    with pytest.raises(TunnelNotEstablishedError):
+        node.tunnel("vision", Message())
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"transport": "carrier-pigeon"}, "no transport is called"),
+        ({"transport": object()}, "an instance of one"),
+        ({"transport": "loopback", "discovery": "gossip"}, "no discovery is called"),
+        ({"transport": "loopback", "discovery": [object()]}, "an instance of one"),
+        ({"transport": "loopback", "endpoint": 7}, "endpoint is 7"),
+        ({"transport": "loopback", "endpoint": ("x", "y")}, "endpoint is"),
+        ({"transport": "loopback", "bridge": object()}, "drives none"),
+        ({"discovery": Gossip()}, "discovery needs a transport"),
+        ({"endpoint": "x"}, "endpoint needs a transport"),
+        ({"keys": "keys"}, "keys needs a transport"),
+        ({"insecure": True}, "insecure needs a transport"),
+    ],
+)
+def test_bad_mesh_options_say_what_is_allowed(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Grav(**options)
+
+
+def test_taken_endpoint_is_a_config_error_and_leaves_nothing(make: Make) -> None:
+    make("one", endpoint=("7", "farm"))
+    with pytest.raises(ConfigError, match="loopback://farm:7 is taken"):
+        make("other", endpoint="loopback://farm:7", transport=LoopbackTransport())
+
+
+def test_link_that_breaks_under_load_is_made_again_and_loses_nothing(make: Make) -> None:
+    one, other = make("one"), make("other")
+    collector = Collector(one, "count")
+    other.connect_endpoint(endpoint(one), PATIENCE)
+    one.wait_for_peers(1, PATIENCE)
+    sender = other.connect()
+    hub = one._hub
+    assert hub is not None
+    for number in range(3000):
+        sender.publish("count", number)
+        if number == 1000:
+            for connection in list(hub._carrier._connections.values()):
+                connection.close()
+        if number == 2000:
+            collector.wait(1)
+
+    assert [m.data for m in collector.wait(3000)] == list(range(3000))
+    assert one.wait_for_peers(1, PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("type_", "count", "meta", "body"),
+    [
+        ("x", 1, b"garbage", b"\x91\x90"),
+        ("x", 1, b"\x92\x00\xc4\x00", b"garbage"),
+        ("x", 2, b"\x92\x00\xc4\x00", b"\x91\x90"),
+        ("x", 1, b"\x92\x05\xc4\x00", b"\x90"),
+        ("grav.sys.dead", 0, b"\x92\x00\xc4\x00", b"\x90"),
+        ("no good", 0, b"\x92\x00\xc4\x00", b"\x90"),
+    ],
+)
+def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
+    make: Make, type_: str, count: int, meta: bytes, body: bytes
+) -> None:
+    node = make("one")
+    collector = Collector(node, ">")
+    hub = node._hub
+    assert hub is not None
+    hub._relay.deliver(type_, count, meta, body)
+    hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1})
+    node.publish("end")
+
+    assert [m.type for m in collector.wait(1)] == ["end"]
+    assert hub._relay.garbled == 1
+    assert hub._relay.waiting_bytes == 0

@@ -1,0 +1,1 @@
+"""Nodes of a mesh under a seeded scheduler with virtual time: the core, without sockets."""
