@@ -35,9 +35,9 @@ class Life:
         ending: What it said of its end, if it could.
         outcome: Set when it is ready, or has ended.
         is_over: The decider knows that it has ended.
-        reason: In one word why it ended; "" while it has not.
         notes: What a thread notes of its handlers, where somebody looks at that; a process has a slate.
         hung: What is said of its end when it was killed for a handler that hung, or "".
+        reason: In one word why it ended; "" while it has not.
     """
 
     member: Member
@@ -53,9 +53,9 @@ class Life:
     ending: Ending | None = None
     outcome: threading.Event = field(default_factory=threading.Event)
     is_over: bool = False
-    reason: str = ""
     notes: bytearray = field(default_factory=bytearray)
     hung: str = ""
+    reason: str = ""
 
     @property
     def pid(self) -> int | None:
