@@ -26,6 +26,7 @@ from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
 from grav_actors.dead import DeadLetter, Retried
 from grav_actors.errors import (
+    ActorStartError,
     BusNotFoundError,
     ConfigError,
     ConnectionClosedError,
@@ -48,6 +49,7 @@ from grav_actors.pod.receipt import Receipt
 from grav_actors.project import find_running, private_folder, remove_private_folder
 from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
+from grav_actors.supervisor.branch import DONE, FAILED, REFUSED, outcome
 from grav_actors.supervisor.runner import OnLine, Runner, RunnerContext
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
@@ -514,10 +516,24 @@ class Grav:
         waiting = {row["name"]: row["state"] for row in self._overview.look().rows if row["state"] in UNREADY}
         return {"ready": self._is_filled and not waiting, "waiting": waiting}
 
-    def _reload(self) -> list[str]:
+    def _reload(self) -> dict[str, Any]:
         if self._on_reload is None:
-            raise ConfigError("this node has no configuration file to read again; `grav-actors up` runs one that has")
-        return self._on_reload()
+            text = "this node has no configuration to read again; one that `grav-actors up` runs has"
+            return {**outcome(REFUSED, text), "changes": []}
+        try:
+            return {**outcome(DONE), "changes": self._on_reload()}
+        except ConfigError as exc:
+            return {**outcome("mistake", str(exc)), "changes": []}
+        except ActorStartError as exc:
+            return {**outcome(FAILED, str(exc.args[0]), exc.remote_traceback), "changes": []}
+
+    def _answers(self, timeout: float) -> bool:
+        """Return whether its bus answers within so many seconds."""
+        try:
+            self._pod.ask(STATS, to=BUS_NAME, timeout=timeout)
+        except GravError:
+            return False
+        return True
 
     def _actors(self) -> list[dict[str, Any]]:
         """Return a row for each actor, in the order of their start, without asking the bus."""

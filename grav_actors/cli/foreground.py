@@ -91,6 +91,9 @@ class Foreground:
         say: Writes a line for the user.
         clean_up: Removes the files that a node leaves which is ended at once.
         until_idle: Whether it ends when no actor is left.
+        on_stopping: Called once when the end begins.
+        on_hangup: Called on a thread of its own for each SIGHUP once all actors have started; None leaves that
+            signal alone. A terminal that is gone sends the same signal: then it ends the node.
     """
 
     def __init__(
@@ -99,7 +102,12 @@ class Foreground:
         clean_up: Callable[[], object] = lambda: None,
         *,
         until_idle: bool = False,
+        on_stopping: Callable[[], object] = lambda: None,
+        on_hangup: Callable[[], object] | None = None,
     ) -> None:
+        self._on_stopping = on_stopping
+        self._on_hangup = on_hangup
+        self._had_terminal = _has_terminal()
         self._say = say
         self._clean_up = clean_up
         self._until_idle = until_idle
@@ -139,6 +147,9 @@ class Foreground:
     def _take(self, event: Event) -> bool:
         """Act on an event; return whether that was the last."""
         match event:
+            case Signalled(signal.SIGHUP) if not self._had_terminal or _has_terminal():
+                self._hang_up()
+                return False
             case Signalled():
                 self._signals += 1
                 if self._signals > 1:
@@ -162,6 +173,14 @@ class Foreground:
                     raise event.error
                 return True
 
+    def _hang_up(self) -> None:
+        if self._is_stopping or self._on_hangup is None:
+            return
+        if not self._has_started:
+            self._say("SIGHUP: the actors are still being started; nothing is reloaded")
+            return
+        threading.Thread(target=self._on_hangup, name="grav-reload", daemon=True).start()
+
     def _start(self, make: Callable[[], N], fill: Callable[[N], None]) -> None:
         try:
             node = make()
@@ -176,6 +195,7 @@ class Foreground:
         """Begin to stop, if there is what to stop; return whether there is nothing to wait for."""
         if self._cause is None:
             self._cause = cause
+            self._on_stopping()
         if self._node is None:
             return isinstance(cause, Failed)  # else it is being made
         if not self._is_stopping:
@@ -216,9 +236,21 @@ class Foreground:
         def note(number: int, frame: object) -> None:
             self._events.put(Signalled(number))  # a SimpleQueue may be put to in a signal handler
 
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if self._on_hangup is not None and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, note) for number in numbers}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a controlling terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from grav_actors.cli.failure import FAILED, Failure
-from grav_actors.errors import BusNotFoundError
+from grav_actors.errors import BusNotFoundError, GravError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from grav_actors.cli.changes import Reloader
     from grav_actors.cli.foreground import Foreground
+    from grav_actors.cli.notify import Notifier
     from grav_actors.cli.output import Output
     from grav_actors.config import NodeConfig
     from grav_actors.node import Grav
@@ -29,14 +33,19 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
     What is started stands in grav.toml, or in [tool.grav-actors] of pyproject.toml, in this directory or the
     nearest above it; a TARGET, module:Class, is started besides, as a process.
 
-    Ctrl-C lets the actors finish what they are doing; a second one ends everything at once.
+    Ctrl-C lets the actors finish what they are doing; a second one ends everything at once. SIGHUP, as `reload`,
+    applies what has changed in grav.toml. Under systemd it is a service of Type=notify, or notify-reload, and gives
+    signs of life for WatchdogSec=.
     """
+    from grav_actors.cli.changes import Reloader
     from grav_actors.cli.foreground import Foreground
     from grav_actors.cli.lock import project_lock
+    from grav_actors.cli.notify import Notifier
     from grav_actors.cli.output import Output, log_among
     from grav_actors.cli.plan import children_of, read_plan
     from grav_actors.project import clean_folder
 
+    notifier = Notifier.from_environment(os.environ)
     plan = read_plan(targets)
     with project_lock(plan.folder) as lock:
         folder = lock.path.parent
@@ -45,11 +54,83 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
         output = Output(name for child in children for name in _names(child))
         log_among(output)
         _print_at_once()
-        foreground = Foreground(output.say, lambda: clean_folder(folder, held=(lock,)))
-        code = foreground.run(
-            lambda: _make(plan.config, folder, output, foreground), lambda node: _fill(node, children, output)
+        service = Service(Reloader(plan, children, output.say), notifier, output.say)
+        foreground = Foreground(
+            output.say,
+            lambda: clean_folder(folder, held=(lock,)),
+            on_stopping=service.stopping,
+            on_hangup=service.hang_up,
         )
+
+        def fill(node: Grav) -> None:
+            service.begin(node)
+            _fill(node, children, output)
+            service.ready()
+
+        try:
+            code = foreground.run(lambda: _make(plan.config, folder, output, foreground), fill)
+        finally:
+            service.close()
     ctx.exit(code)
+
+
+class Service:
+    """A node as those see it who watch over it: they are told how it is, and may have it reloaded.
+
+    Args:
+        notifier: Tells systemd; None if it did not ask.
+        say: Writes a line for the user.
+    """
+
+    def __init__(self, reloader: Reloader, notifier: Notifier | None, say: Callable[[str], None]) -> None:
+        self._reloader = reloader
+        self._notifier = notifier
+        self._say = say
+        self._node: Grav | None = None
+        self._is_stopping = False
+
+    def begin(self, node: Grav) -> None:
+        """Watch over a node that has yet to start its actors."""
+        self._node = node
+        node._on_reload = self.reload
+        if self._notifier is not None:
+            self._notifier.watch(lambda timeout: self._is_stopping or node._answers(timeout))
+
+    def ready(self) -> None:
+        """Tell that all actors have started, or that the configuration was applied."""
+        if self._notifier is not None and self._node is not None and not self._is_stopping:
+            count = len(self._node._actors())
+            self._notifier.ready(f"{count} {'actor' if count == 1 else 'actors'}")
+
+    def stopping(self) -> None:
+        """Tell that the end has begun."""
+        self._is_stopping = True
+        if self._notifier is not None:
+            self._notifier.stopping()
+
+    def reload(self) -> list[str]:
+        """Apply a changed configuration; see `Reloader.reload`."""
+        assert self._node is not None
+        if self._notifier is not None:
+            self._notifier.reloading()
+        try:
+            return self._reloader.reload(self._node)
+        finally:
+            self.ready()
+
+    def hang_up(self) -> None:
+        """Reload, and say how that went."""
+        try:
+            changes = self.reload()
+        except GravError as exc:
+            self._say(f"not reloaded: {exc.args[0]}")
+        else:
+            self._say("reloaded" if changes else "reloaded: nothing has changed")
+
+    def close(self) -> None:
+        """Watch no more."""
+        if self._notifier is not None:
+            self._notifier.close()
 
 
 def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foreground) -> Grav:

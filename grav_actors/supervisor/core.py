@@ -166,6 +166,26 @@ class SupervisorCore:
         self._dismiss(Request(request), (self.places[name],), now)
         return self._effects()
 
+    def remove(self, request: int, name: str, now: float) -> list[Effect]:
+        """Stop a child, or all instances of a pool, and forget it, also if it is lasting or down.
+
+        Raises:
+            KeyError: There is neither of that name.
+        """
+        places = [place for place in self.places.values() if name in (place.name, place.rules.pool)]
+        if not places and name not in self._pools:
+            raise KeyError(name)
+        if self._refuses(request):
+            return self._effects()
+        for place in places:
+            place.is_surplus = True
+            if place.is_down:
+                del self.places[place.name]
+                self._out.append(Gone(place.name, place.last, True))
+        self._dismiss(Request(request), [place for place in places if not place.is_down], now)
+        self._pools.pop(name, None)
+        return self._effects()
+
     def scale(self, request: int, pool: str, count: int, now: float) -> list[Effect]:
         """Have so many instances: start further ones, or stop those with the highest numbers.
 

@@ -190,6 +190,7 @@ class Member:
             "significant": child.significant,
             "start_timeout": child.start_timeout,
             "shutdown": child.shutdown,
+            "handler_timeout": child.handler_timeout,
             "options": {**options, "crash_on": [kind.__qualname__ for kind in cls.crash_on]},
             "report": self.report,
             "reported_at": self.reported_at or None,

@@ -193,6 +193,14 @@ class Runner:
         """
         self._ask(lambda number, now: self._core.stop_child(number, name, now)).wait()
 
+    def remove(self, name: str) -> None:
+        """Stop an actor, or all instances of a pool, for good, and forget it: its name is free.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        self._ask(lambda number, now: self._core.remove(number, name, now)).wait()
+
     def scale(self, pool: str, count: int) -> None:
         """Have so many instances, and wait until they are ready, or have ended.
 

@@ -98,6 +98,7 @@ def expected(strategy: str, cause: str, stop: list[list[str]]) -> list[list[str]
 def test_strategy_with_processes(grav: Grav, strategy: str, how: str, cause: str, reason: str) -> None:
     log = collect(grav, "crew")
     grav.spawn(SUPERVISORS[strategy, "process"], name="top")
+    log.wait(4)  # what c has said in its start may still be on its way when spawn is back
     grav.actor("b").tell("end", how)
     news = expected(strategy, cause, [["b", "stop", reason]] if reason else [])
     assert told(log, 4 + len(news))[4:] == news

@@ -88,6 +88,10 @@ class Family:
         """Ask for a child to be stopped by hand."""
         return self._ask(lambda number: self.core.stop_child(number, name, self.now))
 
+    def remove(self, name: str) -> int:
+        """Ask for a child or a pool to be stopped and forgotten."""
+        return self._ask(lambda number: self.core.remove(number, name, self.now))
+
     def scale(self, pool: str, count: int) -> int:
         """Ask for so many instances."""
         return self._ask(lambda number: self.core.scale(number, pool, count, self.now))

@@ -105,6 +105,7 @@ def whole(**fields: Any) -> dict[str, Any]:
         "restart": "permanent",
         "start_timeout": 30.0,
         "shutdown": 5.0,
+        "handler_timeout": 2.5,
         "options": {"concurrency": 1, "replay": True, "prefetch": None, "crash_on": ["OSError"]},
         "report": "",
         "reported_at": None,
@@ -122,6 +123,7 @@ def test_inspected_actor_is_shown_label_by_label_without_what_is_empty() -> None
     assert shown["memory"] == "1 KiB"
     assert shown["handles"] == "a.b, c.*"
     assert shown["replay"] == "true"
+    assert shown["hung after"] == "2.5 s"
     assert shown["crash_on"] == "OSError"
     assert not {"group", "pool", "prefetch", "last end", "failed"} & shown.keys()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from grav_actors.cli import foreground
 from grav_actors.cli.failure import Failure
 from grav_actors.cli.foreground import Foreground
 from grav_actors.errors import ActorStartError
@@ -165,3 +166,77 @@ def test_it_ends_when_no_actor_is_left(said: list[str], node: FakeNode) -> None:
 
     assert front.run(lambda: node, lambda _: node.actors.clear()) == 0
     assert node.stops == 1
+
+
+# SIGHUP
+
+
+def test_hangup_reloads_and_does_not_end_it(said: list[str], node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreground, "_has_terminal", lambda: False)
+    ended = threading.Event()
+    front = Foreground(said.append, on_hangup=ended.set)
+    before = signal.getsignal(signal.SIGHUP)
+
+    def end() -> None:
+        assert ended.wait(10)
+        front.end("")
+
+    helper = threading.Thread(target=end)
+
+    def fill(_: object) -> None:
+        # Behind the word that all has started, which follows this function.
+        front._events.put(foreground.Started())
+        send_to_itself(signal.SIGHUP)
+        helper.start()
+
+    assert front.run(lambda: node, fill) == 0
+    helper.join()
+    assert said == []
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+def test_hangup_before_all_has_started_reloads_nothing(
+    said: list[str], node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreground, "_has_terminal", lambda: False)
+    calls: list[str] = []
+    has_spoken = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        has_spoken.set()
+
+    front = Foreground(say, on_hangup=lambda: calls.append("reload"))
+
+    def fill(_: object) -> None:
+        send_to_itself(signal.SIGHUP)
+        assert has_spoken.wait(10)
+        front.end("")
+
+    assert front.run(lambda: node, fill) == 0
+    assert calls == []
+    assert said == ["SIGHUP: the actors are still being started; nothing is reloaded"]
+
+
+def test_hangup_of_a_terminal_that_is_gone_ends_it(
+    said: list[str], node: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreground, "_has_terminal", lambda: True)
+    calls: list[str] = []
+    front = Foreground(said.append, on_hangup=lambda: calls.append("reload"))
+    monkeypatch.setattr(foreground, "_has_terminal", lambda: False)
+    assert front.run(lambda: node, lambda _: send_to_itself(signal.SIGHUP)) == 0
+    assert (calls, node.stops) == ([], 1)
+    assert said == ["SIGHUP: stopping; once more ends it at once"]
+
+
+def test_its_end_is_told_once_when_it_begins(said: list[str], node: FakeNode) -> None:
+    told: list[int] = []
+    front = Foreground(said.append, on_stopping=lambda: told.append(node.stops))
+
+    def fill(_: object) -> None:
+        front.end("")
+        send_to_itself(signal.SIGTERM)
+
+    assert front.run(lambda: node, fill) == 0
+    assert told == [0]

@@ -620,11 +620,58 @@ def test_stop_by_hand_of_one_that_is_down_is_done_at_once() -> None:
     assert family.take() == ["answer"]
 
 
-@pytest.mark.parametrize("event", ["start_again", "restart", "stop_child", "scale"])
+@pytest.mark.parametrize("event", ["start_again", "restart", "stop_child", "remove", "scale"])
 def test_unknown_name(event: str) -> None:
     core = Family().core
     with pytest.raises(KeyError):
         core.scale(1, "nobody", 1, 0.0) if event == "scale" else getattr(core, event)(1, "nobody", 0.0)
+
+
+# Removing
+
+
+def test_removed_child_is_stopped_and_forgotten_though_it_is_lasting() -> None:
+    family = Family("one_for_all")
+    family.run("a")
+    family.run("b")
+    request = family.remove("a")
+    assert request not in family.answers
+    family.obey()
+    assert family.answers[request].error == ""
+    assert family.states() == {"b": "ready"}
+    family.run("a")
+
+
+def test_removed_child_that_is_down_is_forgotten_at_once() -> None:
+    family = Family()
+    family.run("a")
+    family.end("a")
+    assert family.states() == {"a": "stopped"}
+    request = family.remove("a")
+    assert family.answers[request].error == ""
+    assert family.states() == {}
+
+
+def test_removed_pool_goes_with_all_its_instances_and_its_name() -> None:
+    family = Family()
+    family.start(instances("p", 3))
+    for number in (1, 2, 3):
+        family.ready(f"p-{number}")
+    family.end("p-2")
+    request = family.remove("p")
+    family.obey()
+    assert family.answers[request].error == ""
+    assert set(family.core.taken_names()) == set()
+
+
+def test_removed_pool_of_none_frees_its_name() -> None:
+    family = Family()
+    family.start(instances("p", 1))
+    family.ready("p-1")
+    family.scale("p", 0)
+    family.obey()
+    assert family.answers[family.remove("p")].error == ""
+    assert set(family.core.taken_names()) == set()
 
 
 # Pools

@@ -55,7 +55,7 @@ class Histories(RuleBasedStateMachine):
         self.family.start([Rules(f"{pool}-{number}", pool, **options) for number in range(1, count + 1)])
 
     @precondition(lambda self: self.family.core.places)
-    @rule(data=st.data(), event=st.sampled_from(("start_again", "restart", "stop_child")))
+    @rule(data=st.data(), event=st.sampled_from(("start_again", "restart", "stop_child", "remove")))
     def by_hand(self, data: st.DataObject, event: str) -> None:
         self.requests += 1
         getattr(self.family, event)(data.draw(st.sampled_from(list(self.family.core.places))))
