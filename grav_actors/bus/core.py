@@ -11,6 +11,7 @@ from typing import Any
 
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory
+from grav_actors.bus.holdups import HoldUps
 from grav_actors.bus.inquiry import answer_inquiry
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.postman import Postman
@@ -104,6 +105,7 @@ class BusCore:
         self.mailroom = self.postman.mailroom
         self.handling = self.postman.handling
         self.estate = self.postman.estate
+        self.holdups = HoldUps(self.directory, self.ledger, self.undertaker, self.mailroom)
         self.watches = Watches(self.directory)
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
@@ -630,6 +632,7 @@ class BusCore:
         self.out.extend((route_id, PING, b"") for route_id in self._routes)
         self.handling.retry_failed(now)
         self.mailroom.check_stuck(now)
+        self.holdups.check(now)
         for sender in list(self.ledger.starved):
             starved = self.directory.by_uuid.get(sender.uuid)
             if starved is not None and starved.mailbox.used:
