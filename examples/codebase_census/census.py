@@ -152,4 +152,4 @@ class Aggregator(Actor):
 
 def end_program(actor: Actor) -> None:
     """End the whole program that `grav-actors up` started, as `grav-actors down` would."""
-    actor.ask("grav.node", "grav.sys.node.down")
+    actor.ask("grav.node", "grav.sys.control.down")

@@ -11,6 +11,7 @@ from typing import Any
 
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory
+from grav_actors.bus.holdups import HoldUps
 from grav_actors.bus.inquiry import answer_inquiry
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.postman import Postman
@@ -104,6 +105,7 @@ class BusCore:
         self.mailroom = self.postman.mailroom
         self.handling = self.postman.handling
         self.estate = self.postman.estate
+        self.holdups = HoldUps(self.directory, self.ledger, self.undertaker, self.mailroom)
         self.watches = Watches(self.directory)
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
@@ -111,6 +113,7 @@ class BusCore:
         self._away: dict[Receiver, float] = {}
         self._departed: dict[bytes, Sender] = {}
         self._again: dict[Receiver, int] = {}
+        self._readmitted = 0
         self._next_second = 0.0
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
             Verb.FILTER: self._on_filter,
@@ -216,11 +219,16 @@ class BusCore:
             self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_ROUTES} links already")
             return
         receiver = self.directory.by_uuid.get(hello.uuid)
-        is_resumed = receiver is not None and hello.epoch == self.epoch
+        is_resumed = receiver is not None and hello.epoch == (receiver.epoch or self.epoch)
         if receiver is None:
             receiver = self._admit(route_id, slot, hello, now)
             if receiver is None:
                 return
+            if hello.epoch == self.epoch:
+                # It was given up, and counts from anew. It may have said HELLO several times before it learns of that,
+                # and the later ones are not from where it stands now.
+                self._readmitted = (self._readmitted + 1) % 2**32
+                receiver.epoch = (int.from_bytes(self.epoch) ^ self._readmitted << 32).to_bytes(8)
         if receiver.route != route_id:
             receiver.repeats = 0
         elif receiver.in_flight and receiver.repeats >= MAX_REPEATS:
@@ -235,8 +243,8 @@ class BusCore:
             receiver.claims = dict(hello.claims)
         limits = (self.max_message, WINDOW_MESSAGES, WINDOW_BYTES)
         welcome = pack(
-            Verb.WELCOME.value, slot, VERSION, hello.request, self.epoch, self.postman.own.uuid, sender.received,
-            is_resumed, limits,
+            Verb.WELCOME.value, slot, VERSION, hello.request, receiver.epoch or self.epoch,
+            self.postman.own.uuid, sender.received, is_resumed, limits,
         )  # fmt: skip
         self._reply(receiver, welcome)
         # When the drain ends: of several HELLOs that waited for the bus, only the last needs the deliveries.
@@ -624,6 +632,7 @@ class BusCore:
         self.out.extend((route_id, PING, b"") for route_id in self._routes)
         self.handling.retry_failed(now)
         self.mailroom.check_stuck(now)
+        self.holdups.check(now)
         for sender in list(self.ledger.starved):
             starved = self.directory.by_uuid.get(sender.uuid)
             if starved is not None and starved.mailbox.used:

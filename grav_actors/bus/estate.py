@@ -13,7 +13,7 @@ from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.undertaker import Undertaker
-from grav_actors.protocol import FLAG_REDELIVERED, FLAG_SUSPECT, QUESTION_KINDS
+from grav_actors.protocol import BYE_STOPPING, FLAG_REDELIVERED, FLAG_SUSPECT, QUESTION_KINDS
 
 MAX_DEATHS = 3
 """Deaths in the handler of one message that send it to the dead letters."""
@@ -40,7 +40,7 @@ class Estate:
 
     def give_up(self, receiver: Receiver, reason: str, now: float) -> None:
         """Empty a receiver that is gone for good; with the reason "" what it held is only counted."""
-        self.take_back(receiver, now, died=reason == "pod_lost")
+        self.take_back(receiver, now, died=reason == "pod_lost", has_left=reason in ("", BYE_STOPPING))
         self._mailroom.forget(receiver.mailbox, now)
         self._ledger.forget(receiver.sender)
         self._handling.failing.discard(receiver)
@@ -90,7 +90,9 @@ class Estate:
                 return True
         return False
 
-    def take_back(self, receiver: Receiver, now: float, *, died: bool, is_told_later: bool = False) -> None:
+    def take_back(
+        self, receiver: Receiver, now: float, *, died: bool, has_left: bool = True, is_told_later: bool = False
+    ) -> None:
         """Put what is in flight to a pod that is gone in front of its mailbox, or of that of its group.
 
         It may have been delivered. If the pod has died, the messages that were in its handlers are charged with
@@ -98,6 +100,8 @@ class Estate:
         handlers, its oldest message is charged, which perhaps was.
 
         Args:
+            has_left: It ended by itself, and told before what it has handled. Else questions end with an error too:
+                they may be in a handler.
             is_told_later: Somebody will say it, with `charge`.
         """
         group = self._directory.groups.get(receiver.settings.group)
@@ -117,7 +121,7 @@ class Estate:
             if is_guess:
                 is_guess = False
                 suspects = {(piece.run, piece.lo)}
-            if died and piece.run.kind in QUESTION_KINDS:
+            if (died or not has_left) and piece.run.kind in QUESTION_KINDS:
                 self._undertaker.bury_of(receiver, piece, "crashed", now)
                 continue
             self._counts.redeliveries += piece.count

@@ -62,6 +62,17 @@ class Ledger:
             if sender not in self.unacked:
                 self.unacked[sender] = 0.0  # the time is set when the drain ends
 
+    def entrust(self, run: Run, now: float) -> None:
+        """Tell the sender of a run that it need not keep it any more, although it is in flight: the bus does.
+
+        Nothing to be done if it has been told so before.
+        """
+        sender = run.sender
+        if sender.open.pop(run.seq, None) is not None:
+            self._free(run)
+            sender.urgent = True
+            self.note(sender, now)
+
     def _free(self, run: Run) -> None:
         self.held_bytes -= run.size
         if self.starved and self.held_bytes < HELD_BYTES * 3 // 4:

@@ -96,6 +96,16 @@ class Mailbox:
         self.waiting_count -= head.count
         return head
 
+    def take_oldest(self, count: int) -> list[Delivery]:
+        """Remove and return the first `count` messages that wait, in order; `used` no longer counts them."""
+        removed: list[Delivery] = []
+        while count > 0:
+            oldest = self.take(count)
+            self.discard(oldest)
+            removed.append(oldest)
+            count -= oldest.count
+        return removed
+
     def replace(self, position: int, pieces: Iterable[Delivery]) -> None:
         """Put what is left of a delivery that waits in its place."""
         whole = self.waiting[position]

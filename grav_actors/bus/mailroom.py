@@ -104,9 +104,10 @@ class Mailroom:
         else:
             mailbox.add(delivery)
             if mailbox.is_over:
-                self.overflowed.extend(self._owners(mailbox))
+                self.overflowed.extend(self.owners(mailbox))
 
-    def _owners(self, mailbox: Mailbox) -> list[Receiver]:
+    def owners(self, mailbox: Mailbox) -> list[Receiver]:
+        """Return whose mailbox it is: a pod, or the members of a group."""
         group = self._directory.groups.get(mailbox.name)
         if group is not None and group.mailbox is mailbox:
             return list(group.members)
@@ -128,36 +129,19 @@ class Mailroom:
             self._ledger.note(sender, now)
         mailbox.blocked.clear()
 
-    def check_stuck(self, now: float) -> list[Mailbox]:
-        """Call full mailboxes stuck that made no progress; return those that became so."""
-        stuck: list[Mailbox] = []
+    def check_stuck(self, now: float) -> None:
+        """Call full mailboxes stuck that made no progress."""
         for mailbox in self.full:
             limit = mailbox.stuck_after
             if limit is not None and not mailbox.stuck and now - mailbox.progress_at >= limit:
-                mailbox.stuck = True
-                stuck.append(mailbox)
-                self.unblock(mailbox, now)
-            if mailbox.stuck:
-                self._make_room(mailbox, now)
-        for mailbox in stuck:
-            data = {"pod": mailbox.name, "waiting": mailbox.used, "seconds": now - mailbox.progress_at}
-            self._herald.announce("grav.sys.pod.stuck", data)
-        return stuck
+                self.call_stuck(mailbox, now - mailbox.progress_at, now)
 
-    def _make_room(self, mailbox: Mailbox, now: float) -> None:
-        """Let senders run on that keep all they may because of what waits in a stuck mailbox.
-
-        The newer half of that goes the way of what would have come next.
-        """
-        senders = {delivery.run.sender for delivery in mailbox.waiting}
-        if not any(sender.is_cramped() for sender in senders):
-            return
-        keep = mailbox.waiting_count // 2
-        for delivery in mailbox.cut(keep):
-            self._undertaker.bury(delivery, "overflow", mailbox.name, now)
-        for sender in senders:
-            sender.urgent = True
-            self._ledger.note(sender, now)
+    def call_stuck(self, mailbox: Mailbox, seconds: float, now: float) -> None:
+        """Let senders run on past a mailbox whose receiver has finished nothing for so many seconds."""
+        mailbox.stuck = True
+        self.unblock(mailbox, now)
+        data = {"pod": mailbox.name, "waiting": mailbox.used, "seconds": seconds}
+        self._herald.announce("grav.sys.pod.stuck", data)
 
     def check_slow(self, now: float) -> None:
         """Tell of receivers that became slow, each once, and of those that have recovered."""

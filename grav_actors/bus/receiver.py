@@ -55,6 +55,7 @@ class Receiver:
         priority: Answers that wait to be sent, past the mailbox.
         answers, answer_bytes: What waits there or is in flight from there.
         failed: Failures that wait for a success, oldest first.
+        epoch: What it is told instead of that of the bus; b"" if it is that.
         claims: Seqs by sender that it had from an earlier bus, as a member of its group.
         repeats: Times that it was given again what is in flight, since it finished anything or came by its route.
         retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
@@ -65,7 +66,7 @@ class Receiver:
 
     __slots__ = (
         "answer_bytes", "answers",
-        "claims", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
+        "claims", "epoch", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
         "priority", "repeats", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects",
         "uuid", "window_bytes", "window_used",
     )  # fmt: skip
@@ -82,6 +83,7 @@ class Receiver:
         self.priority: deque[Delivery] = deque()
         self.answers = 0
         self.answer_bytes = 0
+        self.epoch = b""
         self.claims: dict[bytes, tuple[tuple[int, int], ...]] = {}
         self.in_flight: deque[Delivery] = deque()
         self.number = 1

@@ -21,11 +21,12 @@ class Run:
     Attributes:
         pending: Deliveries of its messages that are not finished; at 0 the run is settled.
         unit: Bytes that each of its messages counts for in mailboxes and windows.
+        offset: Bytes of the runs that its sender had sent before it.
         flags: FLAG_RESENT if its sender had sent it to an earlier bus, else 0.
     """
 
-    __slots__ = ("_offsets", "_packed", "body", "count", "dest", "flags", "kind", "pending", "sender", "seq", "size",
-                 "type", "unit")  # fmt: skip
+    __slots__ = ("_offsets", "_packed", "body", "count", "dest", "flags", "kind", "offset", "pending", "sender", "seq",
+                 "size", "type", "unit")  # fmt: skip
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class Run:
         self.unit = size // count
         self.dest = dest
         self.flags = FLAG_RESENT if seq <= sender.resent_until else 0
+        self.offset = sender.sent_bytes
         self.pending = 0
         self._packed: bytes | None = None
         self._offsets: list[int] | None = None

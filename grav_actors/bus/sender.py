@@ -33,11 +33,12 @@ class Sender:
         urgent: The next acknowledgement does not wait for company.
         ended: Questions that were settled since the last acknowledgement, while earlier runs are open.
         unheard: Of these, such as no acknowledgement could list: their asker must be told by an answer.
+        sent_bytes: Bytes of all runs that arrived.
         resent_until: What it sends up to this seq it had sent to an earlier bus.
     """
 
     __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "ended", "open",
-                 "received", "resent_until", "unheard", "urgent", "uuid")  # fmt: skip
+                 "received", "resent_until", "sent_bytes", "unheard", "urgent", "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
@@ -50,6 +51,7 @@ class Sender:
         self.ended: list[Run] = []
         self.unheard: list[Run] = []
         self.resent_until = 0
+        self.sent_bytes = 0
         self._sent_accepted = received
         self._sent_settled = received
         self._unacked_bytes = 0
@@ -63,6 +65,7 @@ class Sender:
     def taken(self, size: int) -> None:
         """Note that a run of `size` bytes was routed: it is accepted unless a mailbox is full."""
         self._unacked_bytes += size
+        self.sent_bytes += size
         if not self.blockers:
             self.accepted = self.received
 
@@ -74,12 +77,27 @@ class Sender:
             self.urgent = True
 
     def is_cramped(self) -> bool:
-        """Return whether it keeps as much as it may, so that it sends nothing until some of that is settled."""
-        runs = self.open.values()
-        return (
-            sum(run.count for run in runs) >= RETAIN_MESSAGES - MAX_RUN_MESSAGES
-            or sum(run.size for run in runs) >= RETAIN_BYTES - WINDOW_BYTES
-        )
+        """Return whether it keeps as much as it may, so that it sends nothing until some of that is settled.
+
+        What lies behind the ranges that an acknowledgement can list it keeps too.
+        """
+        messages, size = RETAIN_MESSAGES - MAX_RUN_MESSAGES, RETAIN_BYTES - WINDOW_BYTES
+        first = next(iter(self.open.values()), None)
+        if first is None or (self.received - first.seq < messages and self.sent_bytes - first.offset < size):
+            return False
+        kept = kept_bytes = ranges = 0
+        end = -1
+        for seq, run in self.open.items():
+            if seq != end + 1:
+                ranges += 1
+                if ranges > MAX_OPEN_RANGES:
+                    kept += self.received - seq + 1
+                    kept_bytes += self.sent_bytes - run.offset
+                    break
+            kept += run.count
+            kept_bytes += run.size
+            end = seq + run.count - 1
+        return kept >= messages or kept_bytes >= size
 
     def is_due(self) -> bool:
         """Return whether an acknowledgement should leave now: it is urgent, or half a window has passed."""

@@ -310,6 +310,35 @@ def test_a_pod_that_stays_away_is_released_after_5_seconds() -> None:
     net.check_quiet()
 
 
+def test_a_pod_that_comes_back_after_its_release_and_says_hello_often_gets_what_follows() -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("", "x")
+    sender.publish("x", 1, 2, 3)
+    net.settle()
+    old = pod.wire.route
+    net.cut(pod.wire)
+    net.bus.unreachable(old, net.now)
+    for _ in range(3):  # nobody takes these frames for so long
+        pod.core.rejoin(net.now)
+        net.now += 2
+        pod.core.tick(net.now)
+        pod.push()
+    net.route()
+    assert pod.uuid not in net.bus.directory.by_uuid
+    assert len(pod.wire.up) > 1
+    net.settle()
+    sender.publish("x", 4, 5)
+    net.settle()
+    assert pod.data == [1, 2, 3, 4, 5]
+    net.cut(pod.wire)
+    pod.core.rejoin(net.now)
+    net.settle()
+    sender.publish("x", 6)
+    net.settle()
+    assert pod.data == [1, 2, 3, 4, 5, 6]
+    net.check_quiet()
+
+
 def test_a_pod_that_comes_back_after_its_release_sends_nothing_twice() -> None:
     net = Net()
     sender, slow = net.pod("sender"), net.pod("slow", ">")

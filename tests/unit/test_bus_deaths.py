@@ -266,3 +266,19 @@ def test_message_that_may_not_be_charged_again_is_marked_and_others_are_not() ->
         assert marked == ([2] if incarnation == 2 else [])
         net.kill(actor)
         say(net, supervisor, incarnation, (sender.uuid, 2))
+
+
+def test_a_question_in_flight_to_a_member_that_overflowed_is_not_asked_again() -> None:
+    net = Net()
+    asker = net.pod()
+    member = net.actor("one", "q", "x", group="g", overflow="disconnect", mailbox_limit=4, prefetch=4)
+    member.paused = True  # its handler runs
+    asker.ask(None, "q")
+    net.settle()
+    other = net.actor("two", "q", group="g")
+    asker.tell("one", "t", *range(8))
+    net.settle(handle=False)
+    assert member.core.closed_by is not None
+    net.settle()
+    assert other.got == []
+    net.check_quiet()

@@ -97,6 +97,7 @@ LAYERS = {
             "grav_actors.bus.estate",
             "grav_actors.bus.undertaker",
             "grav_actors.bus.herald",
+            "grav_actors.bus.holdups",
             "grav_actors.bus.ledger",
             "grav_actors.bus.counts",
             "grav_actors.bus.deadlog",

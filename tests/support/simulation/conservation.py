@@ -31,12 +31,15 @@ def conservation(ledger: Ledger) -> Iterator[str]:
 def settling(ledger: Ledger) -> Iterator[str]:
     """A sender is told that a message is settled only when every receiver is done with it, and is told in the end.
 
-    Needs what `conservation` needs, and Settled.
+    Excused is what the bus keeps for stuck pods in the place of the sender. Needs what `conservation` needs, and
+    Settled.
     """
     has_settled = any(story.settled is not None for story in ledger.stories.values())
     for story in ledger.stories.values():
         settled = story.settled
         if settled is not None:
+            if story.entrusted is not None and story.entrusted <= settled:
+                continue
             for receiver in receivers(ledger, story, settled):
                 ends = _ends(ledger, story, receiver)
                 if ends and min(ends) > settled:
@@ -76,7 +79,9 @@ def effects(ledger: Ledger) -> Iterator[str]:
 
 
 def is_protected(ledger: Ledger, story: Story) -> bool:
-    """Whether a message may not be lost: its sender lives, or the bus had it and lives."""
+    """Whether a message may not be lost: its sender lives and keeps it, or the bus had it and lives."""
+    if story.entrusted is not None and any(kill > story.entrusted for kill in ledger.kills):
+        return False
     end = ledger.ended.get(story.sent.pod)
     if end is None or (story.settled is not None and story.settled < end):
         return True

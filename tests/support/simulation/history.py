@@ -172,6 +172,13 @@ class Accepted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Entrusted(Event):
+    """The bus keeps a message that is in flight, so that its sender need not: it is settled, and not finished."""
+
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settled(Event):
     """Its sender knows that every receiver is done with a message, as after `flush(settled=True)`."""
 

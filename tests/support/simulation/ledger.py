@@ -17,6 +17,7 @@ from support.simulation.history import (
     Dead,
     Delivered,
     Ended,
+    Entrusted,
     Event,
     Failed,
     FilterAsked,
@@ -96,6 +97,7 @@ class Story:
     sent: Sent
     taken: list[int] = field(default_factory=list)
     accepted: int | None = None
+    entrusted: int | None = None
     settled: int | None = None
     delivered: list[tuple[int, Delivered]] = field(default_factory=list)
     handled: list[tuple[int, Handled]] = field(default_factory=list)
@@ -129,7 +131,7 @@ class Ledger:
         match event:
             case Sent():
                 self.stories[event.uuid] = Story(index, event)
-            case Taken() | Accepted() | Settled() | Delivered() | Handled() | Failed() | Dead() | Gap():
+            case Taken() | Accepted() | Entrusted() | Settled() | Delivered() | Handled() | Failed() | Dead() | Gap():
                 story = self.stories.get(event.uuid)
                 if story is None:
                     self.strangers.append((index, event))
@@ -184,6 +186,8 @@ def _tell(story: Story, index: int, event: Event) -> None:
             story.taken.append(index)
         case Accepted():
             story.accepted = index if story.accepted is None else story.accepted
+        case Entrusted():
+            story.entrusted = index if story.entrusted is None else story.entrusted
         case Settled():
             story.settled = index if story.settled is None else story.settled
         case Delivered():

@@ -277,7 +277,7 @@ class Program(World):
 
     def pass_time(self, seconds: float) -> None:
         super().pass_time(seconds)
-        if self.now - self.flowed_at >= IDLE_RETRY:
+        if not self.is_calm and self.now - self.flowed_at >= IDLE_RETRY:
             # Frames were under way all that time: what comes late did not wait for the bus.
             for pod in self.everybody():
                 pod.disturb("links")

@@ -94,6 +94,7 @@ def redelivery_order(ledger: Ledger) -> Iterator[str]:
     """Failed messages come again in the order in which they failed. Needs Delivered and Failed.
 
     Compared is what failed at one pod in one life of the bus, before its connection broke; with a concurrency of 1.
+    Left out is what was sent to a second bus: a pod may fail it when that bus has not taken it yet.
     """
     failed_at: dict[str, dict[str, int]] = defaultdict(dict)
     newest: dict[str, int] = {}
@@ -109,7 +110,8 @@ def redelivery_order(ledger: Ledger) -> Iterator[str]:
                 failed_at.pop(event.pod, None)
                 newest.pop(event.pod, None)
             case Failed():
-                if not event.rejected:
+                story = ledger.stories.get(event.uuid)
+                if not event.rejected and (story is None or len(story.taken) <= 1):
                     failed_at[event.pod][event.uuid] = index
             case Delivered():
                 before = failed_at[event.pod].pop(event.uuid, None)

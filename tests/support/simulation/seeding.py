@@ -61,8 +61,8 @@ class Limits:
         """Have the cores keep these limits."""
         values = {
             "WINDOW_MESSAGES": ((outbox, bus_core, sender), self.window),
-            "MAX_RUN_MESSAGES": ((outbox, receiver), self.frame),
-            "RETAIN_MESSAGES": ((outbox,), self.retained),
+            "MAX_RUN_MESSAGES": ((outbox, receiver, sender), self.frame),
+            "RETAIN_MESSAGES": ((outbox, sender), self.retained),
             "SHELF_MESSAGES": ((shelf,), self.shelved),
             "HELD_BYTES": ((ledger,), self.held_bytes),
             "MAX_OPEN_RANGES": ((sender, pod_core), self.listed),

@@ -53,10 +53,11 @@ def _limits(rng: random.Random) -> Limits:
     if rng.random() < 0.5:
         return Limits()
     window = rng.choice((4, 16, 64))
+    frame = rng.choice((1, 4, 16))
     return Limits(
         window=window,
-        frame=rng.choice((1, 4, 16)),
-        retained=window * 64,
+        frame=frame,
+        retained=max(window, frame) * rng.choice((2, 64)),
         shelved=rng.choice((3, 1000)),
         held_bytes=rng.choice((2_000, 1 << 28)),
         listed=3,

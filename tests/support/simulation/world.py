@@ -24,6 +24,7 @@ from support.simulation.history import (
     BusKilled,
     BusStarted,
     Dead,
+    Entrusted,
     Event,
     Joined,
     Lost,
@@ -101,8 +102,8 @@ class World(Net):
         return bus
 
     def _watch(self, bus: BusCore) -> None:
-        """Write down what the bus takes, buries and gives up."""
-        route, release = bus.postman.route, bus._release
+        """Write down what the bus takes, keeps, buries and gives up."""
+        route, release, entrust = bus.postman.route, bus._release, bus.ledger.entrust
 
         def watched_route(run: Run, source: Receiver | None, now: float) -> None:
             for seq in range(run.seq, run.seq + run.count):
@@ -117,7 +118,16 @@ class World(Net):
                 self.record(Lost, pod.label)
             release(receiver, *args)
 
+        def watched_entrust(run: Run, now: float) -> None:
+            if run.seq in run.sender.open:
+                for seq in range(run.seq, run.seq + run.count):
+                    uuid = self.messages.get((run.sender.uuid, seq))
+                    if uuid is not None:
+                        self.record(Entrusted, uuid)
+            entrust(run, now)
+
         watched: Any = bus
+        watched.ledger.entrust = watched_entrust
         watched._release = watched_release
         watched.postman.route = watched_route
         bus.undertaker.shelf = bus.postman.shelf = RecordingShelf(self._buried)
