@@ -187,6 +187,11 @@ class BusCore:
         """Count a message that had not two frames, or was too large."""
         self._bad_frame(route_id, now)
 
+    def cut(self, count: int) -> None:
+        """Count connections that were ended, as they sent messages without an end."""
+        self.postman.counts.cut += count
+        self.postman.counts.bad_frames += count
+
     def _bad_frame(self, route_id: bytes, now: float) -> None:
         self.postman.counts.bad_frames += 1
         route = self._routes.get(route_id)

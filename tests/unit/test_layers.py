@@ -106,6 +106,7 @@ LAYERS = {
             "grav_actors.bus.directory",
             "grav_actors.bus.inquiry",
             "grav_actors.bus.ordered",
+            "grav_actors.bus.lookout",
             "grav_actors.pod.core",
             "grav_actors.pod.outbox",
             "grav_actors.pod.ranges",
@@ -123,6 +124,7 @@ LAYERS = {
         "drivers",
         (
             "grav_actors.bus.server",
+            "grav_actors.bus.connections",
             "grav_actors.bus.process",
             "grav_actors.bus.guard",
             "grav_actors.pod.link",
@@ -162,6 +164,7 @@ GROUND, DECIDERS, SURFACE = 1, 4, 7
 
 MAY_IMPORT_ZMQ = {
     "grav_actors.bus.server",
+    "grav_actors.bus.connections",
     "grav_actors.bus.process",  # only to name the error of an address that cannot be bound
     "grav_actors.pod.link",
     "grav_actors.mesh.keys",  # only to make key pairs
