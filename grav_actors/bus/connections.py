@@ -23,7 +23,7 @@ from grav_actors.bus.lookout import MIB, Lookout
 
 CALM_INTERVAL = 0.05
 """Seconds between two looks at the memory, each of a few microseconds."""
-ALERT_INTERVAL = 0.005
+ALERT_INTERVAL = 0.002
 """Seconds between two looks at the connections, when the memory has grown."""
 LARGEST_PART = 0.03
 """Part of the time that looking may take, however many connections there are."""

@@ -113,8 +113,8 @@ class Lookout:
         self.is_alert = True
         self._suspect_at = now
         for link in self._links.values():
-            # What happened before was not looked at. But what grew unseen may be any connection's.
-            link.heard_at, link.memory, link.unread, link.active = now, self._memory, 0, 0
+            # What happened before was not looked at; but what has grown unseen may be any connection's.
+            link.heard_at, link.memory, link.unread, link.active = now, self._base or 0, 0, 0
 
     def _settle(self, now: float) -> None:
         """Take the growth for the bus's own when every connection has been above suspicion for long enough."""

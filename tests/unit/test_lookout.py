@@ -95,6 +95,14 @@ def test_growth_before_its_last_whole_message_is_not_charged_to_a_connection() -
         assert watcher.look(1.2 + step * STEP, TOO_MUCH + OWN_BYTES // 2, [(1, True)]) == []
 
 
+def test_growth_before_the_alert_may_be_any_connection_s() -> None:
+    watcher = lookout(1)
+    watcher.look(1.0, TOO_MUCH, [])
+
+    cut = [watcher.look(1.0 + step * STEP, TOO_MUCH, [(1, True)]) for step in range(1, UNREAD_LOOKS + 1)]
+    assert cut[-1] == [1]
+
+
 def test_of_several_those_are_cut_that_were_busy_longest() -> None:
     watcher = lookout(1, 2, 3)
     watcher.look(1.0, ALERT, [])
