@@ -246,8 +246,7 @@ class BusCore:
         self._reply(receiver, welcome)
         # When the drain ends: of several HELLOs that waited for the bus, only the last needs the deliveries.
         self._again[receiver] = hello.received if is_resumed else 0
-        receiver.filters = FilterSet.from_wire(hello.filters)
-        self.directory.changed()
+        self.directory.filter(receiver, FilterSet.from_wire(hello.filters))
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
         self.mailroom.touch(receiver)
@@ -446,8 +445,7 @@ class BusCore:
             self.handling.handled(receiver, handled, now)
 
     def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        receiver.filters = FilterSet.from_wire(fields[3])
-        self.directory.changed()
+        self.directory.filter(receiver, FilterSet.from_wire(fields[3]))
         self.journal.append(roster.filter_record(receiver))
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
         self._replay_once(receiver, now)
