@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from grav_actors.errors import ConfigError
 from grav_actors.pattern import is_pattern, matches
 
@@ -80,6 +82,14 @@ class FilterSet:
                 self._verdicts.clear()
             verdict = self._verdicts[message_type] = self._decide(message_type)
         return verdict
+
+    def allowed(self, message_types: Collection[str]) -> list[str]:
+        """Return which of these types are wanted; quick for a filter that names all that it wants."""
+        if not self.listening:
+            return []
+        if self.exclusive and not self._patterns:
+            return [each for each, allow in self._exact.items() if allow and each in message_types]
+        return [each for each in message_types if self._decide(each)]
 
     def allows_uuid(self, uuid: bytes) -> bool:
         """Return whether the message with this uuid is wanted."""

@@ -190,6 +190,11 @@ class BusCore:
         """Count a message that had not two frames, or was too large."""
         self._bad_frame(route_id, now)
 
+    def cut(self, count: int) -> None:
+        """Count connections that were ended, as they sent messages without an end."""
+        self.postman.counts.cut += count
+        self.postman.counts.bad_frames += count
+
     def _bad_frame(self, route_id: bytes, now: float) -> None:
         self.postman.counts.bad_frames += 1
         route = self._routes.get(route_id)
@@ -249,8 +254,7 @@ class BusCore:
         self._reply(receiver, welcome)
         # When the drain ends: of several HELLOs that waited for the bus, only the last needs the deliveries.
         self._again[receiver] = hello.received if is_resumed else 0
-        receiver.filters = FilterSet.from_wire(hello.filters)
-        self.directory.changed()
+        self.directory.filter(receiver, FilterSet.from_wire(hello.filters))
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
         self.mailroom.touch(receiver)
@@ -449,8 +453,7 @@ class BusCore:
             self.handling.handled(receiver, handled, now)
 
     def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        receiver.filters = FilterSet.from_wire(fields[3])
-        self.directory.changed()
+        self.directory.filter(receiver, FilterSet.from_wire(fields[3]))
         self.journal.append(roster.filter_record(receiver))
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
         self._replay_once(receiver, now)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counts:
-    """What happened on the bus since it started, in messages (but for `bad_frames` and `runs`).
+    """What happened on the bus since it started, in messages (but for `bad_frames`, `cut` and `runs`).
 
     Attributes:
         bad_frames: Frames that were malformed, or came from a route that is ignored.
+        cut: Connections that were ended by the bus, as a message without an end came by them.
         deliveries: Sent to pods, once for each; a repetition after a broken connection is not counted.
         duplicates: Came again although the bus had them.
         garbled: Could not be delivered, as the body was not what its header said.
@@ -25,6 +26,7 @@ class Counts:
     """
 
     bad_frames: int = 0
+    cut: int = 0
     deliveries: int = 0
     duplicates: int = 0
     garbled: int = 0

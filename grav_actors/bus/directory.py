@@ -9,6 +9,7 @@ from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
+from grav_actors.filters import FilterSet
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
@@ -107,7 +108,7 @@ class Directory:
                 mailbox = Mailbox(settings.group, settings.mailbox_limit, settings.overflow, settings.stuck_after)
                 group = self.groups[settings.group] = Group(settings.group, mailbox)
             group.members.append(receiver)
-        self.changed()
+        self._forget_plans(receiver)
 
     def remove(self, receiver: Receiver) -> Group | None:
         """Strike a pod; return its group if it was the last member."""
@@ -128,7 +129,7 @@ class Directory:
             instances.remove(receiver)
             if not instances:
                 del self._by_service[settings.service]
-        self.changed()
+        self._forget_plans(receiver)
         group = self.groups.get(settings.group)
         if group is not None and receiver in group.members:
             group.members.remove(receiver)
@@ -137,9 +138,16 @@ class Directory:
                 return self.groups.pop(settings.group)
         return None
 
-    def changed(self) -> None:
-        """Forget who receives what: a filter or the pods have changed."""
-        self._plans.clear()
+    def filter(self, receiver: Receiver, filters: FilterSet) -> None:
+        """Give a pod another filter."""
+        self._forget_plans(receiver)
+        receiver.filters = filters
+        self._forget_plans(receiver)
+
+    def _forget_plans(self, receiver: Receiver) -> None:
+        # No others: with hundreds of pods that come and go each second, all types would be planned anew all the time.
+        for message_type in receiver.filters.allowed(self._plans):
+            del self._plans[message_type]
 
     def plan(self, message_type: str) -> Plan:
         """Return the receivers of a published type; the same object until something changes."""

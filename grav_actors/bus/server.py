@@ -10,6 +10,7 @@ from typing import Any
 
 import zmq
 
+from grav_actors.bus.connections import Connections
 from grav_actors.bus.core import PING, BusCore
 from grav_actors.bus.run import Body
 from grav_actors.protocol import MAX_HEADER
@@ -61,13 +62,15 @@ class BusServer:
         self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
         socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket = socket
+        max_frame = max(core.max_body, MAX_HEADER)
+        self._connections = Connections(self._context, socket, max_frame, report)
         # EAGAIN and EHOSTUNREACH instead of silent drops.
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # Handover would let a forged identity take its victim's place.
         socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
-        socket.setsockopt(zmq.MAXMSGSIZE, max(core.max_body, MAX_HEADER))
+        socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
         socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
         socket.setsockopt(zmq.BACKLOG, 1024)
@@ -93,6 +96,7 @@ class BusServer:
     def run(self, watched: dict[int, Callable[[], object]]) -> None:
         """Serve until `stop`; `watched` are file descriptors and what to call when they are readable."""
         core = self._core
+        connections = self._connections
         poller = zmq.Poller()
         poller.register(self._socket, _POLLIN)
         for descriptor in watched:
@@ -100,7 +104,8 @@ class BusServer:
         due = core.tick(time.monotonic())
         self._send_out()
         while not self._is_stopping:
-            delay = 1 if self._waiting else max(0, int((due - time.monotonic()) * 1000) + 1)
+            rest = min(due, connections.due) - time.monotonic()
+            delay = 1 if self._waiting else max(0, int(rest * 1000) + 1)
             try:
                 events = poller.poll(delay)
             except zmq.ZMQError as exc:
@@ -110,26 +115,33 @@ class BusServer:
             for ready, _ in events:
                 if ready is not self._socket:
                     watched[ready]()
-            self._drain()
+            is_drained = self._drain()
             if self._waiting:
                 self._send_waiting()
-            due = core.tick(time.monotonic())
+            now = time.monotonic()
+            if now >= connections.due:
+                core.cut(connections.look(now, core.ledger.held_bytes, is_drained=is_drained))
+            due = core.tick(now)
             self._send_out()
         if self.is_final:
             core.stop(time.monotonic())
             self._send_out()
 
-    def _drain(self) -> None:
+    def _drain(self) -> bool:
+        """Take what has come, at most a bounded number; return whether that was all."""
         receive = self._socket.recv
         take = self._core.receive
         now = time.monotonic()
+        connections = self._connections if self._connections.is_alert else None
         for _ in range(DRAIN_FRAMES):
             try:
                 route = receive(_NOBLOCK)
             except zmq.Again:
-                return
+                return True
             # Frames tell for nothing whether more follow; the socket option costs more than the frame.
             header = receive(_NOBLOCK, copy=False)
+            if connections is not None:
+                connections.heard(header, now)
             if header.more:
                 body = receive(_NOBLOCK, copy=False)
                 if not body.more:
@@ -139,6 +151,7 @@ class BusServer:
                 while body.more:
                     body = receive(_NOBLOCK, copy=False)
             self._core.bad_frame(route, now)
+        return False
 
     def _send_out(self) -> None:
         core = self._core
@@ -206,5 +219,6 @@ class BusServer:
 
     def close(self) -> None:
         """Close the socket; what was sent has 200 ms to leave."""
+        self._connections.close()
         self._socket.close()
         self._context.term()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from grav_actors.bus.directory import CACHED_PLANS, REPLAYED_NAMES, Directory
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery, Run
@@ -43,11 +45,40 @@ def test_a_plan_is_remembered_until_something_changes() -> None:
     directory = filled(one)
     plan = directory.plan("a")
     assert directory.plan("a") is plan
-    one.filters = FilterSet()
-    directory.changed()
+    directory.filter(one, FilterSet())
     assert directory.plan("a").receivers == ()
     directory.add(receiver("", "a"))
     assert len(directory.plan("a").receivers) == 1
+
+
+@pytest.mark.parametrize("patterns", [("b",), ("b", "c.*"), ()], ids=["exact", "pattern", "silent"])
+def test_a_pod_that_comes_filters_or_leaves_changes_only_the_plans_of_types_it_wants(patterns: tuple[str, ...]) -> None:
+    directory = filled(receiver("", "a", "b", "c.x"))
+    before = {each: directory.plan(each) for each in ("a", "b", "c.x")}
+    one = receiver("", *patterns)
+    directory.add(one)
+    directory.filter(one, FilterSet.from_wire(one.filters.to_wire()))
+    assert directory.plan("a") is before["a"]
+    assert (one in directory.plan("b").receivers) == ("b" in patterns)
+    assert (one in directory.plan("c.x").receivers) == ("c.*" in patterns)
+    directory.remove(one)
+    assert directory.plan("a") is before["a"]
+    assert {each: directory.plan(each) for each in before} == before
+
+
+def test_a_member_of_a_group_changes_the_plans_of_the_types_it_wants() -> None:
+    directory = filled(receiver("", "a"))
+    unchanged = directory.plan("a")
+    member = receiver("", "b", group="g")
+    assert directory.plan("b").groups == ()
+    directory.add(member)
+    assert [group.name for group in directory.plan("b").groups] == ["g"]
+    directory.filter(member, FilterSet(listening=True))
+    assert [group.name for group in directory.plan("c").groups] == ["g"]
+    assert [group.name for group in directory.plan("a").groups] == ["g"]
+    directory.remove(member)
+    assert directory.plan("a") == unchanged
+    assert directory.plan("c").groups == ()
 
 
 def test_remembered_plans_are_bounded() -> None:

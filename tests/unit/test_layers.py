@@ -113,6 +113,7 @@ LAYERS = {
             "grav_actors.bus.directory",
             "grav_actors.bus.inquiry",
             "grav_actors.bus.ordered",
+            "grav_actors.bus.lookout",
             "grav_actors.pod.core",
             "grav_actors.pod.outbox",
             "grav_actors.pod.ranges",
@@ -144,6 +145,7 @@ LAYERS = {
         "drivers",
         (
             "grav_actors.bus.server",
+            "grav_actors.bus.connections",
             "grav_actors.bus.process",
             "grav_actors.bus.guard",
             "grav_actors.pod.link",
@@ -194,6 +196,7 @@ GROUND, DECIDERS, SURFACE = 1, 4, 7
 
 MAY_IMPORT_ZMQ = {
     "grav_actors.bus.server",
+    "grav_actors.bus.connections",
     "grav_actors.bus.process",  # only to name the error of an address that cannot be bound
     "grav_actors.pod.link",
     "grav_actors.mesh.keys",  # only to make key pairs
