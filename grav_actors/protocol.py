@@ -50,6 +50,8 @@ MAX_CANCELS: Final = 512
 """Questions that one CANCEL takes back."""
 MAX_WATCHES: Final = 512
 """Watches that one WATCH begins, and that it ends; more follow in the next."""
+WATCHES_LIMIT: Final = 8_192
+"""Watches that a pod may have at a time."""
 MAX_ERROR_TEXT: Final = 2000
 """Characters of an error that travels in a failure."""
 

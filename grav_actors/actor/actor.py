@@ -210,6 +210,7 @@ class Actor:
 
         Raises:
             ValueError: This class has no handler for `grav.down`.
+            ConfigError: It watches 8,192 others already.
         """
         self._runtime.watch(target_name(to), on=True)
 

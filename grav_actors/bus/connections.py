@@ -106,9 +106,8 @@ class Connections:
         if now >= self._give_back_at:
             self._give_back_at = float("inf")
             _give_back()
-        # Held twice: as it came, and in frames on their way.
         memory = int(os.pread(self._memory, 128, 0).split()[1]) * _PAGE
-        culprits = self._lookout.look(now, memory - 2 * held, busy)
+        culprits = self._lookout.look(now, memory, busy, held)
         if culprits:
             self._follow(now)
             self._cut(culprits, memory, now)

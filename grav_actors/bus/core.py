@@ -46,6 +46,7 @@ from grav_actors.protocol import (
     VERB_HANDLED,
     VERB_SEND,
     VERSION,
+    WATCHES_LIMIT,
     WINDOW_BYTES,
     WINDOW_MESSAGES,
     Hello,
@@ -495,6 +496,8 @@ class BusCore:
                 self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b""))
 
     def _on_watch(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        if not self.watches.has_room(receiver, [number for number, _ in fields[2]], fields[3]):
+            raise ProtocolError(f"more than {WATCHES_LIMIT} watches of one pod")
         for number in fields[3]:
             self.watches.unwatch(receiver, number)
         for number, name in fields[2]:

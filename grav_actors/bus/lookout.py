@@ -20,6 +20,8 @@ OWN_BYTES = 32 * MIB
 """Growth, and two frames of the largest size, since a connection completed its last message: less may be others'."""
 UNREAD_LOOKS = 6
 """Looks at a connection that had input to be read, without a whole message, that convict it: a fast one."""
+LOOK_BYTES = 8 * MIB
+"""Growth past the limit that takes the place of one of these looks: on a busy machine they come late."""
 SILENCE = 3.0
 """Seconds without a whole message that convict a connection at which something happens. A link beats every second; one
 whose process is stopped does nothing at all."""
@@ -57,7 +59,7 @@ class Lookout:
         self._cut_at = CUT_BYTES + 4 * max_frame
         self._own = OWN_BYTES + 2 * max_frame
         self._base: int | None = None
-        self._memory = 0
+        self._memory = self._unknown = 0
         self._links: dict[int, _Link] = {}
         self._quiet_until = 0.0
         self._suspect_at = 0.0
@@ -78,22 +80,25 @@ class Lookout:
             link.memory = self._memory
             link.unread = link.active = 0
 
-    def look(self, now: float, memory: int, busy: Iterable[tuple[int, bool]]) -> list[int]:
+    def look(self, now: float, memory: int, busy: Iterable[tuple[int, bool]], held: int = 0) -> list[int]:
         """Take a sample; return the connections to be cut, which count as closed.
 
         Args:
-            memory: Bytes of the process, less those whose reason is known.
+            memory: Bytes of the process.
             busy: Connections at which something happened since the last sample, and whether input was left to be
                 read; only of times in which every whole message that had come was taken.
+            held: Bytes of the messages that the bus knows of.
         """
         self._memory = memory
-        self._base = memory if self._base is None else min(self._base, memory)
-        growth = memory - self._base
+        # Held twice: as it came, and in frames on their way.
+        self._unknown = memory - 2 * held
+        self._base = self._unknown if self._base is None else min(self._base, self._unknown)
+        growth = self._unknown - self._base
         if growth <= ALERT_BYTES:
             self.is_alert = False
             return []
         if not self.is_alert:
-            self._begin(now)
+            self._begin(now, memory - growth)
             return []
         for number, has_input in busy:
             link = self._links.get(number)
@@ -103,18 +108,18 @@ class Lookout:
         self._settle(now)
         if growth <= self._cut_at or now < self._quiet_until:
             return []
-        culprits = self._culprits(now)
+        culprits = self._culprits(now, max(1, UNREAD_LOOKS - (growth - self._cut_at) // LOOK_BYTES))
         for number in culprits:
             del self._links[number]
             self._quiet_until = now + GRACE
         return culprits
 
-    def _begin(self, now: float) -> None:
+    def _begin(self, now: float, memory: int) -> None:
         self.is_alert = True
         self._suspect_at = now
         for link in self._links.values():
             # What happened before was not looked at; but what has grown unseen may be any connection's.
-            link.heard_at, link.memory, link.unread, link.active = now, self._base or 0, 0, 0
+            link.heard_at, link.memory, link.unread, link.active = now, memory, 0, 0
 
     def _settle(self, now: float) -> None:
         """Take the growth for the bus's own when every connection has been above suspicion for long enough."""
@@ -124,16 +129,17 @@ class Lookout:
         ):
             self._suspect_at = now
         elif now - self._suspect_at >= SETTLING:
-            self._base = self._memory
+            self._base = self._unknown
 
-    def _culprits(self, now: float) -> list[int]:
+    def _culprits(self, now: float, looks: int) -> list[int]:
         guilty: list[int] = []
         fast: list[tuple[int, int]] = []
         for number, link in self._links.items():
+            # By all memory: what is unknown also grows when messages leave the bus and their memory stays.
             if self._memory - link.memory < self._own:
                 continue
             silence = now - link.heard_at
-            if link.unread >= UNREAD_LOOKS:
+            if link.unread >= looks:
                 fast.append((number, link.unread))
             elif silence >= SILENCE and link.active >= ACTIVE_LOOKS * silence:
                 guilty.append(number)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.receiver import Receiver
+from grav_actors.protocol import WATCHES_LIMIT
 
 ENDED_LIMIT = 4096
 """Names that have ended and whose reason is remembered for those who watch them later."""
@@ -47,6 +49,13 @@ class Watches:
 
     def __len__(self) -> int:
         return sum(len(names) for names in self._by_receiver.values())
+
+    def has_room(self, receiver: Receiver, begun: Collection[int], ended: Collection[int]) -> bool:
+        """Return whether a pod may have these watches besides, when those have ended."""
+        names = self._by_receiver.get(receiver, {})
+        if len(names) + len(begun) <= WATCHES_LIMIT:
+            return True
+        return len(names.keys() - set(ended) | set(begun)) <= WATCHES_LIMIT
 
     def watch(self, receiver: Receiver, number: int, name: str) -> Ended | None:
         """Enter a watch, which a pod repeats whenever it joins.

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from grav_actors.codec import record_offsets, slice_body
-from grav_actors.errors import MessageDecodeError, ProtocolError
+from grav_actors.errors import ConfigError, MessageDecodeError, ProtocolError
 from grav_actors.filters import FilterSet
 from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
@@ -34,6 +34,7 @@ from grav_actors.protocol import (
     VERB_DELIVER,
     VERB_HANDLED,
     VERB_SEND,
+    WATCHES_LIMIT,
     Ack,
     Handled,
     Hello,
@@ -240,8 +241,17 @@ class PodCore:
     # Watching
 
     def watch(self, name: str) -> None:
-        """Have the end of an actor told once, in `downs`. Nothing new if it is watched already."""
+        """Have the end of an actor told once, in `downs`. Nothing new if it is watched already.
+
+        Raises:
+            ConfigError: 8,192 are watched.
+        """
         if name not in self._watches:
+            if len(self._watches) >= WATCHES_LIMIT:
+                raise ConfigError(
+                    f"{name!r} would be one watch too many: a pod may have {WATCHES_LIMIT} at a time; unwatch some, or "
+                    "spread them over several actors"
+                )
             self._last_watch += 1
             self._watches[name] = self._last_watch
             self._send_watches([(self._last_watch, name)], [])

@@ -16,9 +16,9 @@ from support.collecting import LIMIT, Collector, settle
 from support.endless import connected, endless_in_process, frames
 
 MIB = 1024 * 1024
-ALLOWED = 128 * MIB
-"""What an attack may add to the memory of the bus."""
-TOO_MUCH = 512 * MIB
+ALLOWED = 256 * MIB
+"""What an attack may add to the memory of the bus: 70 to 90 MiB, and more where the bus has to wait for a processor."""
+TOO_MUCH = 1024 * MIB
 """What an attack costs that nobody ends."""
 
 LARGE = """
@@ -87,7 +87,7 @@ def test_several_that_send_endless_messages_at_the_same_time_are_all_cut_off(bus
 
     assert exit_codes == [0] * 4
     assert cut >= 4
-    assert growth < 2 * ALLOWED
+    assert growth < ALLOWED
 
 
 def test_one_that_sends_an_endless_message_slowly_is_cut_off(bus: BusProcess) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from grav_actors.bus import watches
-from grav_actors.protocol import MAX_WATCHES, VERB_HANDLED, Verb, pack
+from grav_actors.errors import ConfigError
+from grav_actors.protocol import MAX_WATCHES, VERB_HANDLED, WATCHES_LIMIT, Verb, pack
 from support.busnet import Net, TestPod
 
 
@@ -218,6 +219,37 @@ def test_more_watches_than_a_frame_takes_travel_in_several() -> None:
     net.advance(3)
     assert sorted(name for name, _, _ in watcher.downs) == sorted(f"n{number}" for number in range(count))
     assert net.bus.postman.counts.bad_frames == 0
+
+
+def test_a_pod_has_a_bounded_number_of_watches_and_may_repeat_them_and_put_others_in_their_place() -> None:
+    net = Net()
+    net.actor("a")
+    watcher = net.pod()
+
+    def watch(begun: list[int], ended: list[int]) -> int:
+        frame = pack(Verb.WATCH.value, watcher.slot, [(number, "a") for number in begun], ended)
+        net.bus.receive(watcher.wire.route, frame, b"", net.now)
+        return len(net.bus.watches)
+
+    for first in range(1, WATCHES_LIMIT, MAX_WATCHES):
+        watch(list(range(first, first + MAX_WATCHES)), [])
+    assert watch([], []) == WATCHES_LIMIT
+    assert watch([1, 2, WATCHES_LIMIT], []) == WATCHES_LIMIT
+    assert watch([WATCHES_LIMIT + 1], [1]) == WATCHES_LIMIT
+    assert net.bus.postman.counts.bad_frames == 0
+    assert watch([WATCHES_LIMIT + 2], []) == WATCHES_LIMIT
+    assert net.bus.postman.counts.bad_frames == 1
+
+
+def test_a_pod_that_watches_too_many_is_told_where_it_watches() -> None:
+    core = Net().pod().core
+    for number in range(WATCHES_LIMIT):
+        core.watch(f"n{number}")
+    core.watch("n0")
+    with pytest.raises(ConfigError, match="8192"):
+        core.watch("one more")
+    core.unwatch("n0")
+    core.watch("one more")
 
 
 def test_reasons_are_remembered_for_a_bounded_number_of_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from grav_actors.bus.lookout import (
     ALERT_BYTES,
     CUT_BYTES,
     GRACE,
+    LOOK_BYTES,
     MIB,
     OWN_BYTES,
     SETTLING,
@@ -15,7 +16,8 @@ LARGEST = MIB
 STEP = 0.005
 START = 100 * MIB
 ALERT = START + ALERT_BYTES + 1
-TOO_MUCH = START + CUT_BYTES + 4 * LARGEST + OWN_BYTES
+LIMIT = START + CUT_BYTES + 4 * LARGEST
+TOO_MUCH = LIMIT + 1
 
 
 def lookout(*numbers: int) -> Lookout:
@@ -93,6 +95,25 @@ def test_growth_before_its_last_whole_message_is_not_charged_to_a_connection() -
 
     for step in range(1, UNREAD_LOOKS * 2):
         assert watcher.look(1.2 + step * STEP, TOO_MUCH + OWN_BYTES // 2, [(1, True)]) == []
+    assert watcher.look(2.0, TOO_MUCH + OWN_BYTES + 2 * LARGEST, [(1, True)]) == [1]
+
+
+def test_messages_that_leave_the_bus_while_their_memory_stays_convict_nobody() -> None:
+    watcher = lookout(1)
+    watcher.look(1.0, ALERT + 400 * MIB, [], 200 * MIB)
+    watcher.heard(1, 1.0)
+
+    for step in range(1, UNREAD_LOOKS * 2):
+        assert watcher.look(1.0 + step * STEP, ALERT + 400 * MIB, [(1, True)]) == []
+
+
+def test_the_more_has_grown_the_fewer_looks_convict() -> None:
+    watcher = lookout(1)
+    watcher.look(1.0, ALERT, [])
+    much = LIMIT + (UNREAD_LOOKS - 2) * LOOK_BYTES
+
+    assert watcher.look(1.1, much, [(1, True)]) == []
+    assert watcher.look(1.2, much, [(1, True)]) == [1]
 
 
 def test_growth_before_the_alert_may_be_any_connection_s() -> None:
