@@ -152,6 +152,23 @@ def test_a_question_in_flight_to_a_stuck_pod_is_not_called_settled() -> None:
     assert asker.core.outbox.retained_messages == 1
 
 
+def test_a_sender_is_not_held_up_by_more_open_messages_than_an_acknowledgement_can_list() -> None:
+    net = Net()
+    sender, other = net.pod(), net.pod("", "y")
+    hung = net.pod("tortoise", "x", mailbox_limit=10**6, prefetch=16)
+    hung.paused = True
+    while sender.core.outbox.has_room():
+        sender.publish("x", 0)
+        sender.publish("y", 0)
+        if not sender.core.outbox.has_room():
+            net.settle()
+    assert len(net.sender(sender).open) < LIMITS.retained * 3 // 4  # it keeps what it cannot know to be settled
+    net.advance(STUCK + 6)  # half of what waits goes each second, until the rest can be listed
+    assert sender.core.outbox.has_room()
+    net.settle()
+    assert len(other.got) * 2 == sender.core.outbox.next_seq - 1
+
+
 def test_hung_pods_that_make_the_bus_hold_all_it_may_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "HELD_BYTES", 1_000_000)
     net = Net()

@@ -123,8 +123,8 @@ class Program(World):
             "prefetch": rng.choice((1, 4, 4096)),
             "mailbox_limit": limit,
             "overflow": rng.choice(("block", "block", "block", "drop_oldest", "drop_newest", "disconnect")),
-            # Without it, two that wait in `send` for each other's mailbox wait for ever, as they asked for.
-            "stuck_after": 5.0 if self.is_tight else rng.choice((5.0, None)),
+            # Without it, two that wait in `send` for each other wait for ever, as they asked for.
+            "stuck_after": 5.0 if self.is_tight or self.limits.retained < 256 else rng.choice((5.0, None)),
             "max_deliver": rng.choice((1, 2, 5)),
             **fixed,
         }
