@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from grav_actors.actor.actor import Actor
     from grav_actors.actor.handlers import on_type
     from grav_actors.buffer import MessageBuffer
-    from grav_actors.dead import DeadLetter, Retried
+    from grav_actors.dead_letters import DeadLetter, Retried
     from grav_actors.errors import (
         ActorStartError,
         ActorStoppedError,
@@ -57,7 +57,7 @@ _HOMES = {
     "grav_actors.actor.actor": ("Actor",),
     "grav_actors.actor.handlers": ("on_type",),
     "grav_actors.buffer": ("MessageBuffer",),
-    "grav_actors.dead": ("DeadLetter", "Retried"),
+    "grav_actors.dead_letters": ("DeadLetter", "Retried"),
     "grav_actors.errors": (
         "ActorStartError", "ActorStoppedError", "AskTimeoutError", "BelongsToMismatchError", "BusBusyError",
         "BusNotFoundError", "ConfigError", "ConnectionClosedError", "Crash", "DeadLetterNotFoundError",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from grav_actors import dead
+from grav_actors import dead_letters
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.origin import refuse_while_loading
 from grav_actors.actor.port import PodPort
@@ -24,7 +24,7 @@ from grav_actors.bus.guard import BusGuard
 from grav_actors.bus.inquiry import RELEASE, STATS, WAITING
 from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
-from grav_actors.dead import DeadLetter, Retried
+from grav_actors.dead_letters import DeadLetter, Retried
 from grav_actors.errors import (
     ActorStartError,
     BusNotFoundError,
@@ -472,7 +472,7 @@ class Grav:
             DeadLetterNotFoundError: None has that uuid.
             ConfigError: There is no such reason, or the part of a uuid means several.
         """
-        return dead.find(self._ask_bus, uuid, reason=reason, type=type, with_messages=with_messages)
+        return dead_letters.find(self._ask_bus, uuid, reason=reason, type=type, with_messages=with_messages)
 
     def retry_dead(
         self, uuid: str | None = None, *, reason: str | None = None, type: str | None = None, all: bool = False
@@ -490,13 +490,13 @@ class Grav:
             DeadLetterNotFoundError: None has that uuid.
             ConfigError: Nothing was chosen, or it cannot be chosen so.
         """
-        return dead.retry(self._ask_bus, uuid, reason=reason, type=type, all=all)
+        return dead_letters.retry(self._ask_bus, uuid, reason=reason, type=type, all=all)
 
     def purge_dead(
         self, uuid: str | None = None, *, reason: str | None = None, type: str | None = None, all: bool = False
     ) -> int:
         """Forget dead letters, chosen as for `retry_dead`; return how many. They stay counted in `stats`."""
-        return dead.purge(self._ask_bus, uuid, reason=reason, type=type, all=all)
+        return dead_letters.purge(self._ask_bus, uuid, reason=reason, type=type, all=all)
 
     def _ask_bus(self, question: str, data: Any = None) -> Any:
         self._check_open()

@@ -102,11 +102,11 @@ class BusCore:
         self.directory = Directory()
         self.postman = Postman(self.directory, replay_limit)
         self.ledger = self.postman.ledger
-        self.undertaker = self.postman.undertaker
+        self.dead_letters = self.postman.dead_letters
         self.mailroom = self.postman.mailroom
         self.handling = self.postman.handling
-        self.estate = self.postman.estate
-        self.holdups = HoldUps(self.directory, self.ledger, self.undertaker, self.mailroom)
+        self.handover = self.postman.handover
+        self.holdups = HoldUps(self.directory, self.ledger, self.dead_letters, self.mailroom)
         self.watches = Watches(self.directory)
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
@@ -301,7 +301,7 @@ class BusCore:
                 self._away.pop(owner, None)
                 self.watches.forget(owner)
                 self.directory.add(receiver)  # first, so that a group does not end between the two
-                self.estate.inherit(owner, receiver, now)
+                self.handover.inherit(owner, receiver, now)
                 self.directory.hand_on(owner.uuid, receiver.uuid)
                 self.directory.remove(owner)
                 self.journal.append(roster.leave_record(owner.uuid))
@@ -351,13 +351,13 @@ class BusCore:
         ended_group = self.directory.remove(receiver)
         for watcher, number, told in self.watches.ended(receiver, why):
             self._tell_down(watcher, number, told)
-        self.estate.give_up(receiver, reason, now)
+        self.handover.give_up(receiver, reason, now)
         if reason == "pod_lost":
             self._departed[receiver.uuid] = receiver.sender
             if len(self._departed) > MAX_DEPARTED:
                 del self._departed[next(iter(self._departed))]
         if ended_group is not None:
-            self.undertaker.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
+            self.dead_letters.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
             self.mailroom.forget(ended_group.mailbox, now)
         self.journal.append(roster.leave_record(receiver.uuid))
 
@@ -401,7 +401,7 @@ class BusCore:
             or receiver.settings.incarnation > incarnation
         ):
             return False
-        self.estate.charge(receiver, handling, now)
+        self.handover.charge(receiver, handling, now)
         if reason == BYE_CRASHED:
             self._end(receiver, "pod_lost", Ended("crashed", error), now, died=True)
             return True
@@ -473,7 +473,7 @@ class BusCore:
         if reason == BYE_UNHEALTHY:
             self._unhealthy(receiver, now)
         elif reason == BYE_CRASHED:
-            self.estate.charge(receiver, (), now)  # it has said itself in which handler
+            self.handover.charge(receiver, (), now)  # it has said itself in which handler
             self._end(receiver, "pod_lost", Ended("crashed"), now, died=True)
         else:
             self._release(receiver, reason if reason == BYE_STOPPING else "", Ended("stopped"), now)
@@ -482,7 +482,7 @@ class BusCore:
         """Strike a pod that has ended; a supervised one keeps name and mailbox for its next incarnation."""
         if receiver.is_supervised:
             self._lost(receiver, now)
-            self.estate.take_back(receiver, now, died=died)
+            self.handover.take_back(receiver, now, died=died)
         else:
             self._release(receiver, reason, why, now)
 
@@ -516,7 +516,7 @@ class BusCore:
         self.handling.failing.discard(receiver)
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self.undertaker.bury_of(receiver, failure.delivery, "pod_unhealthy", now, attempts, failure.error)
+            self.dead_letters.bury_of(receiver, failure.delivery, "pod_unhealthy", now, attempts, failure.error)
         self._end(receiver, "", Ended("crashed", f"{FAILED_LIMIT} messages failed"), now, died=False)
 
     def _reply(self, receiver: Receiver, header: bytes) -> None:
@@ -527,11 +527,11 @@ class BusCore:
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
-        if self.undertaker.has_untold:
+        if self.dead_letters.has_untold:
             postman.post_dead(now)
         self._deliver(now)
         self._send_acks(now)
-        if postman.herald.queue:
+        if postman.own_messages.queue:
             self._deliver(now)  # what the acknowledgements had no room for
 
     def _deliver(self, now: float) -> None:
@@ -542,7 +542,7 @@ class BusCore:
         out = self.out
         if self._again:
             self._repeat()
-        while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.herald.queue:
+        while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.own_messages.queue:
             overflowed, mailroom.overflowed = mailroom.overflowed, []
             for receiver in overflowed:
                 self._disconnect(receiver, now)
@@ -552,7 +552,7 @@ class BusCore:
                 if group is not None:
                     mailroom.share(group, now)
             # Before any frame: its acknowledgement may say that a question has been settled.
-            if postman.herald.queue:
+            if postman.own_messages.queue:
                 postman.post_own(now)
             dirty, mailroom.dirty = mailroom.dirty, []
             for receiver in dirty:
@@ -619,7 +619,7 @@ class BusCore:
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
-        if self.undertaker.has_untold:
+        if self.dead_letters.has_untold:
             return now
         for due in self.ledger.unacked.values():
             return min(self._next_second, due)  # they were noted in order
@@ -630,7 +630,7 @@ class BusCore:
             if now < deadline:
                 continue
             if self._is_awaited(receiver, now):
-                self.estate.take_back(receiver, now, died=True, is_told_later=True)
+                self.handover.take_back(receiver, now, died=True, is_told_later=True)
                 self._is_back(receiver)
             else:
                 self._release(receiver, "pod_lost", Ended("lost"), now)
@@ -643,7 +643,7 @@ class BusCore:
             starved = self.directory.by_uuid.get(sender.uuid)
             if starved is not None and starved.mailbox.used:
                 self.ledger.feed(sender, now)
-        self.undertaker.log.tick(now)
+        self.dead_letters.log.tick(now)
         self.mailroom.check_slow(now)
 
     def stop(self, now: float) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from grav_actors.bus.counts import Counts
+from grav_actors.bus.dead_letters import DeadLetters
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import RETRY_FIRST, RETRY_MAX, Failure, Receiver
 from grav_actors.bus.run import Delivery
-from grav_actors.bus.undertaker import Undertaker
 from grav_actors.protocol import FAIL_CRASH, FAIL_REJECT, FAILED_LIMIT, FLAG_REDELIVERED, QUESTION_KINDS, Handled
 
 
@@ -21,11 +21,11 @@ class Handling:
     """
 
     def __init__(
-        self, directory: Directory, ledger: Ledger, undertaker: Undertaker, mailroom: Mailroom, counts: Counts
+        self, directory: Directory, ledger: Ledger, dead_letters: DeadLetters, mailroom: Mailroom, counts: Counts
     ) -> None:
         self._directory = directory
         self._ledger = ledger
-        self._undertaker = undertaker
+        self._dead_letters = dead_letters
         self._mailroom = mailroom
         self._counts = counts
         self.failing: OrderedSet[Receiver] = OrderedSet()
@@ -94,11 +94,11 @@ class Handling:
         failed.flags |= FLAG_REDELIVERED
         failed.group = ""  # it stays with the member that failed it
         if how == FAIL_REJECT:
-            self._undertaker.bury_of(receiver, failed, "rejected", now, attempts, error)
+            self._dead_letters.bury_of(receiver, failed, "rejected", now, attempts, error)
         elif delivery.run.kind in QUESTION_KINDS:
             self._ledger.settle(delivery.run, 1)  # the pod has answered it with the error
         elif attempts >= receiver.settings.max_deliver:
-            self._undertaker.bury_of(receiver, failed, "max_deliver", now, attempts, error)
+            self._dead_letters.bury_of(receiver, failed, "max_deliver", now, attempts, error)
         else:
             if not receiver.failed:
                 receiver.retry_at = now + receiver.retry_delay

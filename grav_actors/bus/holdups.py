@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from grav_actors.bus.dead_letters import DeadLetters
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailbox import Mailbox
@@ -12,7 +13,6 @@ from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
-from grav_actors.bus.undertaker import Undertaker
 from grav_actors.protocol import QUESTION_KINDS
 
 PATIENCE = 1.0
@@ -27,10 +27,10 @@ class HoldUps:
     get would wait for one another for ever.
     """
 
-    def __init__(self, directory: Directory, ledger: Ledger, undertaker: Undertaker, mailroom: Mailroom) -> None:
+    def __init__(self, directory: Directory, ledger: Ledger, dead_letters: DeadLetters, mailroom: Mailroom) -> None:
         self._directory = directory
         self._ledger = ledger
-        self._undertaker = undertaker
+        self._dead_letters = dead_letters
         self._mailroom = mailroom
         self._since: dict[Mailbox, float] = {}
         self._cramped: set[Sender] = set()
@@ -83,7 +83,7 @@ class HoldUps:
         )
         for delivery in ends:
             sender = delivery.run.sender
-            self._undertaker.bury(delivery, "overflow", mailbox.name, now)
+            self._dead_letters.bury(delivery, "overflow", mailbox.name, now)
             sender.urgent = True
             self._ledger.note(sender, now)
         return True

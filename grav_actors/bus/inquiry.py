@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.bus.inquests import INQUESTS, answer_inquest
+from grav_actors.bus.dead_letter_inquiry import DEAD_LETTER_INQUIRIES, answer_dead_letter_inquiry
 from grav_actors.codec import unpack_body
 from grav_actors.errors import MessageDecodeError, MessageTooLargeError
 from grav_actors.ids import id_text
@@ -70,9 +70,9 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
     if question == RELEASE and isinstance(data, list) and [type(one) for one in data] == [str, int, str, str, list]:
         name, incarnation, reason, error, named = data
         return core.release_name(run.sender.uuid, name, incarnation, reason, error, _named_messages(named), now)
-    if question in INQUESTS:
-        return answer_inquest(core, question, data, now)
-    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, WAITING, RELEASE, *INQUESTS))
+    if question in DEAD_LETTER_INQUIRIES:
+        return answer_dead_letter_inquiry(core, question, data, now)
+    known = ", ".join((STATS, PODS, RECEIVERS, CONNECTED, WAITING, RELEASE, *DEAD_LETTER_INQUIRIES))
     raise ValueError(f"the bus does not answer {question!r} with this data; it answers {known}")
 
 

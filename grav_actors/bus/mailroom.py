@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from grav_actors.bus.counts import Counts
+from grav_actors.bus.dead_letters import DeadLetters
 from grav_actors.bus.directory import Directory, Group
-from grav_actors.bus.herald import Herald
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
 from grav_actors.bus.ordered import OrderedSet
+from grav_actors.bus.own_messages import OwnMessages
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.bus.sender import Sender
-from grav_actors.bus.undertaker import Undertaker
 from grav_actors.errors import MessageDecodeError
 from grav_actors.protocol import FLAG_REDELIVERED, FLAG_RESENT, QUESTION_KINDS
 
@@ -33,12 +33,12 @@ class Mailroom:
     """
 
     def __init__(
-        self, directory: Directory, ledger: Ledger, undertaker: Undertaker, herald: Herald, counts: Counts
+        self, directory: Directory, ledger: Ledger, dead_letters: DeadLetters, own_messages: OwnMessages, counts: Counts
     ) -> None:
         self._directory = directory
         self._ledger = ledger
-        self._undertaker = undertaker
-        self._herald = herald
+        self._dead_letters = dead_letters
+        self._own_messages = own_messages
         self._counts = counts
         self.dirty: list[Receiver] = []
         self.dirty_groups: OrderedSet[str] = OrderedSet()
@@ -77,7 +77,7 @@ class Mailroom:
             self._ledger.settle(run, delivery.count)
         elif mailbox.overflow == "block":
             if mailbox.stuck:
-                self._undertaker.bury(delivery, "overflow", mailbox.name, now)
+                self._dead_letters.bury(delivery, "overflow", mailbox.name, now)
             else:
                 mailbox.add(delivery)
                 if mailbox.is_full and run.sender is not self._ledger.own:
@@ -94,13 +94,13 @@ class Mailroom:
             ):
                 oldest = mailbox.take(max(1, mailbox.waiting_count - mailbox.limit))
                 mailbox.discard(oldest)
-                self._undertaker.bury(oldest, "overflow", mailbox.name, now)
+                self._dead_letters.bury(oldest, "overflow", mailbox.name, now)
         elif mailbox.overflow == "drop_newest":
             room = min(mailbox.limit - mailbox.used, (MAILBOX_BYTES - mailbox.used_bytes) // run.unit)
             if room > 0:
                 mailbox.add(delivery.split(min(room, delivery.count)))
             if delivery.count:
-                self._undertaker.bury(delivery, "overflow", mailbox.name, now)
+                self._dead_letters.bury(delivery, "overflow", mailbox.name, now)
         else:
             mailbox.add(delivery)
             if mailbox.is_over:
@@ -141,7 +141,7 @@ class Mailroom:
         mailbox.stuck = True
         self.unblock(mailbox, now)
         data = {"pod": mailbox.name, "waiting": mailbox.used, "seconds": seconds}
-        self._herald.announce("grav.sys.pod.stuck", data)
+        self._own_messages.announce("grav.sys.pod.stuck", data)
 
     def check_slow(self, now: float) -> None:
         """Tell of receivers that became slow, each once, and of those that have recovered."""
@@ -151,7 +151,7 @@ class Mailroom:
                 del self.pressed[mailbox]
                 if mailbox.slow:
                     mailbox.slow = False
-                    self._herald.announce("grav.sys.pod.recovered", {"pod": mailbox.name, "seconds": seconds})
+                    self._own_messages.announce("grav.sys.pod.recovered", {"pod": mailbox.name, "seconds": seconds})
             elif not mailbox.slow and seconds >= SLOW_AFTER:
                 mailbox.slow = True
                 data = {
@@ -159,7 +159,7 @@ class Mailroom:
                     "limit": mailbox.limit, "overflow": mailbox.overflow, "seconds": seconds,
                     "senders": len(mailbox.blocked),
                 }  # fmt: skip
-                self._herald.announce("grav.sys.pod.slow", data)
+                self._own_messages.announce("grav.sys.pod.slow", data)
 
     def forget(self, mailbox: Mailbox, now: float) -> None:
         """Hold nobody back for a mailbox whose receivers are gone."""
@@ -213,7 +213,7 @@ class Mailroom:
         if head.run.kind in QUESTION_KINDS:
             self._ledger.settle(head.run, head.count)  # the asker learns that nobody answers
         else:
-            self._undertaker.bury(head, "no_responders", group.name, now, head.attempt - 1)
+            self._dead_letters.bury(head, "no_responders", group.name, now, head.attempt - 1)
 
     def drop_garbled(self, receiver: Receiver, delivery: Delivery) -> None:
         """End a delivery that was taken from its mailbox and cannot be cut out of its body."""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from grav_actors.bus.counts import Counts
+from grav_actors.bus.dead_letter_retry import DeadLetterRetry
+from grav_actors.bus.dead_letters import DEAD, DeadLetters
 from grav_actors.bus.directory import Directory
-from grav_actors.bus.estate import Estate
 from grav_actors.bus.handling import Handling
-from grav_actors.bus.herald import Herald
+from grav_actors.bus.handover import Handover
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailroom import Mailroom
+from grav_actors.bus.own_messages import OwnMessages
 from grav_actors.bus.receiver import ANSWERS_BYTES, ANSWERS_LIMIT, Receiver
 from grav_actors.bus.replay import ReplayRing
-from grav_actors.bus.revival import Reviver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
-from grav_actors.bus.undertaker import DEAD, Undertaker
 from grav_actors.codec import join_body, pack_record, record_ids
 from grav_actors.errors import MessageDecodeError
 from grav_actors.filters import FilterSet, is_framework_type
@@ -44,12 +44,12 @@ class Postman:
 
     Attributes:
         ledger: Counts what is open, and whom to tell.
-        herald: What the bus itself has to say.
-        undertaker: Ends what nobody will handle.
+        own_messages: What the bus itself has to say.
+        dead_letters: Ends what nobody will handle.
         mailroom: The mailboxes.
         handling: What pods have finished and failed.
-        estate: What pods leave.
-        reviver: Gives dead letters again.
+        handover: What pods leave.
+        retry: Gives dead letters again.
         own: The sender of what the bus itself says.
     """
 
@@ -59,13 +59,13 @@ class Postman:
         self.counts = counts = Counts()
         self.own = Sender(new_id())
         self.ledger = ledger = Ledger(self.own)
-        self.herald = herald = Herald(directory)
-        self.undertaker = undertaker = Undertaker(ledger, herald, counts)
-        self.mailroom = mailroom = Mailroom(directory, ledger, undertaker, herald, counts)
-        self.handling = handling = Handling(directory, ledger, undertaker, mailroom, counts)
-        self.estate = Estate(directory, ledger, undertaker, mailroom, handling, counts)
-        self.shelf = undertaker.shelf
-        self.reviver = Reviver(directory, ledger, mailroom, undertaker, counts)
+        self.own_messages = own_messages = OwnMessages(directory)
+        self.dead_letters = dead_letters = DeadLetters(ledger, own_messages, counts)
+        self.mailroom = mailroom = Mailroom(directory, ledger, dead_letters, own_messages, counts)
+        self.handling = handling = Handling(directory, ledger, dead_letters, mailroom, counts)
+        self.handover = Handover(directory, ledger, dead_letters, mailroom, handling, counts)
+        self.shelf = dead_letters.shelf
+        self.retry = DeadLetterRetry(directory, ledger, mailroom, dead_letters, counts)
 
     def route(self, run: Run, source: Receiver | None, now: float) -> None:
         """Bring a run to everybody whom it is for."""
@@ -103,7 +103,7 @@ class Postman:
             # The asker should know at once: an acknowledgement has no room for it if much is open.
             sender.urgent = True
             text = f"nobody handles {run.type}" if run.dest is None else f"there is no actor {run.dest}"
-            self.herald.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
+            self.own_messages.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
         self.ledger.note(sender, now)
 
     def _route_named(self, run: Run, now: float) -> None:
@@ -119,7 +119,7 @@ class Postman:
             self.mailroom.touch(receiver)
         elif run.kind == KIND_TELL:
             run.pending += run.count
-            self.undertaker.bury(delivery, "no_responders", run.dest, now)
+            self.dead_letters.bury(delivery, "no_responders", run.dest, now)
 
     def _route_receipts(self, run: Run, now: float) -> None:
         # Past filter and window: a handler may be blocked waiting for just this.
@@ -179,11 +179,13 @@ class Postman:
         """Tell an asker of settled questions that its acknowledgement had no room for."""
         unheard, sender.unheard = sender.unheard, []
         for run in unheard:
-            self.herald.answer_error(Delivery(run, 0, run.count), CODE_SETTLED, "all have handled it without an answer")
+            self.own_messages.answer_error(
+                Delivery(run, 0, run.count), CODE_SETTLED, "all have handled it without an answer"
+            )
 
     def post_own(self, now: float) -> None:
         """Route what the bus has had to say since the last call."""
-        queue, self.herald.queue = self.herald.queue, []
+        queue, self.own_messages.queue = self.own_messages.queue, []
         for message, kind, dest in queue:
             self.send_own(message, kind, dest, now)
 
@@ -191,7 +193,7 @@ class Postman:
         """Route the next events of dead letters, in runs as pods send them."""
         records: list[bytes] = []
         size = 0
-        for event in self.undertaker.take_events():
+        for event in self.dead_letters.take_events():
             record = pack_record(event, MAX_OWN_BYTES)
             if records and size + len(record) > MAX_RUN_BYTES:
                 self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)

@@ -158,7 +158,7 @@ class BusServer:
         if core.journal:
             records, core.journal = core.journal, []
             self._write_roster(records)
-        log = core.undertaker.log
+        log = core.dead_letters.log
         if log.lines:
             lines, log.lines = log.lines, []
             for line in lines:

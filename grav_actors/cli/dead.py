@@ -12,7 +12,7 @@ from grav_actors.cli.failure import FAILED
 from grav_actors.cli.params import bus_option, json_option
 
 if TYPE_CHECKING:
-    from grav_actors.dead import DeadLetter
+    from grav_actors.dead_letters import DeadLetter
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from grav_actors import dead
-from grav_actors.bus import inquests, undertaker
-from grav_actors.bus.deadlog import LOGGED, SUMMARY_INTERVAL
+from grav_actors import dead_letters as public
+from grav_actors.bus import dead_letter_inquiry, dead_letters
+from grav_actors.bus.dead_letter_log import LOGGED, SUMMARY_INTERVAL
 from grav_actors.bus.shelf import REASONS, SHELF_MESSAGES
 from grav_actors.codec import pack_value
-from grav_actors.dead import DeadLetter, Retried
+from grav_actors.dead_letters import DeadLetter, Retried
 from grav_actors.errors import ConfigError, DeadLetterNotFoundError, HandlerError
 from grav_actors.ids import id_text
 from grav_actors.message import Message
@@ -22,7 +22,7 @@ from support.busnet import Got, Net, Rejected, TestPod
 ALL: dict[str, Any] = {"reason": None, "type": None}
 
 
-def asking(net: Net) -> dead.Ask:
+def asking(net: Net) -> public.Ask:
     """Return what asks the bus of a net, as `Grav` asks its own."""
     pod = net.pod()
 
@@ -38,17 +38,17 @@ def asking(net: Net) -> dead.Ask:
 
 
 def find(net: Net, uuid: str | None = None, **choice: Any) -> list[DeadLetter]:
-    return dead.find(asking(net), uuid, **{**ALL, **choice})
+    return public.find(asking(net), uuid, **{**ALL, **choice})
 
 
 def retry(net: Net, uuid: str | None = None, *, all: bool = False, **choice: Any) -> Retried:
-    outcome = dead.retry(asking(net), uuid, **{**ALL, **choice}, all=all)
+    outcome = public.retry(asking(net), uuid, **{**ALL, **choice}, all=all)
     net.settle()
     return outcome
 
 
 def purge(net: Net, uuid: str | None = None, *, all: bool = False, **choice: Any) -> int:
-    return dead.purge(asking(net), uuid, **{**ALL, **choice}, all=all)
+    return public.purge(asking(net), uuid, **{**ALL, **choice}, all=all)
 
 
 def rejecting(*data: Any) -> Callable[[Got], None]:
@@ -105,7 +105,7 @@ def test_a_run_that_ends_together_has_an_event_for_each_message() -> None:
 
 
 def test_events_are_made_a_few_at_a_time_so_that_others_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(undertaker, "EVENTS_PER_DRAIN", 10)
+    monkeypatch.setattr(dead_letters, "EVENTS_PER_DRAIN", 10)
     net = Net()
     sender, listener = net.pod(), net.pod("", "grav.sys.dead")
     sender.tell("nobody", "x", *range(25))
@@ -119,21 +119,21 @@ def test_events_are_made_a_few_at_a_time_so_that_others_need_not_wait(monkeypatc
         listener.handle()
         made.append(len(listener.got))
     assert made == [10, 20, 25]
-    assert not net.bus.undertaker.has_untold
+    assert not net.bus.dead_letters.has_untold
 
 
 def test_no_body_is_opened_for_events_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(undertaker, "unpack_body", None)
+    monkeypatch.setattr(dead_letters, "unpack_body", None)
     net = Net()
     sender = net.pod()
     sender.tell("nobody", "x", *range(25))
     net.settle()
-    assert not net.bus.undertaker.has_untold
+    assert not net.bus.dead_letters.has_untold
     assert len(net.dead()) == 25
 
 
 def test_events_past_the_bound_are_not_made_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(undertaker, "UNTOLD_MESSAGES", 10)
+    monkeypatch.setattr(dead_letters, "UNTOLD_MESSAGES", 10)
     net = Net()
     sender, listener = net.pod(), net.pod("", "grav.sys.dead")
     for number in range(25):
@@ -237,7 +237,7 @@ def test_the_first_dead_letters_are_logged_and_the_others_summed_up() -> None:
     for _ in range(LOGGED + 3):
         sender.tell("nobody", "x", *range(100))
         net.settle()
-    log = net.bus.undertaker.log
+    log = net.bus.dead_letters.log
     assert log.lines[0] == "dead letter: 100 messages of type x for nobody: no_responders"
     assert len(log.lines) == LOGGED + 1
     net.advance(SUMMARY_INTERVAL + 1)
@@ -312,7 +312,7 @@ def no_bus(question: str, data: Any) -> Any:
 @pytest.mark.parametrize("choice", [{"reason": "overfow"}, {"uuid": ""}])
 def test_a_wrong_choice_is_refused_before_the_bus_is_asked(choice: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
-        dead.find(
+        public.find(
             lambda question, data: pytest.fail(question), choice.get("uuid"), reason=choice.get("reason"), type=None
         )
 
@@ -331,11 +331,11 @@ def test_a_full_shelf_comes_in_pages_that_fit_a_frame(monkeypatch: pytest.Monkey
         pages.append(len(pack_value(page)))
         return page
 
-    letters = dead.find(counted, None, reason=None, type=None)
+    letters = public.find(counted, None, reason=None, type=None)
     assert len(letters) == SHELF_MESSAGES
     assert [letter.number for letter in letters] == sorted({letter.number for letter in letters})
     assert len(pages) > 1
-    assert max(pages) < 2 * inquests.PAGE_BYTES
+    assert max(pages) < 2 * dead_letter_inquiry.PAGE_BYTES
 
 
 def test_a_message_is_shown_as_it_was_sent() -> None:
@@ -352,7 +352,7 @@ def test_a_message_is_shown_as_it_was_sent() -> None:
     "data",
     [None, 7, [], {"uid": "a"}, {"uuid": 1}, {"reason": "none"}, {"type": "a..b"}, {"after": "x"}, {"after": True}],
 )
-@pytest.mark.parametrize("question", [inquests.LIST, inquests.RETRY, inquests.PURGE])
+@pytest.mark.parametrize("question", [dead_letter_inquiry.LIST, dead_letter_inquiry.RETRY, dead_letter_inquiry.PURGE])
 def test_a_selection_that_is_none_is_answered_with_an_error(question: str, data: Any) -> None:
     net = Net()
     net.pod().tell("nobody", "x", 1)
@@ -364,9 +364,9 @@ def test_a_selection_that_is_none_is_answered_with_an_error(question: str, data:
 
 def test_a_number_that_nothing_has_shows_nothing() -> None:
     ask = asking(Net())
-    assert ask(inquests.SHOW, 7) is None
+    assert ask(dead_letter_inquiry.SHOW, 7) is None
     with pytest.raises(HandlerError, match="number"):
-        ask(inquests.SHOW, "7")
+        ask(dead_letter_inquiry.SHOW, "7")
 
 
 # Purging

@@ -130,7 +130,7 @@ class World(Net):
         watched.ledger.entrust = watched_entrust
         watched._release = watched_release
         watched.postman.route = watched_route
-        bus.undertaker.shelf = bus.postman.shelf = RecordingShelf(self._buried)
+        bus.dead_letters.shelf = bus.postman.shelf = RecordingShelf(self._buried)
 
     def _buried(self, letter: DeadLetter) -> None:
         delivery = letter.delivery

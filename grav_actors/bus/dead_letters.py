@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from grav_actors.bus.counts import Counts
-from grav_actors.bus.deadlog import DeadLog
-from grav_actors.bus.herald import Herald
+from grav_actors.bus.dead_letter_log import DeadLetterLog
 from grav_actors.bus.ledger import Ledger
+from grav_actors.bus.own_messages import OwnMessages
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.shelf import DeadLetter, Shelf
@@ -32,7 +32,7 @@ GROWTH_BYTES = 128 * 1024
 """What a message may take as a map beyond the bytes of its run; a frame to a pod has twice that to spare."""
 
 
-class Undertaker:
+class DeadLetters:
     """Ends deliveries. Whoever calls it has taken them out of their mailbox or window.
 
     Attributes:
@@ -40,11 +40,11 @@ class Undertaker:
         log: What is to be logged of them.
     """
 
-    def __init__(self, ledger: Ledger, herald: Herald, counts: Counts) -> None:
+    def __init__(self, ledger: Ledger, own_messages: OwnMessages, counts: Counts) -> None:
         self.shelf = Shelf()
-        self.log = DeadLog()
+        self.log = DeadLetterLog()
         self._ledger = ledger
-        self._herald = herald
+        self._own_messages = own_messages
         self._counts = counts
         self._untold: deque[DeadLetter] = deque()
         self._untold_messages = 0
@@ -71,7 +71,7 @@ class Undertaker:
         count = delivery.count
         if run.kind in QUESTION_KINDS:
             code = "overflow" if reason == "overflow" else "stopped"
-            self._herald.answer_error(delivery, code, f"{target}: {reason}")
+            self._own_messages.answer_error(delivery, code, f"{target}: {reason}")
         elif run.kind == KIND_ANSWER:
             self._counts.late_answers += count
         elif run.type.startswith("grav.sys."):
@@ -80,7 +80,7 @@ class Undertaker:
             through = delivery.group or (group if delivery.flags & FLAG_GROUP else "")
             piece = delivery.piece(delivery.lo, delivery.hi)
             letter = DeadLetter(piece, reason, target, attempts, error, through, now)
-            if self._herald.is_heard(DEAD):
+            if self._own_messages.is_heard(DEAD):
                 self._tell(letter)
             self.shelf.add(letter)
             self.log.note(reason, target, run.type, count, error, now)

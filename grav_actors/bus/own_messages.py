@@ -13,7 +13,7 @@ from grav_actors.message import Message
 from grav_actors.protocol import ERROR_TYPE, KIND_ANSWER, KIND_PUBLISH
 
 
-class Herald:
+class OwnMessages:
     """Collects the bus's own messages; the postman routes them when the drain ends.
 
     Whoever has something to say may be in the middle of routing, so nothing is routed from here.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from grav_actors.bus.inquests import LIST, PURGE, RETRY, SHOW
+from grav_actors.bus.dead_letter_inquiry import LIST, PURGE, RETRY, SHOW
 from grav_actors.bus.shelf import REASONS
 from grav_actors.errors import ConfigError, DeadLetterNotFoundError, MessageDecodeError
 from grav_actors.message import Message

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from grav_actors.bus.counts import Counts
+from grav_actors.bus.dead_letters import DeadLetters
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.handling import Handling
 from grav_actors.bus.ledger import Ledger
@@ -12,28 +13,27 @@ from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
-from grav_actors.bus.undertaker import Undertaker
 from grav_actors.protocol import BYE_STOPPING, FLAG_REDELIVERED, FLAG_SUSPECT, QUESTION_KINDS
 
 MAX_DEATHS = 3
 """Deaths in the handler of one message that send it to the dead letters."""
 
 
-class Estate:
+class Handover:
     """Moves or ends what dead and departed pods held."""
 
     def __init__(
         self,
         directory: Directory,
         ledger: Ledger,
-        undertaker: Undertaker,
+        dead_letters: DeadLetters,
         mailroom: Mailroom,
         handling: Handling,
         counts: Counts,
     ) -> None:
         self._directory = directory
         self._ledger = ledger
-        self._undertaker = undertaker
+        self._dead_letters = dead_letters
         self._mailroom = mailroom
         self._handling = handling
         self._counts = counts
@@ -44,11 +44,11 @@ class Estate:
         self._mailroom.forget(receiver.mailbox, now)
         self._ledger.forget(receiver.sender)
         self._handling.failing.discard(receiver)
-        self._undertaker.abandon(receiver.mailbox.pop_waiting(), reason, receiver.label, now)
+        self._dead_letters.abandon(receiver.mailbox.pop_waiting(), reason, receiver.label, now)
         failures, receiver.failed = receiver.failed, []
         for failure in failures:
             attempts = failure.delivery.attempt - 1
-            self._undertaker.bury_of(receiver, failure.delivery, reason or "pod_lost", now, attempts, failure.error)
+            self._dead_letters.bury_of(receiver, failure.delivery, reason or "pod_lost", now, attempts, failure.error)
         self._drop_answers(receiver)
 
     def _drop_answers(self, receiver: Receiver) -> None:
@@ -122,7 +122,7 @@ class Estate:
                 is_guess = False
                 suspects = {(piece.run, piece.lo)}
             if (died or not has_left) and piece.run.kind in QUESTION_KINDS:
-                self._undertaker.bury_of(receiver, piece, "crashed", now)
+                self._dead_letters.bury_of(receiver, piece, "crashed", now)
                 continue
             self._counts.redeliveries += piece.count
             for part, is_suspect in piece.parted({index for run, index in suspects if run is piece.run}):
@@ -170,4 +170,4 @@ class Estate:
         return delivery.deaths >= MAX_DEATHS
 
     def _bury_crashed(self, receiver: Receiver, delivery: Delivery, now: float) -> None:
-        self._undertaker.bury_of(receiver, delivery, "crashed", now, delivery.attempt - 1, "its process died")
+        self._dead_letters.bury_of(receiver, delivery, "crashed", now, delivery.attempt - 1, "its process died")

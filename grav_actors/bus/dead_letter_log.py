@@ -18,7 +18,7 @@ ERROR_TEXT = 200
 """Characters of an error that stand in a line."""
 
 
-class DeadLog:
+class DeadLetterLog:
     """Decides what is logged of the dead letters. Consecutive messages that end together count as one letter.
 
     Attributes:

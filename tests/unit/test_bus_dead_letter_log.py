@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from grav_actors.bus.deadlog import ERROR_TEXT, LOGGED, MAX_SUMS, QUIET, SUMMARY_INTERVAL, DeadLog
+from grav_actors.bus.dead_letter_log import ERROR_TEXT, LOGGED, MAX_SUMS, QUIET, SUMMARY_INTERVAL, DeadLetterLog
 
 
-def note(log: DeadLog, now: float, *, target: str = "display", count: int = 1, error: str = "") -> None:
+def note(log: DeadLetterLog, now: float, *, target: str = "display", count: int = 1, error: str = "") -> None:
     log.note("overflow", target, "x", count, error, now)
 
 
-def taken(log: DeadLog) -> list[str]:
+def taken(log: DeadLetterLog) -> list[str]:
     lines, log.lines = log.lines, []
     return lines
 
 
-def full(now: float = 0.0) -> DeadLog:
+def full(now: float = 0.0) -> DeadLetterLog:
     """Return a log that has logged its ten."""
-    log = DeadLog()
+    log = DeadLetterLog()
     for _ in range(LOGGED):
         note(log, now)
     log.lines.clear()
@@ -24,7 +24,7 @@ def full(now: float = 0.0) -> DeadLog:
 
 
 def test_each_of_the_first_ten_has_its_line_and_the_tenth_says_that_it_is_the_last() -> None:
-    log = DeadLog()
+    log = DeadLetterLog()
     for _ in range(LOGGED + 5):
         note(log, 0.0)
     lines = taken(log)
@@ -33,13 +33,13 @@ def test_each_of_the_first_ten_has_its_line_and_the_tenth_says_that_it_is_the_la
 
 
 def test_messages_that_end_together_have_one_line() -> None:
-    log = DeadLog()
+    log = DeadLetterLog()
     note(log, 0.0, count=512)
     assert taken(log) == ["dead letter: 512 messages of type x for display: overflow"]
 
 
 def test_an_error_stands_in_one_line_of_bounded_length() -> None:
-    log = DeadLog()
+    log = DeadLetterLog()
     note(log, 0.0, error="ValueError: no\n\tsuch site" + "!" * 5000)
     (line,) = taken(log)
     assert "overflow: ValueError: no such site!!!" in line

@@ -67,7 +67,7 @@ class Selection:
         )
 
 
-def answer_inquest(core: BusCore, question: str, data: Any, now: float) -> Any:
+def answer_dead_letter_inquiry(core: BusCore, question: str, data: Any, now: float) -> Any:
     """Answer a question of one of these types; raise ValueError for data that it does not go with."""
     return _ANSWERS[question](core, data, now)
 
@@ -111,7 +111,7 @@ def _marshalled(run: Run) -> bytes | None:
 
 def _retry(core: BusCore, data: Any, now: float) -> dict[str, Any]:
     """Return `{retried: int, kept: [[why, count]]}`."""
-    retried, kept = core.postman.reviver.retry(_selected(core, data), now)
+    retried, kept = core.postman.retry.retry(_selected(core, data), now)
     return {"retried": retried, "kept": [[why, count] for why, count in kept.most_common()]}
 
 
@@ -143,5 +143,5 @@ def _row(letter: DeadLetter, now: float) -> dict[str, Any]:
 
 _ANSWERS: dict[str, Callable[..., Any]] = {LIST: _list, SHOW: _show, RETRY: _retry, PURGE: _purge}
 
-INQUESTS = tuple(_ANSWERS)
+DEAD_LETTER_INQUIRIES = tuple(_ANSWERS)
 """The types of these questions."""

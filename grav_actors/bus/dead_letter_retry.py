@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from grav_actors.bus.counts import Counts
+from grav_actors.bus.dead_letters import DeadLetters
 from grav_actors.bus.directory import Directory
 from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
@@ -14,12 +15,11 @@ from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.bus.shelf import DeadLetter
-from grav_actors.bus.undertaker import Undertaker
 from grav_actors.ids import id_bytes
 from grav_actors.protocol import FLAG_GROUP, FLAG_REDELIVERED, KIND_TELL
 
 
-class Revenant(Sender):
+class RetrySender(Sender):
     """Stands in for the sender of one message, which was settled long ago and must not be open for it again."""
 
     __slots__ = ()
@@ -29,16 +29,16 @@ class Revenant(Sender):
         return 0
 
 
-class Reviver:
+class DeadLetterRetry:
     """Takes dead letters from the shelf to their targets: attempts count anew, marked as redelivered."""
 
     def __init__(
-        self, directory: Directory, ledger: Ledger, mailroom: Mailroom, undertaker: Undertaker, counts: Counts
+        self, directory: Directory, ledger: Ledger, mailroom: Mailroom, dead_letters: DeadLetters, counts: Counts
     ) -> None:
         self._directory = directory
         self._ledger = ledger
         self._mailroom = mailroom
-        self._undertaker = undertaker
+        self._dead_letters = dead_letters
         self._counts = counts
 
     def retry(self, letters: Iterable[DeadLetter], now: float) -> tuple[int, Counter[str]]:
@@ -52,7 +52,7 @@ class Reviver:
             else:
                 gone.add(letter.number)
         if gone:
-            self._undertaker.shelf.remove(gone)
+            self._dead_letters.shelf.remove(gone)
         return len(gone), stay
 
     def _revive(self, letter: DeadLetter, now: float) -> str:
@@ -80,7 +80,7 @@ class Reviver:
         if mailbox.stuck or mailbox.is_full or mailbox.used_bytes + dead.size > MAILBOX_BYTES:
             return f"the mailbox of {mailbox.name} is full"
         run = Run(
-            Revenant(dead.sender.uuid, dead.seq), dead.seq, dead.kind, dead.type, 1, dead.body, dead.size, dead.dest
+            RetrySender(dead.sender.uuid, dead.seq), dead.seq, dead.kind, dead.type, 1, dead.body, dead.size, dead.dest
         )
         delivery = Delivery(run, 0, 1, FLAG_REDELIVERED)
         if group is not None:
