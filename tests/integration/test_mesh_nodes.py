@@ -326,11 +326,12 @@ def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
     make: Make, type_: str, count: int, meta: bytes, body: bytes
 ) -> None:
     node = make("one")
-    collector = Collector(node, ">")
+    collector, gaps = Collector(node, ">"), Collector(node, "grav.sys.node.gap")
     hub = node._hub
     assert hub is not None
     hub._relay.deliver(type_, count, meta, body)
     hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1})
+    gaps.wait(1)  # comes after it
     node.publish("end")
 
     assert [m.type for m in collector.wait(1)] == ["end"]
