@@ -20,8 +20,12 @@ OWN_BYTES = 32 * MIB
 """Growth, and two frames of the largest size, since a connection completed its last message: less may be others'."""
 UNREAD_LOOKS = 6
 """Looks at a connection that had input to be read, without a whole message, that convict it: a fast one."""
+FEWEST_LOOKS = 4
 LOOK_BYTES = 8 * MIB
-"""Growth past the limit that takes the place of one of these looks: on a busy machine they come late."""
+"""Growth past the limit that takes the place of one of these looks, down to the fewest: on a busy machine they come
+late."""
+SHORTEST_SILENCE = 0.05
+"""Seconds without a whole message, at least: an honest large message beside others takes its time, too."""
 SILENCE = 3.0
 """Seconds without a whole message that convict a connection at which something happens. A link beats every second; one
 whose process is stopped does nothing at all."""
@@ -108,7 +112,7 @@ class Lookout:
         self._settle(now)
         if growth <= self._cut_at or now < self._quiet_until:
             return []
-        culprits = self._culprits(now, max(1, UNREAD_LOOKS - (growth - self._cut_at) // LOOK_BYTES))
+        culprits = self._culprits(now, max(FEWEST_LOOKS, UNREAD_LOOKS - (growth - self._cut_at) // LOOK_BYTES))
         for number in culprits:
             del self._links[number]
             self._quiet_until = now + GRACE
@@ -139,7 +143,7 @@ class Lookout:
             if self._memory - link.memory < self._own:
                 continue
             silence = now - link.heard_at
-            if link.unread >= looks:
+            if link.unread >= looks and silence >= SHORTEST_SILENCE:
                 fast.append((number, link.unread))
             elif silence >= SILENCE and link.active >= ACTIVE_LOOKS * silence:
                 guilty.append(number)

@@ -20,6 +20,7 @@ from grav_actors.bus.roster import read_roster
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.codec import pack_record, unpack_body
+from grav_actors.errors import MessageDecodeError
 from grav_actors.filters import FilterSet
 from grav_actors.ids import new_id
 from grav_actors.message import Message
@@ -181,7 +182,7 @@ class TestPod:
         core.downs.clear()
         replies, core.replies = core.replies, []
         for inbound in replies:
-            for record in unpack_body(inbound.body, inbound.count, ActorRef):
+            for record in _records(inbound):
                 question, message = self.replies.offer(Message._received(record, inbound.type, None))
                 if question is not None:
                     self.answers[question.uuid] = message
@@ -201,7 +202,10 @@ class TestPod:
             if index >= inbound.count:
                 self.waiting.popleft()
                 continue
-            record = unpack_body(inbound.body, inbound.count, ActorRef)[index]
+            records = _records(inbound)
+            if not records:
+                continue
+            record = records[index]
             called += 1
             if not self._call(inbound, index, record):
                 break
@@ -534,6 +538,15 @@ class Net:
             for letter in self.bus.postman.shelf.letters()
             for record in records_of(letter.delivery)
         ]
+
+
+def _records(inbound: Inbound) -> list[list[Any]]:
+    """Return the records of a run; none, finished, if it is garbled."""
+    try:
+        return unpack_body(inbound.body, inbound.count, ActorRef)
+    except MessageDecodeError:
+        inbound.finish_all()
+        return []
 
 
 def records_of(delivery: Delivery) -> Iterable[list[Any]]:

@@ -2,11 +2,13 @@ from grav_actors.bus.lookout import (
     ACTIVE_LOOKS,
     ALERT_BYTES,
     CUT_BYTES,
+    FEWEST_LOOKS,
     GRACE,
     LOOK_BYTES,
     MIB,
     OWN_BYTES,
     SETTLING,
+    SHORTEST_SILENCE,
     SILENCE,
     UNREAD_LOOKS,
     Lookout,
@@ -110,17 +112,26 @@ def test_messages_that_leave_the_bus_while_their_memory_stays_convict_nobody() -
 def test_the_more_has_grown_the_fewer_looks_convict() -> None:
     watcher = lookout(1)
     watcher.look(1.0, ALERT, [])
-    much = LIMIT + (UNREAD_LOOKS - 2) * LOOK_BYTES
+    much = LIMIT + 100 * LOOK_BYTES
 
-    assert watcher.look(1.1, much, [(1, True)]) == []
-    assert watcher.look(1.2, much, [(1, True)]) == [1]
+    cut = [watcher.look(1.0 + step / 10, much, [(1, True)]) for step in range(1, FEWEST_LOOKS + 1)]
+    assert cut == [[]] * (FEWEST_LOOKS - 1) + [[1]]
+
+
+def test_a_message_that_came_whole_a_moment_ago_is_followed_by_no_conviction() -> None:
+    watcher = lookout(1)
+    watcher.look(1.0, ALERT, [])
+    much = LIMIT + 100 * LOOK_BYTES
+    for step in range(10):
+        assert watcher.look(1.0 + step * SHORTEST_SILENCE / 11, much, [(1, True)]) == []
+    assert watcher.look(1.0 + SHORTEST_SILENCE, much, [(1, True)]) == [1]
 
 
 def test_growth_before_the_alert_may_be_any_connection_s() -> None:
     watcher = lookout(1)
     watcher.look(1.0, TOO_MUCH, [])
 
-    cut = [watcher.look(1.0 + step * STEP, TOO_MUCH, [(1, True)]) for step in range(1, UNREAD_LOOKS + 1)]
+    cut = [watcher.look(1.0 + step / 10, TOO_MUCH, [(1, True)]) for step in range(1, UNREAD_LOOKS + 1)]
     assert cut[-1] == [1]
 
 
