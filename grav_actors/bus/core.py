@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grav_actors.bus import roster
-from grav_actors.bus.directory import Directory
+from grav_actors.bus.directory import Directory, Group
 from grav_actors.bus.holdups import HoldUps
 from grav_actors.bus.inquiry import answer_inquiry
 from grav_actors.bus.ordered import OrderedSet
@@ -303,7 +303,8 @@ class BusCore:
                 self.directory.add(receiver)  # first, so that a group does not end between the two
                 self.handover.inherit(owner, receiver, now)
                 self.directory.hand_on(owner.uuid, receiver.uuid)
-                self.directory.remove(owner)
+                # The next incarnation may be of another group, or of none, and the last of this one is gone.
+                self._end_group(self.directory.remove(owner), "no_responders", now)
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
         self.directory.add(receiver)
@@ -356,10 +357,14 @@ class BusCore:
             self._departed[receiver.uuid] = receiver.sender
             if len(self._departed) > MAX_DEPARTED:
                 del self._departed[next(iter(self._departed))]
-        if ended_group is not None:
-            self.dead_letters.abandon(ended_group.mailbox.pop_waiting(), reason, ended_group.name, now)
-            self.mailroom.forget(ended_group.mailbox, now)
+        self._end_group(ended_group, reason, now)
         self.journal.append(roster.leave_record(receiver.uuid))
+
+    def _end_group(self, group: Group | None, reason: str, now: float) -> None:
+        """End what waits for a group that has no member any more."""
+        if group is not None:
+            self.dead_letters.abandon(group.mailbox.pop_waiting(), reason, group.name, now)
+            self.mailroom.forget(group.mailbox, now)
 
     def _is_awaited(self, receiver: Receiver, now: float) -> bool:
         """Return whether somebody is there who starts this actor again, or says that it is gone for good.

@@ -824,3 +824,18 @@ def test_what_the_bus_does_not_understand_it_answers_with_an_error(question: str
     answer = ask_bus(Net(), question, data)
     assert answer.type == "grav.error"
     assert answer.data["code"] == "failed"
+
+
+def test_what_waits_for_a_group_is_dead_when_its_last_member_comes_back_without_it() -> None:
+    net = Net()
+    supervisor, sender = net.pod("node"), net.pod()
+    actor = net.actor("a", "x", supervisor=supervisor.uuid, group="g", prefetch=1)
+    actor.paused = True
+    sender.publish("x", 1, 2)
+    net.settle()
+    net.kill(actor)
+    heir = net.actor("a", "x", supervisor=supervisor.uuid, incarnation=1)
+    net.settle()
+    assert "g" not in net.bus.directory.groups
+    assert sorted([*heir.data, *(data for _, _, data in net.dead())]) == [1, 2]
+    net.check_quiet()
