@@ -154,7 +154,7 @@ class BusCore:
                 check_control(fields)
                 self._control(route_id, route, fields, now)
         except ProtocolError:
-            self._bad_frame(route_id, now)
+            self.bad_frame(route_id, now)
 
     def _control(self, route_id: bytes, route: Route | None, fields: tuple[Any, ...], now: float) -> None:
         verb, slot = fields[0], fields[1]
@@ -187,16 +187,13 @@ class BusCore:
         route = self._routes.get(route_id)
         return route is not None and bool(route.pods)
 
-    def bad_frame(self, route_id: bytes, now: float) -> None:
-        """Count a message that had not two frames, or was too large."""
-        self._bad_frame(route_id, now)
-
     def cut(self, count: int) -> None:
         """Count connections that were ended, as they sent messages without an end."""
         self.postman.counts.cut += count
         self.postman.counts.bad_frames += count
 
-    def _bad_frame(self, route_id: bytes, now: float) -> None:
+    def bad_frame(self, route_id: bytes, now: float) -> None:
+        """Count a frame that is malformed, or a message of any other number; ignore its route after the eighth."""
         self.postman.counts.bad_frames += 1
         route = self._routes.get(route_id)
         if route is None:

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 DRAIN_FRAMES = 64
 """Frame pairs taken while the lock is held; senders wait meanwhile."""
 LARGE_BODY = 256 * 1024
-"""Bytes from which a body is sent by reference. Below, copying is faster: for each reference pyzmq wakes a thread of
-its own when ZeroMQ lets go of it."""
+"""Bytes from which a body that came stays in its frame. Below, copying it is faster. What is sent is always copied:
+for a reference pyzmq would start a thread that outlives every socket."""
 HIGH_WATER_MARK = 100_000
 """Safety net: credit keeps far fewer frames on their way."""
 RECONNECT_MS = 20
