@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from grav_actors.bus import core as bus_core
-from grav_actors.bus.core import BAD_FRAMES_LIMIT
+from grav_actors.bus import membership
+from grav_actors.bus.membership import BAD_FRAMES_LIMIT
 from grav_actors.codec import join_body, pack_record
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_text, new_id
@@ -198,10 +198,10 @@ def test_pods_that_are_no_actors_may_share_a_name() -> None:
 def test_a_bus_admits_only_so_many_pods_and_links(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net()
     pod = net.pod()
-    monkeypatch.setattr(bus_core, "MAX_PODS", 1)
+    monkeypatch.setattr(membership, "MAX_PODS", 1)
     assert give(net, pod.wire.route, *unpack_header(hello()))[0][3] == "full"
-    monkeypatch.setattr(bus_core, "MAX_PODS", 9)
-    monkeypatch.setattr(bus_core, "MAX_ROUTES", 1)
+    monkeypatch.setattr(membership, "MAX_PODS", 9)
+    monkeypatch.setattr(membership, "MAX_ROUTES", 1)
     assert give(net, b"new", *unpack_header(hello()))[0][3] == "full"
     spoil(net, b"other")
     assert set(net.bus._routes) == {pod.wire.route}, "what an unknown route costs is bounded too"
@@ -361,7 +361,7 @@ def test_a_pod_that_comes_back_after_its_release_sends_nothing_twice() -> None:
 
 
 def test_many_pods_that_came_and_went_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bus_core, "MAX_DEPARTED", 10)
+    monkeypatch.setattr(membership, "MAX_DEPARTED", 10)
     net = Net()
     for _ in range(30):
         net.kill(net.pod(is_joined=True))

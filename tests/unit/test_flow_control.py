@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from grav_actors.bus.core import BAD_FRAMES_LIMIT, MAX_REPEATS, PING
+from grav_actors.bus.core import PING
 from grav_actors.bus.mailroom import SLOW_AFTER
+from grav_actors.bus.membership import BAD_FRAMES_LIMIT, MAX_REPEATS
 from grav_actors.protocol import WINDOW_BYTES, WINDOW_MESSAGES, Verb, unpack_header
 from support.busnet import Net, TestPod
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grav_actors.bus.core import BAD_FRAMES_LIMIT
+from grav_actors.bus.membership import BAD_FRAMES_LIMIT
 from grav_actors.codec import unpack_body
 from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.ids import new_id

@@ -90,6 +90,7 @@ LAYERS = {
         "deciders",
         (
             "grav_actors.bus.core",
+            "grav_actors.bus.membership",
             "grav_actors.bus.watches",
             "grav_actors.bus.postman",
             "grav_actors.bus.mailroom",

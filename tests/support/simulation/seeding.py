@@ -9,8 +9,7 @@ from itertools import count
 from unittest.mock import patch
 
 from grav_actors import ids, message, protocol
-from grav_actors.bus import core as bus_core
-from grav_actors.bus import ledger, receiver, sender, shelf
+from grav_actors.bus import ledger, membership, receiver, sender, shelf
 from grav_actors.pod import core as pod_core
 from grav_actors.pod import outbox
 
@@ -60,7 +59,7 @@ class Limits:
     def applied(self) -> Generator[None]:
         """Have the cores keep these limits."""
         values = {
-            "WINDOW_MESSAGES": ((outbox, bus_core, sender), self.window),
+            "WINDOW_MESSAGES": ((outbox, membership, sender), self.window),
             "MAX_RUN_MESSAGES": ((outbox, receiver, sender), self.frame),
             "RETAIN_MESSAGES": ((outbox, sender), self.retained),
             "SHELF_MESSAGES": ((shelf,), self.shelved),
