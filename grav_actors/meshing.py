@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from grav_actors.discovery.base import Discovery, DiscoveryOptions
 from grav_actors.errors import ConfigError
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.hub import Hub
+from grav_actors.mesh.view import Peer
 from grav_actors.options import show
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
@@ -39,12 +40,20 @@ class MeshPlan:
     uri: str
     custom: dict[str, Any]
 
-    def start(self, link: Link, uuid: str, node: Identity, logger: logging.Logger) -> Hub:
+    def start(
+        self,
+        link: Link,
+        uuid: str,
+        node: Identity,
+        logger: logging.Logger,
+        report: Callable[[Peer, str], None] | None = None,
+    ) -> Hub:
         """Return the hub of a node, which listens, and whose discoveries are started.
 
         Args:
             uuid: Of the node.
             node: Its other properties; incarnation and endpoints are filled in.
+            report: Takes peers whose state has changed, and why; None: they are logged.
 
         Raises:
             ConfigError: Transport or discovery cannot work as asked.
@@ -55,7 +64,7 @@ class MeshPlan:
             return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)
 
         options = TransportOptions(uuid, self.port, self.uri, logger, self.custom)
-        hub = Hub(pod, self.transport, options, identity, logger=logger)
+        hub = Hub(pod, self.transport, options, identity, logger=logger, report=report)
         try:
             for discovery in self.discoveries:
                 hub.add(discovery)
@@ -64,6 +73,22 @@ class MeshPlan:
             hub.stop()
             raise
         return hub
+
+
+def describe_mesh(hub: Hub) -> dict[str, Any]:
+    """Return how the mesh is, as the control question `nodes` answers it."""
+    return {
+        "listens": hub.endpoint,
+        "peers": [asdict(peer) for peer in hub.peers()],
+        "unreached": hub.unreached(),
+        "discoveries": [_describe(discovery) for discovery in hub.discoveries()],
+    }
+
+
+def _describe(discovery: Discovery) -> dict[str, Any]:
+    # Not part of the contract: a beacon has it, and others may.
+    status = getattr(discovery, "status", None)
+    return {"name": type(discovery).__name__, "status": asdict(status()) if status is not None else None}
 
 
 def plan_mesh(

@@ -34,6 +34,7 @@ COMMANDS = {
     "restart": "Stop actors and start them again.",
     "scale": "Choose how many instances a pool has.",
     "reload": "Apply a changed grav.toml.",
+    "nodes": "List the other nodes of the mesh.",
     "events": "Print what happens, as it happens.",
     "health": "Tell whether the node answers, or is ready; for probes.",
     "send": "Publish a message, or send it to one actor.",
