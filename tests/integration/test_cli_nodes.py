@@ -1,6 +1,7 @@
 """`nodes`, asked of nodes that are linked in this process."""
 
 import json
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from grav_actors import Grav
 from grav_actors.cli import main
+from support.programs import GRAV_ACTORS, Program
 
 PATIENCE = 20.0
 Make = Callable[..., Grav]
@@ -84,3 +86,21 @@ def test_node_without_a_mesh_refuses() -> None:
         result = ask_nodes(node)
     assert result.exit_code == 6
     assert "[mesh]" in result.stderr
+
+
+def test_up_starts_the_mesh_of_the_file_and_reload_leaves_it_to_the_next_up(
+    tmp_path: pathlib.Path, start_program: Callable[..., Program]
+) -> None:
+    file = tmp_path / "grav.toml"
+    file.write_text('[node]\nname = "farm"\n[mesh]\ntransport = "loopback"\ndiscovery = []\n')
+    program = start_program(tmp_path, "up")
+    assert "mesh: listens on loopback://" in program.wait_line("mesh: ")
+
+    listed = program.run(*GRAV_ACTORS, "nodes")
+    assert (listed.returncode, listed.stdout) == (0, "")
+    assert "no other node is known; this node listens on loopback://" in listed.stderr
+
+    file.write_text('[node]\nname = "farm"\n[mesh]\ntransport = "loopback"\nlisten = "loopback://x"\n')
+    reloaded = program.run(*GRAV_ACTORS, "reload")
+    assert reloaded.stdout == "[mesh] has changed: that takes effect with the next `up`\n", reloaded.stderr
+    assert program.interrupt() == 130
