@@ -36,6 +36,7 @@ COMMANDS = {
     "reload": "Apply a changed grav.toml.",
     "nodes": "List the other nodes of the mesh.",
     "events": "Print what happens, as it happens.",
+    "doctor": "Look for what keeps a node or its mesh from working.",
     "health": "Tell whether the node answers, or is ready; for probes.",
     "send": "Publish a message, or send it to one actor.",
     "ask": "Ask a question and print the answer.",

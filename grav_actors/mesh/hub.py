@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from grav_actors.codec import pack_fields, pack_records
@@ -37,7 +37,7 @@ from grav_actors.mesh.effects import (
     TunnelEnded,
     Withdrawn,
 )
-from grav_actors.mesh.frames import INCARNATION_BYTES, Frame, InterestDone
+from grav_actors.mesh.frames import INCARNATION_BYTES, Beat, Frame, InterestDone
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.peers import Peer as KnownPeer
 from grav_actors.mesh.peers import PeerState
@@ -387,6 +387,7 @@ class Hub:
             peer.version,
             lag_in,
             lag_out,
+            peer.vitals.drift(),
         )
 
     # From the local bus
@@ -455,7 +456,15 @@ class Hub:
             if channel is Channel.STREAM and self._coming_bytes + self._relay.waiting_bytes > BACKLOG_BYTES and size:
                 return
             self._coming_bytes += size
+        if isinstance(frame, Beat) and frame.clock:
+            ahead = frame.clock / 1e6 - time()  # now, not when the hub gets to it
+            self._events.put(lambda now: self._hear_clock(frame.incarnation, ahead))
         self._events.put(lambda now: self._came(link, frame, bytes(body), now, ticket))
+
+    def _hear_clock(self, incarnation: bytes, ahead: float) -> None:
+        for peer in self._core.peers():
+            if peer.incarnation == incarnation:
+                peer.vitals.ahead = ahead
 
     def _came(self, link: int, frame: Frame, body: bytes, now: float, ticket: int) -> None:
         with self._changed:

@@ -21,6 +21,7 @@ class Peer:
         version: Version of the handshake that it speaks.
         lag_in: Messages that it is known to have sent to this node, and that have not come in order yet.
         lag_out: Messages for it that it has not acknowledged; it does so each second.
+        drift: Seconds by which its clock is ahead of this node's, about; None before it is known.
     """
 
     uuid: str
@@ -34,3 +35,4 @@ class Peer:
     version: int = 0
     lag_in: int = 0
     lag_out: int = 0
+    drift: float | None = None

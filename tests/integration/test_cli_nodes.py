@@ -48,6 +48,7 @@ def test_peers_are_listed_with_their_state_round_trip_and_lag(make: Make) -> Non
     assert (row["uuid"], row["name"], row["state"], row["endpoint"]) == (farm.node_uuid, "farm", "up", endpoint(farm))
     assert row["rtt"] is not None
     assert row["version"] == 1
+    assert row["drift"] is not None
     assert (row["lag_in"], row["belongs_to"], row["interests"]) == (0, "here", ["vision"])
 
     header, line = ask_nodes(cellar).stdout.splitlines()

@@ -62,6 +62,7 @@ LAYERS = {
             "grav_actors.pod",
             "grav_actors.supervisor",
             "grav_actors.mesh",
+            "grav_actors.doctor",
         ),
         below=(),
     ),
@@ -139,6 +140,11 @@ LAYERS = {
             "grav_actors.mesh.tunnels",
             "grav_actors.mesh.effects",
             "grav_actors.mesh.view",
+            "grav_actors.doctor.finding",
+            "grav_actors.doctor.machine",
+            "grav_actors.doctor.network",
+            "grav_actors.doctor.trust",
+            "grav_actors.doctor.mesh",
         ),
         below=(1, 2, 3),
     ),
@@ -172,6 +178,9 @@ LAYERS = {
             "grav_actors.discovery.beacon_settings",
             "grav_actors.discovery.announcement",
             "grav_actors.discovery.interfaces",
+            "grav_actors.doctor.machine_probe",
+            "grav_actors.doctor.network_probe",
+            "grav_actors.doctor.trust_probe",
         ),
         below=(1, 2, 3, 4),
     ),
@@ -201,6 +210,7 @@ MAY_IMPORT_ZMQ = {
     "grav_actors.bus.process",  # only to name the error of an address that cannot be bound
     "grav_actors.pod.link",
     "grav_actors.mesh.keys",  # only to make key pairs
+    "grav_actors.doctor.machine_probe",  # only for its version and limits
     "grav_actors.transports.zeromq",
 }
 
