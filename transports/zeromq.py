@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from grav_actors.transports.base import ConnectFunc, FindFunc, TransportOptions
 from grav_actors.transports.socket_loop import SocketLoop
 from grav_actors.transports.tcp_address import TcpAddress, listening_address, plain_host
 from grav_actors.transports.zeromq_connection import Asker, ZeroMQConnection
+from grav_actors.transports.zeromq_curve import ZAP_ENDPOINT, Curve
 from grav_actors.transports.zeromq_line import LINGER, set_common
 from grav_actors.transports.zeromq_lines import DRAIN, HIGH_WATER_MARK, ID_BYTES
 from grav_actors.transports.zeromq_wire import (
@@ -50,8 +52,11 @@ _POLLIN = int(zmq.POLLIN)
 class ZeroMQTransport:
     """Links nodes over TCP; see `MeshTransport`.
 
-    `TransportOptions.custom` may be a mapping with `max_message`, the bytes of the largest message (1 MiB), and
-    `insecure`, which allows to listen where other machines reach it.
+    `TransportOptions.custom` may be a mapping with
+
+    - `keys`: the folder with this node's key pair and the keys that it allows; without it nothing is encrypted;
+    - `insecure`: whether it may listen where other machines reach it, without keys;
+    - `max_message`: the bytes of the largest message, by default 1 MiB.
 
     Attributes:
         bad_frames: What was malformed and dropped.
@@ -69,6 +74,8 @@ class ZeroMQTransport:
         self._context: zmq.Context[Any] | None = None
         self._router: zmq.Socket[Any]
         self._publisher: zmq.Socket[Any]
+        self._curve: Curve | None = None
+        self._gate: zmq.Socket[Any] | None = None  # where ZeroMQ asks who may connect
         self._publishing = threading.Lock()  # whoever holds it may use the publisher
         self._connections: dict[bytes, ZeroMQConnection] = {}
         self._lock = threading.Lock()
@@ -87,12 +94,16 @@ class ZeroMQTransport:
         custom: Mapping[str, Any] = options.custom if isinstance(options.custom, Mapping) else {}
         self.max_frame = int(custom.get("max_message") or MAX_MESSAGE) + FRAME_MARGIN
         address = listening_address(options.port, options.uri)
-        self._check_trust(address, custom)
+        self._curve = self._trust(address, custom)
         context: zmq.Context[Any] = zmq.Context()
         context.setsockopt(zmq.MAX_SOCKETS, MAX_SOCKETS)
         context.setsockopt(zmq.LINGER, LINGER)
         self._context = context
         try:
+            if self._curve is not None:
+                # Before anybody can connect.
+                gate = self._gate = context.socket(zmq.ROUTER)
+                gate.bind(ZAP_ENDPOINT)
             self._router = self._listening(zmq.ROUTER)
             self._publisher = self._listening(zmq.XPUB)
             self._address = address = self._bind(self._router, address)
@@ -104,43 +115,55 @@ class ZeroMQTransport:
         self.request_port = address.port
         self.host = "" if address.is_wildcard() else address.host
         self.loop = SocketLoop("grav-zmq", self._look, self.logger)
+        if self._gate is not None:
+            self.loop.watch(self._gate, self._drain_gate)
         self.loop.watch(self._router, self._drain_requests)
         self.loop.watch(self._publisher, self._drain_subscriptions)
         self.loop.start()
         return str(address)
 
-    def _check_trust(self, address: TcpAddress, custom: Mapping[str, Any]) -> None:
-        if custom.get("keys") is not None:
-            raise ConfigError("keys: this version of the transport zmq does not encrypt; leave them out")
-        if not custom.get("insecure"):
-            if not address.is_loopback():
-                raise ConfigError(
-                    f"{address} can be reached from other machines, and whoever does could read and send everything;"
-                    " listen on 127.0.0.1, or say insecure=True if that is all right"
-                )
-        else:
+    def _trust(self, address: TcpAddress, custom: Mapping[str, Any]) -> Curve | None:
+        """Return the keys of the node; None when it may go without."""
+        folder = custom.get("keys")
+        if folder is not None:
+            if not isinstance(folder, (str, Path)) or not str(folder):
+                raise ConfigError(f"keys is {show(folder)}: allowed is the path of a folder")
+            return Curve(Path(folder).expanduser(), self.logger)
+        if custom.get("insecure"):
             self.logger.warning("the mesh is insecure: whoever reaches %s can read and send everything", address)
+        elif not address.is_loopback():
+            raise ConfigError(
+                f"{address} can be reached from other machines, and this node has no keys: whoever reaches it could"
+                ' read and send everything. Make keys with "grav-actors keys new" and name their folder by keys=...,'
+                " or listen on 127.0.0.1, or say insecure=True if all who can reach it may do that"
+            )
+        return None
 
     def make_socket(self, kind: int, key: str) -> zmq.Socket[Any]:
-        """Return a socket that may be connected to a node."""
-        assert self._context is not None
-        socket: zmq.Socket[Any] = self._context.socket(kind)
-        set_common(socket)
-        self._set_limits(socket)
+        """Return a socket that may be connected to the node with this public key."""
+        socket = self._new_socket(kind)
+        if self._curve is not None:
+            self._curve.secure_dialler(socket, key)
         return socket
 
     def _listening(self, kind: int) -> zmq.Socket[Any]:
-        socket = self.make_socket(kind, "")
+        socket = self._new_socket(kind)
+        if self._curve is not None:
+            self._curve.secure_listener(socket)
         socket.setsockopt(zmq.BACKLOG, 1024)
         if kind == zmq.ROUTER:
             # Handover would let a forged identity take its victim's place.
             socket.setsockopt(zmq.ROUTER_HANDOVER, 0)
         return socket
 
-    def _set_limits(self, socket: zmq.Socket[Any]) -> None:
+    def _new_socket(self, kind: int) -> zmq.Socket[Any]:
+        assert self._context is not None
+        socket: zmq.Socket[Any] = self._context.socket(kind)
+        set_common(socket)
         socket.setsockopt(zmq.MAXMSGSIZE, self.max_frame)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
         socket.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+        return socket
 
     @staticmethod
     def _bind(socket: zmq.Socket[Any], address: TcpAddress) -> TcpAddress:
@@ -191,14 +214,16 @@ class ZeroMQTransport:
 
     def keys_to_try(self, address: TcpAddress) -> list[str]:
         """Return the public keys that the node there may have, the likeliest first; [""] without encryption."""
-        return [""]
+        return [""] if self._curve is None else self._curve.keys_to_try(address)
 
     def check_uuid(self, uuid: str, key: str) -> str:
         """Return why the node with this key cannot have that uuid; "" when it can."""
-        return ""
+        return "" if self._curve is None else self._curve.check_uuid(uuid, key)
 
     def reached(self, address: TcpAddress, key: str) -> None:
         """Note whose key it is that the node there has."""
+        if self._curve is not None:
+            self._curve.reached(address, key)
 
     # Publishing
 
@@ -234,6 +259,18 @@ class ZeroMQTransport:
         return True
 
     # Requests; on the loop's thread
+
+    def _drain_gate(self) -> bool:
+        assert self._gate is not None
+        assert self._curve is not None
+        for _ in range(DRAIN):
+            try:
+                route, empty, *request = self._gate.recv_multipart(_NOBLOCK)
+            except zmq.ZMQError:
+                return False
+            self._gate.send_multipart([route, empty, *self._curve.decide(request)])
+            self.loop.look_at(self._gate)
+        return True
 
     def _drain_requests(self) -> bool:
         for _ in range(DRAIN):
@@ -325,6 +362,9 @@ class ZeroMQTransport:
         with self._publishing:
             self._publisher.close(LINGER)
         self._router.close(LINGER)
+        if self._gate is not None:
+            self.loop.forget(self._gate)
+            self._gate.close(0)
 
 
 def _property(frame: Any, name: str) -> str:
