@@ -167,6 +167,11 @@ LAYERS = {
             "grav_actors.actor",
             "grav_actors.actor.*",
             "grav_actors.transports.loopback",
+            "grav_actors.transports.inbox",
+            "grav_actors.transports.tcp_address",
+            "grav_actors.transports.socket_loop",
+            "grav_actors.transports.zeromq",
+            "grav_actors.transports.zeromq_*",
             "grav_actors.mesh.hub",
             "grav_actors.mesh.carrier",
             "grav_actors.mesh.relay",
@@ -211,7 +216,11 @@ MAY_IMPORT_ZMQ = {
     "grav_actors.pod.link",
     "grav_actors.mesh.keys",  # only to make key pairs
     "grav_actors.doctor.machine_probe",  # only for its version and limits
+    "grav_actors.transports.socket_loop",
     "grav_actors.transports.zeromq",
+    "grav_actors.transports.zeromq_line",
+    "grav_actors.transports.zeromq_lines",
+    "grav_actors.transports.zeromq_curve",
 }
 
 # What a decider would need to touch the world or to read a clock; time comes in as an argument.
