@@ -113,6 +113,7 @@ LAYERS = {
             "grav_actors.bus.shelf",
             "grav_actors.bus.roster",
             "grav_actors.bus.directory",
+            "grav_actors.bus.gateway",
             "grav_actors.bus.inquiry",
             "grav_actors.bus.ordered",
             "grav_actors.bus.lookout",
