@@ -9,7 +9,7 @@ from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
-from grav_actors.filters import FilterSet
+from grav_actors.filters import ALL_FILTERS_BYTES, FilterSet
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
@@ -68,9 +68,14 @@ class Plan:
 
 
 class Directory:
-    """Tables of the pods, kept in step with one another."""
+    """Tables of the pods, kept in step with one another.
+
+    Attributes:
+        filter_bytes: Bytes of the entries of all filters.
+    """
 
     def __init__(self) -> None:
+        self.filter_bytes = 0
         self.by_uuid: dict[bytes, Receiver] = {}
         self.by_name: dict[str, Receiver] = {}
         self.groups: dict[str, Group] = {}
@@ -94,6 +99,7 @@ class Directory:
     def add(self, receiver: Receiver) -> None:
         """Enter a pod; the caller has made sure that its name is free."""
         self.by_uuid[receiver.uuid] = receiver
+        self.filter_bytes += receiver.filters.size
         self._by_process.setdefault(receiver.uuid[:8], {})[receiver.uuid] = receiver
         settings = receiver.settings
         if settings.actor:
@@ -112,7 +118,8 @@ class Directory:
 
     def remove(self, receiver: Receiver) -> Group | None:
         """Strike a pod; return its group if it was the last member."""
-        self.by_uuid.pop(receiver.uuid, None)
+        if self.by_uuid.pop(receiver.uuid, None) is not None:
+            self.filter_bytes -= receiver.filters.size
         process = self._by_process.get(receiver.uuid[:8], {})
         process.pop(receiver.uuid, None)
         if not process:
@@ -138,9 +145,15 @@ class Directory:
                 return self.groups.pop(settings.group)
         return None
 
+    def has_room(self, filters: FilterSet, receiver: Receiver | None) -> bool:
+        """Return whether the entries of a filter fit in beside all others, in the place of those of a receiver."""
+        old = receiver.filters.size if receiver is not None else 0
+        return filters.size <= old or self.filter_bytes - old + filters.size <= ALL_FILTERS_BYTES
+
     def filter(self, receiver: Receiver, filters: FilterSet) -> None:
         """Give a pod another filter."""
         self._forget_plans(receiver)
+        self.filter_bytes += filters.size - receiver.filters.size
         receiver.filters = filters
         self._forget_plans(receiver)
 
