@@ -78,13 +78,16 @@ class Mailbox:
     def add_first(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries in front, in their order."""
         for delivery in reversed(list(deliveries)):
-            delivery.place = self.waiting[0].place - 1 if self.waiting else self._newest
+            self._put_first(delivery)
             if delivery.run.traces is not None:
                 delivery.run.trace(self, delivery.place)
-            self.waiting.appendleft(delivery)
             self.waiting_count += delivery.count
             self.used += delivery.count
             self.used_bytes += delivery.size
+
+    def _put_first(self, delivery: Delivery) -> None:
+        delivery.place = self.waiting[0].place - 1 if self.waiting else self._newest
+        self.waiting.appendleft(delivery)
 
     def add_again(self, deliveries: Iterable[Delivery]) -> None:
         """Put failed deliveries in front, but behind those that came back before them and still wait."""
@@ -93,8 +96,7 @@ class Mailbox:
             before.append(self.waiting.popleft())
         self.add_first(deliveries)
         for delivery in reversed(before):
-            delivery.place = self.waiting[0].place - 1
-            self.waiting.appendleft(delivery)
+            self._put_first(delivery)
 
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""
