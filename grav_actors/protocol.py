@@ -193,6 +193,8 @@ BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
 OK_UNKNOWN: Final = "unknown"
 """Text of the OK to the BYE of a pod that the bus does not know."""
+OK_FULL: Final = "full"
+"""Text of the OK to a FILTER that does not fit in beside those of all other pods: the one before holds."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""

@@ -376,10 +376,11 @@ class Pod:
             raise self._error()
         with self._link.lock:
             self._core.filters = filters
-            waiter = self._confirmation(self._core.request_filter())
+            request = self._core.request_filter()
+            waiter = None if self._callbacks.is_here() else self._confirmation(request)
             self._flush_now()
             self._link.send_out(self)
-        if not self._callbacks.is_here():
+        if waiter is not None:
             self._confirm(waiter, "the filter")
 
     def _confirmation(self, request: int) -> Waiter:
