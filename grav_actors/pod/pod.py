@@ -105,7 +105,7 @@ class Pod:
             self._core.hello(monotonic())
             waiter = self._confirmation(self._core._hello_request)
             self._link.send_out(self)
-        if not waiter.wait(timeout):
+        if not self._link.duty.wait(waiter, timeout):
             with self._link.lock:
                 self._end(ConnectionClosedError("the pod never reached its bus"))
             raise BusBusyError(
@@ -371,7 +371,7 @@ class Pod:
         return waiter
 
     def _confirm(self, waiter: Waiter, what: str) -> None:
-        if not waiter.wait(CONFIRM_TIMEOUT):
+        if not self._link.duty.wait(waiter, CONFIRM_TIMEOUT):
             raise BusBusyError(
                 f"the bus at {self._link.endpoint} has not confirmed {what} within {CONFIRM_TIMEOUT} s; it holds "
                 "when the bus is back"
@@ -466,7 +466,7 @@ class Pod:
         limit = seconds(timeout)
         question = self._ask(type, data, to, parent_id)
         try:
-            is_answered = question.waiter.wait(limit)
+            is_answered = self._link.duty.wait(question.waiter, limit)
         except BaseException:
             self._withdraw(question)
             raise
@@ -668,7 +668,7 @@ class Pod:
 
     def _finish_leaving(self, waiter: Waiter, timeout: float, *, join: bool = True) -> None:
         if not self._callbacks.is_here():
-            waiter.wait(timeout)
+            self._link.duty.wait(waiter, timeout)
         with self._link.lock:
             self._end(self._gate or Disconnected())
         if join:

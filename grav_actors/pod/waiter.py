@@ -16,12 +16,15 @@ class Waiter:
     A bare lock: an Event costs ten times as much, and one is made for every question.
     """
 
-    __slots__ = ("_lock", "_on_done", "error", "is_done", "value")
+    __slots__ = ("_is_called", "_lock", "error", "is_done", "on_done", "value")
+
+    is_callbacks = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._on_done: Callable[[], None] | None = None
+        self.on_done: Callable[[], None] | None = None
+        self._is_called = False
         self.is_done = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -41,9 +44,10 @@ class Waiter:
             self._wake()
 
     def _wake(self) -> None:
-        if self._on_done is not None:
-            self._on_done()
-        self._lock.release()
+        if self.on_done is not None:
+            self.on_done()
+        if not self._is_called:
+            self._lock.release()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until there is an outcome; return whether there is one within `timeout` seconds."""
@@ -51,9 +55,28 @@ class Waiter:
             return True
         if timeout is not None and timeout <= 0:
             return False
-        if self._lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+        if self.block(timeout):
             self._lock.release()
         return self.is_done
+
+    # For the duty of a link, which may have the thread serve the socket. The caller of the last two holds the lock.
+
+    def block(self, timeout: float | None) -> bool:
+        """Block until there is an outcome or a call, at most `timeout` seconds; return whether there is one."""
+        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+
+    def call(self) -> None:
+        """Have the blocked thread come back without an outcome."""
+        if not (self.is_done or self._is_called):
+            self._is_called = True
+            self._lock.release()
+
+    def take_call(self) -> bool:
+        """Return whether the thread was called, which it knows from now on; it can block again."""
+        is_called, self._is_called = self._is_called, False
+        if is_called and not self.is_done:
+            self._lock.acquire(blocking=False)
+        return is_called
 
     def result(self) -> Any:
         """Return the value, or raise the error."""
@@ -66,7 +89,7 @@ class Waiter:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         waker = _waker_of(loop)
-        self._on_done = lambda: waker.wake(future)
+        self.on_done = lambda: waker.wake(future)
         if self.is_done:
             return True
         # A timer of the loop: asyncio.wait_for makes a task for every question.
