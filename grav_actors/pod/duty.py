@@ -90,6 +90,9 @@ class Duty:
         self._bell.acquire()
         self._is_rung = False
         self._thread = threading.Thread(target=self._relieve, name="grav-link", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with the relief thread on duty."""
         self._thread.start()
 
     # For those who have something to be done. The caller holds the lock.

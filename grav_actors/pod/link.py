@@ -125,6 +125,7 @@ class Link:
         self._monitor_descriptor = int(self._monitor.getsockopt(zmq.FD))
         self._is_reconnected()  # its descriptor tells of what comes after a look that found nothing
         self.duty = Duty(self, (self._descriptor, self._monitor_descriptor))
+        self.duty.start()
         _links.add(self)
 
     def pods(self) -> list[Pod]:
