@@ -157,6 +157,7 @@ LAYERS = {
             "grav_actors.bus.process",
             "grav_actors.bus.guard",
             "grav_actors.pod.link",
+            "grav_actors.pod.duty",
             "grav_actors.pod.pod",
             "grav_actors.pod.intake",
             "grav_actors.pod.outcomes",
