@@ -94,6 +94,10 @@ class SupervisorCore:
         """Return the names that no new child may have: those of children and of their pools."""
         return self.places.keys() | self._pools.keys()
 
+    def is_taken(self, name: str) -> bool:
+        """Return whether a name is that of a child or pool."""
+        return name in self.places or name in self._pools
+
     def pool_names(self) -> list[str]:
         """Return the names of the pools, those without an instance too."""
         return list(self._pools)
@@ -117,7 +121,7 @@ class SupervisorCore:
         children = list(children)
         pools = tuple(dict.fromkeys(rules.pool for rules in children if rules.pool))
         names = [*(rules.name for rules in children), *pools]
-        taken = [name for name in names if name in self.taken_names() or names.count(name) > 1]
+        taken = [name for name in names if self.is_taken(name) or names.count(name) > 1]
         if taken:
             raise ValueError(f"the name {taken[0]!r} is taken")
         if self._refuses(request):
