@@ -115,6 +115,35 @@ class Recruiter(Hand):
         return self.spawn(Hand, name="recruited", kind=msg.data).name
 
 
+class Talker(Hand):
+    """Prints and logs."""
+
+    def on_start(self) -> None:
+        sys.stdout.write("started\n")
+
+    def on_stop(self, reason: str) -> None:
+        sys.stdout.write("no end")
+
+    @on_type("say")
+    def say(self, msg: Message) -> None:
+        sys.stdout.write(f"{msg.data}\n")
+        self.log.warning("careful")
+
+
+class AsyncTalker(Talker):
+    """The same in a loop."""
+
+    @on_type("say")
+    async def say(self, msg: Message) -> None:  # type: ignore[override]
+        super().say(msg)
+
+
+class TalkerInPool(Talker):
+    """The same in several threads."""
+
+    concurrency = 3
+
+
 class SeveralHands(Hand):
     """Handles several messages at a time."""
 

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +160,7 @@ class Cycles:
         return self.tally
 
     @contextmanager
-    def _environment(self) -> Iterator[None]:
+    def _environment(self) -> Generator[None]:
         name, _, value = self._mark.partition("=")
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         wanted = {"XDG_RUNTIME_DIR": str(self._run_folder), "PYTHONPATH": path, name: value}
