@@ -103,6 +103,18 @@ class FilterSet:
             return [each for each, allow in self._exact.items() if allow and each in message_types]
         return [each for each in message_types if self._decide(each)]
 
+    def wanted_patterns(self) -> list[str]:
+        """Return types and patterns that cover all that is wanted, but for types of the framework.
+
+        What is refused in particular may be among it.
+        """
+        if not self.listening:
+            return []
+        if not self.exclusive:
+            return [">"]
+        tables = (self._exact, self._patterns)
+        return [each for table in tables for each, allow in table.items() if allow and _may_travel(each)]
+
     def allows_uuid(self, uuid: bytes) -> bool:
         """Return whether the message with this uuid is wanted."""
         return self.uuids.get(uuid, True)
@@ -140,3 +152,8 @@ class FilterSet:
         filters.uuids.update(uuids)
         filters._bytes += len(uuids) * UUID_ENTRY_BYTES
         return filters
+
+
+def _may_travel(type_or_pattern: str) -> bool:
+    """Return whether it covers a type that is not the framework's."""
+    return not type_or_pattern.startswith("grav.") or type_or_pattern in ("grav.default", "grav.*", "grav.>")

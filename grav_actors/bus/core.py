@@ -64,6 +64,7 @@ class BusCore(Membership):
             Verb.SYNC: self._on_sync,
             Verb.CANCEL: self._on_cancel,
             Verb.WATCH: self._on_watch,
+            Verb.GATEWAY: self._on_gateway,
         }
 
     # Input
@@ -177,6 +178,8 @@ class BusCore(Membership):
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        if self.directory.news is not None:
+            self._tell_local()
         if self.dead_letters.has_untold:
             postman.post_dead(now)
         self._deliver(now)

@@ -14,8 +14,10 @@ from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_text
 from grav_actors.protocol import (
+    GATEWAY_NAME,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
+    RETAIN_BYTES,
     VERB_DELIVER,
     WINDOW_BYTES,
     Ack,
@@ -69,7 +71,7 @@ class Receiver:
         "answer_bytes", "answers",
         "claims", "epoch", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
         "priority", "repeats", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects",
-        "uuid", "window_bytes", "window_used",
+        "uuid", "window_bytes", "window_limit", "window_used",
     )  # fmt: skip
 
     def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
@@ -90,6 +92,8 @@ class Receiver:
         self.number = 1
         self.window_used = 0
         self.window_bytes = 0
+        # The gateway holds the questions to other nodes until they are answered.
+        self.window_limit = RETAIN_BYTES if name == GATEWAY_NAME else WINDOW_BYTES
         self.failed: list[Failure] = []
         self.retry_at = 0.0
         self.retry_delay = RETRY_FIRST
@@ -111,7 +115,7 @@ class Receiver:
 
     def room(self) -> int:
         """Return how many more messages its window takes."""
-        if self.window_bytes >= WINDOW_BYTES:
+        if self.window_bytes >= self.window_limit:
             return 0
         return self.window - self.window_used
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.codec import record_offsets, slice_body
-from grav_actors.protocol import FLAG_RESENT, QUESTION_KINDS, pack
+from grav_actors.protocol import FLAG_RELAYED, FLAG_RESENT, QUESTION_KINDS, pack
 
 if TYPE_CHECKING:
     from grav_actors.bus.sender import Sender
@@ -115,9 +115,11 @@ class Delivery:
         flush: It was failed and is delivered again; its success flushes nothing.
         group: The group to whose mailbox it returns if its receiver is lost, or "".
         deaths: Processes that died in the handlers of its messages; as long as none has, it may hold several.
+        relayed: What the gateway is told besides: for whom it is, or the groups that have it here. None for others.
     """
 
     __slots__ = ("attempt", "deaths", "flags", "flush", "group", "hi", "lo", "marks", "number", "place", "priority",
+                   "relayed",
                  "run", "settled")  # fmt: skip
 
     def __init__(self, run: Run, lo: int, hi: int, flags: int = 0, attempt: int = 1) -> None:
@@ -134,6 +136,7 @@ class Delivery:
         self.flush = False
         self.group = ""
         self.deaths = 0
+        self.relayed: Any = None
 
     @property
     def count(self) -> int:
@@ -159,6 +162,7 @@ class Delivery:
         piece.flush = self.flush
         piece.group = self.group
         piece.deaths = self.deaths
+        piece.relayed = self.relayed
         return piece
 
     def parted(self, indexes: set[int]) -> Iterator[tuple[Delivery, bool]]:
@@ -182,10 +186,11 @@ class Delivery:
         else:
             body = slice_body(bytes(run.body), run.offsets(), self.lo, self.hi)
         sender = run.sender
-        return pack(
+        fields = (
             sender.uuid, run.seq + self.lo, sender.settled(), run.kind, run.type, self.hi - self.lo, len(body),
             self.flags, self.attempt,
-        ), body  # fmt: skip
+        )  # fmt: skip
+        return (pack(*fields, self.relayed) if self.flags & FLAG_RELAYED else pack(*fields)), body
 
     def open_pieces(self) -> list[Delivery]:
         """Return what of it is not finished, as deliveries without number, in order."""

@@ -27,10 +27,14 @@ from grav_actors.protocol import (
     MAX_CLAIMS,
     MAX_ERROR_TEXT,
     MAX_FAILURES,
+    MAX_GATEWAY_ITEMS,
     MAX_OPEN_RANGES,
     MAX_WATCHES,
     OK_FULL,
     OK_UNKNOWN,
+    STAGE_BEGIN,
+    STAGE_CHANGE,
+    STAGE_END,
     VERB_ACK,
     VERB_DELIVER,
     VERB_HANDLED,
@@ -82,6 +86,8 @@ class PodCore:
         acks: Watermarks that came in.
         cancelled: `(sender uuid, seqs)` of questions whose askers no longer wait.
         downs: `(name, reason, error)` of watched actors that are gone for good.
+        stands_for: Actors of other nodes, each with its node: of the gateway, None of others.
+        local: What the gateway is told of the pods on the bus: fields of LOCAL.
         closed_by: Why the bus has closed this pod: `(code, text)`.
         open_failures: Failures since the last success, which the bus keeps.
         has_gaps: Messages may be finished while earlier ones are not: runs must be told by `finished_ahead`.
@@ -105,6 +111,8 @@ class PodCore:
         self.acks: list[Ack] = []
         self.cancelled: list[tuple[bytes, tuple[int, ...]]] = []
         self.downs: list[tuple[str, str, str]] = []
+        self.stands_for: dict[str, bytes] | None = None
+        self.local: list[tuple[Any, ...]] = []
         self.closed_by: tuple[str, str] | None = None
         self.open_failures = 0
         self.has_gaps = False
@@ -281,6 +289,39 @@ class PodCore:
             del self._watches[name]
             self.downs.append((name, reason, error))
 
+    # Standing for other nodes
+
+    def stand_for(self, begun: list[tuple[str, bytes]], ended: list[tuple[str, str, str]]) -> None:
+        """Tell the bus which actors other nodes have, and have no longer; the first call makes this pod the gateway.
+
+        Args:
+            begun: Names, each with the node that has it.
+            ended: `(name, reason, error)`; of these first.
+        """
+        is_first = self.stands_for is None
+        names = self.stands_for = self.stands_for or {}
+        for name, _, _ in ended:
+            names.pop(name, None)
+        names.update(begun)
+        if is_first:
+            self._send_gateway()
+        elif self.state is State.JOINED:
+            for first in range(0, max(len(begun), len(ended)), MAX_GATEWAY_ITEMS):
+                part = slice(first, first + MAX_GATEWAY_ITEMS)
+                self._send_stage(STAGE_CHANGE, begun[part], ended[part])
+
+    def _send_gateway(self) -> None:
+        if self.stands_for is None or self.state is not State.JOINED:
+            return
+        names = list(self.stands_for.items())
+        self._send_stage(STAGE_BEGIN, names[:MAX_GATEWAY_ITEMS], [])
+        for first in range(MAX_GATEWAY_ITEMS, len(names), MAX_GATEWAY_ITEMS):
+            self._send_stage(STAGE_CHANGE, names[first : first + MAX_GATEWAY_ITEMS], [])
+        self._send_stage(STAGE_END, [], [])
+
+    def _send_stage(self, stage: int, begun: list[tuple[str, bytes]], ended: list[tuple[str, str, str]]) -> None:
+        self.out.append((pack(Verb.GATEWAY.value, self.slot, stage, begun, ended), b""))
+
     # What was handled
 
     def failed(self, inbound: Inbound, index: int, how: int, error: str) -> bool:
@@ -432,6 +473,8 @@ class PodCore:
             self._close(fields[2], fields[3])
         elif verb == Verb.DOWN:
             self._on_down(*fields[2:])
+        elif verb == Verb.LOCAL:
+            self.local.append(fields[2:])
         elif verb == Verb.CANCELLED:
             self.cancelled.append((fields[2], fields[3]))
 
@@ -464,6 +507,7 @@ class PodCore:
             self._forget_numbers()
         # Each time: a new bus knows of none, and what this one said may have been lost with the connection.
         self._send_watches([(number, name) for name, number in self._watches.items()], [])
+        self._send_gateway()
         for frame in self.outbox.resend_frames(received):
             self._send_frame(frame, None)
         self.flush(now, force=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from grav_actors.errors import ConfigError
@@ -15,7 +16,7 @@ from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
-    from grav_actors.pod.pod import Pod
+    from grav_actors.pod.pod import GatewayPort, Pod
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ def collect(pod: Pod) -> None:
         inbox, core.inbox = core.inbox, []
         for inbound in inbox:
             pod._callbacks.put(inbound)
+    if pod._gateway is not None:
+        _collect_for_gateway(pod, pod._gateway)
     if core.replies:
         replies, core.replies = core.replies, []
         for inbound in replies:
@@ -37,9 +40,7 @@ def collect(pod: Pod) -> None:
         _take_confirmed(pod)
     if core.cancelled:
         cancelled, core.cancelled = core.cancelled, []
-        for sender, seqs in cancelled:
-            for seq in seqs:
-                pod._cancellations.note(sender, seq)
+        _take_cancelled(pod, cancelled)
     if core.downs:
         downs, core.downs = core.downs, []
         for down in downs:
@@ -56,6 +57,20 @@ def collect(pod: Pod) -> None:
         pod._link.send_out(pod)
 
 
+def _collect_for_gateway(pod: Pod, gateway: GatewayPort) -> None:
+    """Give replies and news to the callback thread, in one order with what was published."""
+    core = pod._core
+    replies, core.replies = core.replies, []
+    for inbound in replies:
+        pod._callbacks.put(inbound)
+    local, core.local = core.local, []
+    for news in local:
+        pod._callbacks.put(partial(gateway.local, *news))
+    cancelled, core.cancelled = core.cancelled, []
+    for sender, seqs in cancelled:
+        pod._callbacks.put(partial(gateway.cancelled, sender, seqs))
+
+
 def _take_replies(pod: Pod, inbound: Inbound) -> None:
     origin = callbacks.origin_of(inbound)
     for record in callbacks.decode(pod, inbound):
@@ -68,6 +83,12 @@ def _take_replies(pod: Pod, inbound: Inbound) -> None:
             question.waiter.fail(unanswered_error(question, message))
         else:
             question.waiter.resolve(message.data)
+
+
+def _take_cancelled(pod: Pod, cancelled: list[tuple[bytes, tuple[int, ...]]]) -> None:
+    for sender, seqs in cancelled:
+        for seq in seqs:
+            pod._cancellations.note(sender, seq)
 
 
 def _take_acks(pod: Pod) -> None:
