@@ -85,6 +85,7 @@ class Hub:
         self._leaving_bytes = 0  # of the local bus, not taken by the core yet
         self._coming_bytes = 0  # of peers, same
         self._peers: list[Peer] = []
+        self._announced: set[str] = set()  # peers that are up as far as the bus knows; one that was suspect still is
         self._refused: dict[str, DialRefused | GravError] = {}
         self._tunnels: dict[int, TunnelEnded] = {}
         self._has_left = False
@@ -331,9 +332,11 @@ class Hub:
         known = next((peer for peer in peers if peer.uuid == uuid), None)
         name, endpoint = (known.name, known.endpoint) if known is not None else ("", "")
         self._log.info("node %s is %s%s", name or uuid, state, f": {reason}" if reason else "")
-        if state == PeerState.UP.value:
+        if state == PeerState.UP.value and uuid not in self._announced:
+            self._announced.add(uuid)
             self._relay.announce(NODE_UP, {"uuid": uuid, "name": name, "endpoint": endpoint})
         elif state in (PeerState.DOWN.value, PeerState.WITHDRAWN.value):
+            self._announced.discard(uuid)
             self._relay.announce(NODE_DOWN, {"uuid": uuid, "name": name, "endpoint": endpoint, "reason": reason})
 
     @staticmethod
