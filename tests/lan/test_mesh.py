@@ -1,5 +1,7 @@
 """What must hold between the hosts of a LAN, in a short form; `scripts/lan` runs the long one and prints figures."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from support.lanlab import Lan
@@ -8,7 +10,7 @@ from support.lanmesh.stage import Stage
 
 
 @pytest.fixture
-def stage(lan: Lan):  # noqa: ANN201
+def stage(lan: Lan) -> Iterator[Stage]:
     with Stage(lan) as stage:
         yield stage
 

@@ -9,10 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from grav_actors import Grav, Message
 from grav_actors.mesh.core import MeshCore
+from grav_actors.transports.base import ConnectFunc, FindFunc, TransportOptions
 from grav_actors.transports.zeromq import ZeroMQTransport
 
 PATIENCE = 60.0
@@ -23,8 +26,8 @@ class TimedTransport(ZeroMQTransport):
 
     bound_at = 0.0
 
-    def setup(self, *args: Any) -> str:
-        endpoint = super().setup(*args)
+    def setup(self, options: TransportOptions, connect_func: ConnectFunc, find_func: FindFunc) -> str:
+        endpoint = super().setup(options, connect_func, find_func)
         self.bound_at = time.monotonic()
         return endpoint
 
@@ -185,8 +188,8 @@ class Node:
 
     def memory(self) -> dict[str, Any]:
         """Return the memory of this process in MiB."""
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return {"mib": int(file.read().split()[1]) * 4 / 1024}
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return {"mib": pages * 4 / 1024}
 
     def stop(self) -> dict[str, Any]:
         self.grav.stop()
@@ -200,7 +203,7 @@ def main() -> None:
     for line in sys.stdin:
         do, arguments = json.loads(line)
         call: Callable[..., dict[str, Any]] = getattr(node, do)
-        answer(lambda call=call, arguments=arguments: call(**arguments))
+        answer(partial(call, **arguments))
     node.grav.stop()
 
 

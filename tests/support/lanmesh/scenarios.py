@@ -9,6 +9,7 @@ import time
 from typing import Any, TypeAlias
 
 from grav_actors.mesh.keys import KeyFolder
+from support.lanmesh.attacks import FLOOD, GARBAGE
 from support.lanmesh.stage import LanNode, Stage, StageError
 
 Figures: TypeAlias = dict[str, Any]
@@ -29,6 +30,42 @@ def is_exact(receiver: LanNode, sender: LanNode, sent: int, *, may_lose: bool = 
     if not may_lose:
         assert came["gap"] == 0, came
     return {"sent": sent, "came": came["count"], "gap": came["gap"], "duplicates": 0}
+
+
+def both(one: LanNode, other: LanNode) -> tuple[tuple[LanNode, LanNode], tuple[LanNode, LanNode]]:
+    """Return each of two nodes with its peer."""
+    return (one, other), (other, one)
+
+
+def start_two(stage: Stage, *, rate: int, **config: Any) -> tuple[LanNode, LanNode]:
+    """Return two nodes that see each other, both of which publish."""
+    one, other = stage.start_all(2, **config)
+    stage.all([one, other], "wait_for_peers", count=1)
+    if rate:
+        stage.all([one, other], "publish", rate=rate)
+    return one, other
+
+
+def flow_both(stage: Stage, one: LanNode, other: LanNode) -> float:
+    """Wait until something comes on both sides; return when it did."""
+    flows = stage.together(lambda: one("flows", uuid=other.uuid), lambda: other("flows", uuid=one.uuid))
+    return float(max(flow["at"] for flow in flows))
+
+
+def settle(stage: Stage, one: LanNode, other: LanNode, *, may_lose: bool = False) -> Figures:
+    """End publishing on both sides, and assert that all has come; return the sums of both directions."""
+    sent = [answer["sent"] for answer in stage.all([one, other], "stop_publishing")]
+    ways = [
+        is_exact(other, one, sent[0], may_lose=may_lose),
+        is_exact(one, other, sent[1], may_lose=may_lose),
+    ]
+    return {name: sum(way[name] for way in ways) for name in ways[0]}
+
+
+def assert_changes(one: LanNode, other: LanNode, *expected: str) -> None:
+    """Assert which ups and downs each has seen of the other."""
+    for node, peer in both(one, other):
+        assert [kind for _, kind in changes(node, peer.uuid)] == list(expected), changes(node, peer.uuid)
 
 
 def changes(node: LanNode, peer: str) -> list[tuple[float, str]]:
@@ -66,10 +103,8 @@ def fresh_links(stage: Stage, links: int, burst: int = 20) -> Figures:
 
 def cut(stage: Stage, seconds: float, *, rate: int = 1000, retransmit: int = 0, one_way: bool = False) -> Figures:
     """A cut while both sides publish: nothing lost, or exactly what was announced; flowing again soon after."""
-    one, other = stage.start_all(2, retransmit=retransmit)
-    stage.all([one, other], "wait_for_peers", count=1)
-    stage.all([one, other], "publish", rate=rate)
-    stage.together(lambda: one("flows", uuid=other.uuid), lambda: other("flows", uuid=one.uuid))
+    one, other = start_two(stage, rate=rate, retransmit=retransmit)
+    flow_both(stage, one, other)
 
     began = time.monotonic()
     stage.lan.partition(0, 1, one_way=one_way)
@@ -79,26 +114,15 @@ def cut(stage: Stage, seconds: float, *, rate: int = 1000, retransmit: int = 0, 
     sleep_until(began + seconds)
     healed = time.monotonic()
     stage.lan.heal()
-    flows = stage.together(lambda: one("flows", uuid=other.uuid), lambda: other("flows", uuid=one.uuid))
-    after = max(flow["at"] for flow in flows) - healed
+    after = flow_both(stage, one, other) - healed
     assert after <= 3.0, after
 
     time.sleep(1.0)
-    sent = [answer["sent"] for answer in stage.all([one, other], "stop_publishing")]
-    ways = [
-        is_exact(other, one, sent[0], may_lose=bool(retransmit)),
-        is_exact(one, other, sent[1], may_lose=bool(retransmit)),
-    ]
-    for node, peer in ((one, other), (other, one)):
-        assert [kind for _, kind in changes(node, peer.uuid)] == ["up", "down", "up"], changes(node, peer.uuid)
-    if retransmit:
-        assert all(way["gap"] for way in ways), "the buffer was not small enough for this cut"
-    return {
-        "cut s": seconds,
-        "down after s": round(max(down["at"] for down in downs) - began, 1),
-        "flows after s": round(after, 2),
-        **{name: sum(way[name] for way in ways) for name in ("sent", "came", "gap", "duplicates")},
-    }
+    sums = settle(stage, one, other, may_lose=bool(retransmit))
+    assert_changes(one, other, "up", "down", "up")
+    assert bool(sums["gap"]) == bool(retransmit), "the buffer was not small enough for this cut"
+    down_after = max(down["at"] for down in downs) - began
+    return {"cut s": seconds, "down after s": round(down_after, 1), "flows after s": round(after, 2), **sums}
 
 
 def power_cut(stage: Stage) -> Figures:
@@ -134,64 +158,23 @@ def killed_node(stage: Stage) -> Figures:
 
 def loss(stage: Stage, seconds: float, *, rate: int = 200) -> Figures:
     """A bad network: nothing is lost, and nobody is taken for down."""
-    one, other = stage.start_all(2)
-    stage.all([one, other], "wait_for_peers", count=1)
+    one, other = start_two(stage, rate=0)
     stage.lan.netem([0, 1], loss="5%", delay="20ms", jitter="5ms")
     stage.all([one, other], "publish", rate=rate)
     time.sleep(seconds)
-    sent = [answer["sent"] for answer in stage.all([one, other], "stop_publishing")]
-    ways = [is_exact(other, one, sent[0]), is_exact(one, other, sent[1])]
-    false_downs = sum(kind == "down" for node, peer in ((one, other), (other, one)) for _, kind in changes(node, peer.uuid))
-    assert not false_downs
-    return {"s": seconds, "sent": sum(way["sent"] for way in ways), "lost": 0, "false downs": false_downs}
+    sums = settle(stage, one, other)
+    assert_changes(one, other, "up")
+    return {"for s": seconds, "false downs": 0, **sums}
 
 
 def busy(stage: Stage, seconds: float, *, rate: int = 200) -> Figures:
     """A node whose Python is busy is not declared down, and declares nobody down."""
-    works, waits = stage.start_all(2)
-    stage.all([works, waits], "wait_for_peers", count=1)
-    stage.all([works, waits], "publish", rate=rate)
+    works, waits = start_two(stage, rate=rate)
     works("busy", seconds=seconds)
-    stage.together(lambda: works("flows", uuid=waits.uuid), lambda: waits("flows", uuid=works.uuid))
-    sent = [answer["sent"] for answer in stage.all([works, waits], "stop_publishing")]
-    ways = [is_exact(waits, works, sent[0]), is_exact(works, waits, sent[1])]
-    for node, peer in ((works, waits), (waits, works)):
-        assert [kind for _, kind in changes(node, peer.uuid)] == ["up"], changes(node, peer.uuid)
-    return {"busy s": seconds, "sent": sum(way["sent"] for way in ways), "lost": 0, "false downs": 0}
-
-
-GARBAGE = """
-import os, socket, sys
-host, seed = sys.argv[1], int(sys.argv[2])
-import random
-rng = random.Random(seed)
-greeting = b"\\xff" + bytes(8) + b"\\x7f\\x03\\x01" + b"NULL" + bytes(16) + b"\\0" + bytes(31)
-ready = b"\\x04\\x19\\x05READY\\x0bSocket-Type\\0\\0\\0\\x06DEALER"
-huge = b"\\x02" + (2**62).to_bytes(8, "big") + bytes(1000)
-kinds = [b"", b"GET / HTTP/1.1\\r\\n\\r\\n", greeting, greeting + ready, greeting + ready + huge]
-held = []
-for number in range(150):
-    for port in (7470, 17470):
-        s = socket.socket()
-        s.settimeout(2)
-        try:
-            s.connect((host, port))
-            s.sendall(rng.choice(kinds) + rng.randbytes(rng.randrange(2000)))
-        except OSError:
-            pass
-        held.append(s)
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for number in range(1000):
-    data = rng.randbytes(rng.randrange(200))
-    udp.sendto(rng.choice([b"", b"GRAV", b"GRAV\\1\\1\\0\\0"]) + data, ("239.255.71.82", 7471))
-"""
-FLOOD = """
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for number in range(1, 100_001):
-    port = number % 64_000 + 1000
-    s.sendto(b"GRAV\\1\\1\\0\\0" + number.to_bytes(16, "big") + port.to_bytes(2, "big"), ("239.255.71.82", 7471))
-"""
+    flow_both(stage, works, waits)
+    sums = settle(stage, works, waits)
+    assert_changes(works, waits, "up")
+    return {"for s": seconds, "false downs": 0, **sums}
 
 
 def strangers(stage: Stage) -> Figures:
@@ -199,8 +182,8 @@ def strangers(stage: Stage) -> Figures:
     folders = [KeyFolder(stage.lan.dir / f"keys{index}") for index in range(4)]
     pairs = [folder.new(f"node{index}") for index, folder in enumerate(folders)]
     for index, folder in enumerate(folders):
-        for other, pair in enumerate(pairs):
-            if other != index and (index == 3 or other != 3):  # nobody allows the last one, which allows all
+        for number, pair in enumerate(pairs):
+            if number != index and (index == 3 or number != 3):  # nobody allows the last one, which allows all
                 folder.allow(pair.public())
     keys = [str(folder.path) for folder in folders]
     members = [stage.start(index, keys=keys[index], belongs_to="farm") for index in range(2)]
@@ -229,13 +212,12 @@ def strangers(stage: Stage) -> Figures:
             refused += 1
     for attack in attacks:
         assert attack.wait(60) == 0
-    sent = [answer["sent"] for answer in stage.all(members, "stop_publishing")]
-    ways = [is_exact(other, one, sent[0]), is_exact(one, other, sent[1])]
-    for node, peer in ((one, other), (other, one)):
+    sums = settle(stage, one, other)
+    assert_changes(one, other, "up")
+    for node, peer in both(one, other):
         assert node("happened")["peers"] == [[peer.uuid, "up"]], node("happened")
-        assert [kind for _, kind in changes(node, peer.uuid)] == ["up"]
     assert refused == len(intruders), refused
     grown = max(member("memory")["mib"] - mib for member, mib in zip(members, before, strict=True))
     assert grown < 60, grown
     assert not any(state == "up" for intruder in intruders for _, state in intruder("happened")["peers"])
-    return {"intruders": refused, "accepted": 0, "grown MiB": round(grown, 1), "sent": sum(w["sent"] for w in ways), "lost": 0}
+    return {"intruders": refused, "accepted": 0, "grown MiB": round(grown, 1), **sums}
