@@ -89,6 +89,7 @@ class Peer:
         told_at: When it was last told.
         subscribed: What the peer numbers for this node, by its last answer.
         arrived: The tunnels that came from it.
+        version: Of its handshake.
     """
 
     uuid: str
@@ -115,6 +116,7 @@ class Peer:
     subscribed: tuple[bytes, ...] = ()
     replaced: list[int] = field(default_factory=list[int])
     arrived: Arrived = field(default_factory=Arrived)
+    version: int = 0
 
     @property
     def is_present(self) -> bool:
