@@ -333,7 +333,7 @@ class Runner:
     def _forget(self, name: str) -> None:
         member = self._members.pop(name, None)
         base = member.service or name if member is not None else name
-        if base not in self._core.taken_names():
+        if not self._core.is_taken(base):
             self._children.pop(base, None)
 
     def _member(self, name: str, pool: str) -> Member:
