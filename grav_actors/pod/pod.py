@@ -517,7 +517,7 @@ class Pod:
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
         if type.__class__ is str and type in VALID_TYPES and not parent_id:
-            fields = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
+            fields: list[Any] = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
         else:
             # The framework's own questions go to its own names.
             make = Message._framework if name is not None and name.startswith("grav.") else Message
