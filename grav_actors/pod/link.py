@@ -194,7 +194,7 @@ class Link:
         """Have the thread on duty send what a pod has queued: at once, or under traffic within a millisecond."""
         self._active[pod] = None
         self._next_rest = SHORTEST_REST
-        self._look_at = 0.0
+        self._look_at = min(self._look_at, self.turned_at + SHORTEST_REST)
         if self._resting > SHORTEST_REST:
             self.duty.wake()
 
