@@ -173,7 +173,9 @@ def fifo(ledger: Ledger) -> Iterator[str]:
         account = ledger.account(event.pod)
         if ledger.kills and not _was_wanted(ledger, story, account):
             continue
-        if any(position < index and end.target == account for position, end in (*story.dead, *story.dropped)):
+        ends = [(position, end.target) for position, end in story.dead]
+        ends += [(position, end.target) for position, end in story.dropped]
+        if any(position < index and target == account for position, target in ends):
             continue  # it had ended, and comes again as the bus that buried it has died
         key = (event.pod, _channel(ledger, event), story.sent.pod)
         last = newest.get(key)
