@@ -76,6 +76,7 @@ class Peer:
 
     Attributes:
         link: Number of its link; 0 for none.
+        replaced: Links in whose place that one came; closed when it is proven.
         attached_at: When that link became its link.
         asked: What this node wants, as long as the peer has not answered.
         agreed: Local version up to which the peer knows what this node wants; -1 for nothing.
@@ -88,6 +89,7 @@ class Peer:
         told_at: When it was last told.
         subscribed: What the peer numbers for this node, by its last answer.
         arrived: The tunnels that came from it.
+        version: Of its handshake.
     """
 
     uuid: str
@@ -112,7 +114,9 @@ class Peer:
     is_told: bool = False
     told_at: float = float("-inf")
     subscribed: tuple[bytes, ...] = ()
+    replaced: list[int] = field(default_factory=list[int])
     arrived: Arrived = field(default_factory=Arrived)
+    version: int = 0
 
     @property
     def is_present(self) -> bool:

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from time import monotonic, time_ns
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from grav_actors.codec import is_fixed, pack_fields, pack_record
 from grav_actors.errors import (
@@ -71,6 +71,21 @@ LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
 
 
+class GatewayPort(Protocol):
+    """What the pod that stands for other nodes is told, on its callback thread, in the order in which it came.
+
+    It is given replies by `_consume` too, instead of to receipts.
+    """
+
+    def local(self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...]) -> None:
+        """Take what the pods of the bus want, and which actors there are; fields of LOCAL."""
+        ...
+
+    def cancelled(self, sender: bytes, seqs: tuple[int, ...]) -> None:
+        """Note that nobody waits for these questions any more."""
+        ...
+
+
 class Pod:
     """A connection to the bus; made by `Grav.connect`.
 
@@ -100,6 +115,7 @@ class Pod:
         self._on_end: Callable[[Exception], None] | None = None
         self._on_replaced: Callable[[], None] | None = None
         self._on_down: Callable[[str, str, str], None] = lambda name, reason, error: None
+        self._gateway: GatewayPort | None = None
 
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
         """Say HELLO and wait until the bus knows the pod."""
@@ -370,10 +386,11 @@ class Pod:
             raise self._error()
         with self._link.lock:
             self._core.filters = filters
-            waiter = self._confirmation(self._core.request_filter())
+            request = self._core.request_filter()
+            waiter = None if self._callbacks.is_here() else self._confirmation(request)
             self._flush_now()
             self._link.send_out(self)
-        if not self._callbacks.is_here():
+        if waiter is not None:
             self._confirm(waiter, "the filter")
 
     def _confirmation(self, request: int) -> Waiter:
