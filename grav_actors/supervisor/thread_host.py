@@ -76,8 +76,8 @@ class ThreadHost:
         except ValueError:
             del self.lives[life.key]
             raise ActorStartError(
-                f"the arguments of actor {life.member.name!r} take {len(payload):,} bytes; at most {MAX_ORDER:,} can be "
-                "carried to the process of its thread: pass what it can read them from"
+                f"the arguments of actor {life.member.name!r} take {len(payload):,} bytes; at most {MAX_ORDER:,} can "
+                "be carried to the process of its thread: pass what it can read them from"
             ) from None
 
     def stop(self, life: Life, reason: str, patience: float | None) -> None:

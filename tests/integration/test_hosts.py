@@ -104,9 +104,7 @@ def test_arguments_that_cannot_travel_are_refused_with_what_helps(grav: Grav) ->
         grav.spawn(Child(crew.Hand, name="b", kind="thread", kwargs={"fails": lambda: None}))
 
 
-def test_arguments_that_are_too_large_are_refused_with_their_size(
-    grav: Grav, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arguments_that_are_too_large_are_refused_with_their_size(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handle, "MAX_ORDER", 2_000)
     hands(grav, "a")
     with pytest.raises(ActorStartError, match="the arguments of actor 'b' take 3,... bytes; at most"):
