@@ -174,8 +174,8 @@ def _fill(node: Grav, children: list[Child], output: Output) -> None:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """Return where an actor runs: `process 4711`, or `thread`."""
-    return f"process {row['pid']}" if row["kind"] == "process" else str(row["kind"])
+    """Return where an actor runs: `process 4711`, or `thread in process 4711`."""
+    return f"{'' if row['kind'] == 'process' else 'thread in '}process {row['pid']}"
 
 
 def _names(child: Child) -> list[str]:
