@@ -21,7 +21,6 @@ from benchmarks.chart import Axis, Chart, Line
 from benchmarks.report import describe_machine
 from benchmarks.sides import BASELINE, OURS, SIDES
 from benchmarks.throughput import MIB, Scene
-from benchmarks.worker import WorkerError
 from benchmarks.workload import SIZE, Load
 
 SIZES = [16 * 4**exponent for exponent in range(11)]
@@ -92,15 +91,7 @@ def growths() -> list[Growth]:
             "Throughput by number of message types",
             Axis("types", is_log=True),
             RATE,
-            [
-                Curve(
-                    f"{stretch} of a type, then the next" if stretch > 1 else "another at each message",
-                    OURS,
-                    [1, 2, 10, 100, 1000],
-                    lambda count, stretch=stretch: Scene(sender={"types": count, "stretch": stretch}),
-                )
-                for stretch in (1, 8, 64)
-            ],
+            [_types(stretch) for stretch in (1, 8, 64)],
         ),
         Growth(
             "patterns",
@@ -125,6 +116,12 @@ def growths() -> list[Growth]:
     ]
 
 
+def _types(stretch: int) -> Curve:
+    title = f"{stretch} of a type, then the next" if stretch > 1 else "another at each message"
+    settings = {"stretch": stretch}
+    return Curve(title, OURS, [1, 2, 10, 100, 1000], lambda count: Scene(sender={"types": count, **settings}))
+
+
 Figures = dict[str, typing.Any]
 
 
@@ -141,8 +138,8 @@ def measure(growth: Growth, load: Load, pairs: int) -> tuple[Figures, bool]:
                     if not problem:
                         rates.setdefault((index, x), []).append(delivery.rate)
                     remark = f"VOID: {problem}" if problem else f"{delivery.rate:,.0f}/s"
-                except WorkerError as error:
-                    problem = remark = f"FAILED: {error}"
+                except Exception as error:  # what the other points have is kept
+                    problem = remark = f"FAILED: {type(error).__name__}: {error}"
                 is_good = is_good and not problem
                 print(f"{growth.name} {pair + 1}/{pairs} {curve.title}, {x:,}: {remark}", file=sys.stderr, flush=True)
     lines = [
@@ -178,7 +175,9 @@ def write_charts(folder: pathlib.Path, all_figures: list[Figures]) -> list[pathl
     """Write one SVG file for each chart; return them."""
     folder.mkdir(parents=True, exist_ok=True)
     charts = {figures["name"]: chart(figures) for figures in all_figures}
-    charts |= {"volume": volume(figures) for figures in all_figures if figures["name"] == "size"}
+    for figures in all_figures:
+        if figures["name"] == "size":
+            charts["volume"] = volume(figures)
     written: list[pathlib.Path] = []
     for name, one in charts.items():
         path = folder / f"growth-{name}.svg"

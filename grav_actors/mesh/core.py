@@ -88,8 +88,18 @@ class MeshCore:
         return peer.inflow.last - peer.inflow.got, track.sent - track.acked if track is not None else 0
 
     def unanswered(self) -> dict[str, int]:
-        """Return the endpoints at which nobody answers, with the number of dials in a row."""
-        return self._dialler.unanswered()
+        """Return the endpoints at which nobody answers, with the number of dials in a row.
+
+        Without those of peers that are there by another way: by their own dial, or at another address.
+        """
+        present = [peer for peer in self._state.peers.values() if peer.is_present]
+        uuids = {peer.uuid for peer in present}
+        endpoints = {endpoint for peer in present for endpoint in peer.endpoints}
+        return {
+            hint.endpoint: hint.failures
+            for hint in self._dialler.unanswered()
+            if hint.endpoint not in endpoints and not uuids & {hint.uuid, hint.leads_to}
+        }
 
     # Finding and linking
 

@@ -1,5 +1,6 @@
 """What `up` says of the mesh."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,12 +72,26 @@ def test_only_so_many_peers_are_remembered() -> None:
     assert ["back" in line for line in lines[-2:]] == [False, True]
 
 
+def test_keys_are_told_where_there_are_any() -> None:
+    line = mesh_line(MeshTable(discovery=()), "tcp://127.0.0.1:5", Path("/home/ann/keys"))
+    assert line.endswith("; looks for nobody; trusts the keys in /home/ann/keys")
+
+
 @pytest.mark.parametrize(
     ("table", "endpoint", "line"),
     [
-        (MeshTable(), "tcp://0.0.0.0:7470", "mesh: listens on tcp://0.0.0.0:7470; finds others by beacon"),
         (
-            MeshTable(discovery=("beacon", "static"), peers=("tcp://a:1", "tcp://b:1")),
+            MeshTable(listen="tcp://0.0.0.0:7470"),
+            "tcp://0.0.0.0:7470",
+            "mesh: listens on tcp://0.0.0.0:7470; finds others by beacon",
+        ),
+        (
+            MeshTable(),
+            "tcp://127.0.0.1:5",
+            "mesh: listens on tcp://127.0.0.1:5, for this machine alone; finds others by beacon",
+        ),
+        (
+            MeshTable(listen="tcp://a:7470", discovery=("beacon", "static"), peers=("tcp://a:1", "tcp://b:1")),
             "tcp://a:7470",
             "mesh: listens on tcp://a:7470; finds others by beacon and a list of 2",
         ),

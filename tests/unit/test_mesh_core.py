@@ -446,6 +446,16 @@ def test_lag_is_what_has_not_come_and_what_is_not_acknowledged() -> None:
     assert core.lag(peer) == (5, 0)
 
 
+def test_endpoint_of_a_peer_that_is_there_by_another_way_is_not_missing() -> None:
+    core = make()
+    core.dial_failed(dial(core), 0.0)
+    core.dial_failed(dial(core, 0.0, "tcp://other-name", TWO), 0.0)
+    assert core.unanswered() == {"tcp://peer": 1, "tcp://other-name": 1}
+
+    bring_up(core, link=joined(core))
+    assert core.unanswered() == {}
+
+
 def test_endpoint_where_nobody_answers_is_told_until_somebody_does() -> None:
     core = make()
     link = dial(core)
