@@ -14,6 +14,7 @@ from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.handle import TAIL_CHARACTERS, TAIL_LINES, ChildProcess
 from grav_actors.supervisor.life import Life
+from grav_actors.supervisor.pipes import MAX_ORDER
 
 
 class HostEvents(Protocol):
@@ -68,9 +69,16 @@ class ThreadHost:
         """Have a life begun.
 
         Raises:
-            ValueError: Its arguments are too large.
+            ActorStartError: Its arguments are too large.
         """
-        self.process.give_order([START, life.key, vessel.offset, vessel.size, payload])
+        try:
+            self.process.give_order([START, life.key, vessel.offset, vessel.size, payload])
+        except ValueError:
+            del self.lives[life.key]
+            raise ActorStartError(
+                f"the arguments of actor {life.member.name!r} take {len(payload):,} bytes; at most {MAX_ORDER:,} can "
+                "be carried to the process of its thread: pass what it can read them from"
+            ) from None
 
     def stop(self, life: Life, reason: str, patience: float | None) -> None:
         """Have a life end after what was delivered to it."""
