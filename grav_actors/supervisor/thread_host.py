@@ -5,14 +5,16 @@ All of it is used under the supervisor's lock; nothing here waits.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Protocol
 
 from grav_actors.actor.host import END, SLATE_SIZE, START, STOP
 from grav_actors.actor.slate import Handling, read_slate, slate_size
 from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
-from grav_actors.supervisor.handle import ChildProcess
+from grav_actors.supervisor.handle import TAIL_CHARACTERS, TAIL_LINES, ChildProcess
 from grav_actors.supervisor.life import Life
+from grav_actors.supervisor.pipes import MAX_ORDER
 
 
 class HostEvents(Protocol):
@@ -54,6 +56,7 @@ class ThreadHost:
         self._events = events
         self._regions = Regions()
         self._has_said_so = False
+        self._tails: dict[str, deque[str]] = {}
 
     # What it is told
 
@@ -66,9 +69,16 @@ class ThreadHost:
         """Have a life begun.
 
         Raises:
-            ValueError: Its arguments are too large.
+            ActorStartError: Its arguments are too large.
         """
-        self.process.give_order([START, life.key, vessel.offset, vessel.size, payload])
+        try:
+            self.process.give_order([START, life.key, vessel.offset, vessel.size, payload])
+        except ValueError:
+            del self.lives[life.key]
+            raise ActorStartError(
+                f"the arguments of actor {life.member.name!r} take {len(payload):,} bytes; at most {MAX_ORDER:,} can "
+                "be carried to the process of its thread: pass what it can read them from"
+            ) from None
 
     def stop(self, life: Life, reason: str, patience: float | None) -> None:
         """Have a life end after what was delivered to it."""
@@ -127,7 +137,17 @@ class ThreadHost:
     def _release(self, life: Life) -> None:
         self.lives.pop(life.key, None)
         self._events.over([life])
+        self._tails.pop(life.member.name, None)
         self.kill_if_done()
+
+    def wrote(self, name: str, line: str) -> None:
+        """Keep what an actor has written last to standard error."""
+        self._tails.setdefault(name, deque(maxlen=TAIL_LINES)).append(line[:TAIL_CHARACTERS])
+
+    def last_words(self, name: str) -> list[str]:
+        """Return the last that an actor has written, and, if the process has ended, the last of that."""
+        own = [] if self.process.is_alive() else self.process.stderr_tail
+        return [*self._tails.get(name, ()), *own]
 
     def exited(self) -> None:
         """The process has ended, and with it all that was in it."""
@@ -164,6 +184,7 @@ class HostedVessel:
         self.size = slate_size(life.member.child.actor_class.concurrency)
         self.offset = regions.take(self.size)
         self._noted: tuple[Handling, ...] | None = None
+        self._words: list[str] = []
 
     @property
     def pid(self) -> int:
@@ -187,8 +208,8 @@ class HostedVessel:
 
     @property
     def last_words(self) -> str:
-        """The last that the host wrote, if it has ended; else that belongs to others too."""
-        return "" if self.is_alive else "\n".join(self.host.process.stderr_tail)
+        """The last that it wrote to standard error, and if the host has ended, the last of that."""
+        return "\n".join(self._words)
 
     @property
     def at_work(self) -> list[Handling]:
@@ -218,6 +239,7 @@ class HostedVessel:
         """Keep what stood on its part of the slate, and give that part to others, unless a thread was left behind."""
         if self._noted is None:
             self._noted = tuple(self.at_work)
+            self._words = self.host.last_words(self._life.member.name)
             if self._life not in self.host.culprits:
                 self.host.process.clear_slate_part(self.offset, self.size)
                 self._regions.give_back(self.offset, self.size)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,12 @@ class Projects:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
-        self._port = free_udp_port()
+        self.port = free_udp_port()
 
     def make(self, name: str, mesh: str = f'listen = "{LOCAL}"\n', discovery: bool = True) -> pathlib.Path:
         folder = self._folder / name
         folder.mkdir()
-        beacon = f'[mesh.beacon]\nport = {self._port}\ninterfaces = ["lo"]\n' if discovery else ""
+        beacon = f'[mesh.beacon]\nport = {self.port}\ninterfaces = ["lo"]\n' if discovery else ""
         (folder / "grav.toml").write_text(f'[node]\nname = "{name}"\n[mesh]\n{mesh}{beacon}', encoding="utf-8")
         return folder
 
@@ -106,6 +107,7 @@ def test_nodes_with_each_others_keys_link_up_and_a_stranger_does_not(projects: P
         assert allowed.returncode == 0, allowed.stderr
 
     farm, cellar, stranger = (start_program(folder, "up") for folder in folders.values())
+    farm.wait_line(f"; trusts the keys in {folders['farm'] / 'keys'}")
     farm.wait_line("node cellar has joined")
     cellar.wait_line("node farm has joined")
     farm.wait_line("was turned away: its key .* is not allowed")
@@ -130,3 +132,20 @@ def test_listener_beyond_this_machine_is_refused_without_keys_and_warned_of_when
         assert "grav-actors keys new" in line
     program = start_program(projects.make("open", f"{mesh}insecure = true\n"), "up")
     assert "insecure: whoever reaches tcp://0.0.0.0:0 can read and send" in program.wait_line("WARNING")
+
+
+def test_port_that_is_taken_is_told_with_file_and_line(projects: Projects) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        done = Program.ended(projects.make("farm", f'listen = "{endpoint}"\n'), "up")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"grav-actors: grav.toml:4: [mesh] listen: cannot listen on {endpoint}: ")
+
+
+def test_port_of_beacons_that_is_taken_is_told_with_file_and_line(projects: Projects) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", projects.port))
+        done = Program.ended(projects.make("farm"), "up")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("grav-actors: grav.toml:3: [mesh] discovery: UDP port")

@@ -94,6 +94,8 @@ def effects(ledger: Ledger) -> Iterator[str]:
             continue
         claimants = {ledger.account(sent.pod), ledger.started[sent.pod].group if sent.pod in ledger.started else ""}
         accounts = claimants.union(*(ledger.members.get(claimant, set()) for claimant in claimants))
+        if cause.sent.kind == "tell":
+            accounts |= ledger.names[cause.sent.dest]  # a new bus may tell another instance of a service
         stays = all(
             stand.wants(cause.sent.uuid, cause.sent.type, cause.sent.pod)
             for stand in ledger.between(ledger.account(sent.pod), end, len(ledger.history))
