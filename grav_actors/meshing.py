@@ -10,18 +10,15 @@ from typing import Any
 
 from grav_actors.discovery import load as load_discovery
 from grav_actors.discovery.base import Discovery, DiscoveryOptions
-from grav_actors.errors import ConfigError
+from grav_actors.errors import ActorStartError, ConfigError
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.hub import Hub
 from grav_actors.options import show
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
-from grav_actors.protocol import PodSettings
+from grav_actors.protocol import GATEWAY_NAME, RETAIN_MESSAGES, PodSettings
 from grav_actors.transports import load as load_transport
 from grav_actors.transports.base import MeshTransport, TransportOptions
-
-HUB_NAME = "mesh"
-"""Name of the hub's pod in listings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,11 @@ class MeshPlan:
         Raises:
             ConfigError: Transport or discovery cannot work as asked.
         """
-        pod = Pod(link, HUB_NAME, PodSettings())._join()
+        settings = PodSettings(prefetch=RETAIN_MESSAGES)  # questions to peers are in its window until they are answered
+        try:
+            pod = Pod(link, GATEWAY_NAME, settings)._join()
+        except ActorStartError as exc:
+            raise ConfigError(str(exc)) from exc
 
         def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
             return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)

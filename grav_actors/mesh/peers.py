@@ -88,6 +88,9 @@ class Peer:
         told_at: When it was last told.
         subscribed: What the peer numbers for this node, by its last answer.
         arrived: The tunnels that came from it.
+        is_acquainted: It has told which actors it has.
+        is_stale: Something was lost, perhaps of that: it is to tell it again.
+        asked_again_at: When it was last asked to.
     """
 
     uuid: str
@@ -113,6 +116,9 @@ class Peer:
     told_at: float = float("-inf")
     subscribed: tuple[bytes, ...] = ()
     arrived: Arrived = field(default_factory=Arrived)
+    is_acquainted: bool = False
+    is_stale: bool = False
+    asked_again_at: float = float("-inf")
 
     @property
     def is_present(self) -> bool:
@@ -129,4 +135,5 @@ class Peer:
 
     def is_proven(self) -> bool:
         """Tell whether on its present link everything has passed in both directions."""
-        return self.link != 0 and self.is_answered and self.is_heard and self.has_beat() and self.has_echo()
+        has_passed = self.is_answered and self.is_heard and self.has_beat() and self.has_echo()
+        return self.link != 0 and has_passed and self.is_acquainted

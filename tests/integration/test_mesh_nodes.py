@@ -17,10 +17,16 @@ from grav_actors import (
     TunnelNotEstablishedError,
     WaitTimeoutError,
 )
+from grav_actors.codec import pack_record, pack_records
 from grav_actors.discovery.base import DiscoveryFunc, DiscoveryOptions
+from grav_actors.mesh.effects import Deliver
+from grav_actors.mesh.relay_frames import encode_meta
+from grav_actors.protocol import KIND_ANSWER, KIND_ASK, KIND_PUBLISH, KIND_TELL
 from grav_actors.transports.loopback import LoopbackTransport
 
 PATIENCE = 20.0
+PUBLISHED = encode_meta(KIND_PUBLISH, b"s" * 16, ())
+ONE_RECORD = pack_records([pack_record(Message("x", 1), 100)])
 Make = Callable[..., Grav]
 
 
@@ -315,11 +321,16 @@ def test_link_that_breaks_under_load_is_made_again_and_loses_nothing(make: Make)
     ("type_", "count", "meta", "body"),
     [
         ("x", 1, b"garbage", b"\x91\x90"),
-        ("x", 1, b"\x92\x00\xc4\x00", b"garbage"),
-        ("x", 2, b"\x92\x00\xc4\x00", b"\x91\x90"),
-        ("x", 1, b"\x92\x05\xc4\x00", b"\x90"),
-        ("grav.sys.dead", 0, b"\x92\x00\xc4\x00", b"\x90"),
-        ("no good", 0, b"\x92\x00\xc4\x00", b"\x90"),
+        ("x", 1, PUBLISHED, b"garbage"),
+        ("x", 2, PUBLISHED, b"\x91\x90"),
+        ("x", 1, encode_meta(9, b"", ()), b"\x90"),
+        ("x", 1, encode_meta(KIND_TELL, b"", "grav.node"), b"\x90"),
+        ("x", 1, encode_meta(KIND_ASK, b"", "grav.bus"), b"\x90"),
+        ("x", 1, encode_meta(KIND_ASK, b"", "actor"), b"\x90"),
+        ("grav.reply", 1, encode_meta(KIND_ANSWER, b"", bytes(16)), b"\x91\x90"),
+        ("grav.sys.dead", 1, PUBLISHED, ONE_RECORD),
+        ("grav.sys.actor.stop", 1, PUBLISHED, ONE_RECORD),
+        ("no good", 1, PUBLISHED, ONE_RECORD),
     ],
 )
 def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
@@ -329,11 +340,11 @@ def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
     collector, gaps = Collector(node, ">"), Collector(node, "grav.sys.node.gap")
     hub = node._hub
     assert hub is not None
-    hub._relay.deliver(type_, count, meta, body)
-    hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1})
+    hub._call(lambda now: hub._switchboard.deliver(Deliver("peer", b"p" * 8, type_, count, meta, body)))
+    hub._call(lambda now: hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1}))
     gaps.wait(1)  # comes after it
     node.publish("end")
 
     assert [m.type for m in collector.wait(1)] == ["end"]
-    assert hub._relay.garbled == 1
+    assert hub._relay.garbled + hub._core.counts.garbled == 1
     assert hub._relay.waiting_bytes == 0

@@ -7,6 +7,7 @@ import pytest
 
 from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.effects import (
+    ActorsChanged,
     Ask,
     Close,
     Deliver,
@@ -22,7 +23,9 @@ from grav_actors.mesh.effects import (
 )
 from grav_actors.mesh.frames import Beat, Interest, InterestDone, Leave, Pulse, Repair, Run, Tunnel
 from grav_actors.mesh.handshake import Identity
+from grav_actors.mesh.inflow import Arrival
 from grav_actors.mesh.membership import FORGET_AFTER
+from grav_actors.mesh.relay_frames import NEWS_TYPE, News, encode_news
 from support.meshsim.history import Lost, MeshHistory
 from support.meshsim.network import Network
 from support.meshsim.node import SimNode
@@ -67,6 +70,7 @@ def bring_up(core: MeshCore, peer: Identity = PEER, now: float = 0.0, link: int 
     core.subscribed(b"barrier" + peer.incarnation, now)
     interest = Interest(peer.incarnation, LIFE, 1, (b"ta\0",), b"barrier" + peer.incarnation)
     core.receive(link, interest, b"", now, ticket=1)
+    tell_all(core, peer)
     core.tick(now)
     number = core.peers()[-1].vitals.beat + 1
     core.receive(link, beat(core, peer, number), b"", now)
@@ -76,6 +80,13 @@ def bring_up(core: MeshCore, peer: Identity = PEER, now: float = 0.0, link: int 
     core.tick(now + 0.05)  # the beat that tells the peer
     taken(core)
     return link
+
+
+def tell_all(core: MeshCore, peer: Identity) -> None:
+    """Have a peer say that it has no actors, past the numbers of its track."""
+    known = core.peer(peer.uuid)
+    assert known is not None
+    core._on_own(known, Arrival(0, NEWS_TYPE, 1, b"", encode_news(News(3, (), ()))))
 
 
 def beat(core: MeshCore, peer: Identity, number: int, sent: int = 0) -> Beat:
@@ -222,10 +233,15 @@ def test_peer_is_up_when_everything_has_passed_both_ways() -> None:
     core.receive(link, Interest(PEER_LIFE, LIFE, 1, (), b"barrier"), b"", 0.0)
     core.tick(0.0)
     core.receive(link, beat(core, PEER, 1), b"", 0.0)
+    core.receive(link, InterestDone(PEER_LIFE, LIFE, asked.version, 1, 0), b"", 0.1)
     assert state_of(core) == "joining"
 
-    core.receive(link, InterestDone(PEER_LIFE, LIFE, asked.version, 1, 0), b"", 0.1)
-    assert of(PeerChanged, taken(core)) == [PeerChanged(TWO, "up")]
+    news = encode_news(News(3, (), (("far", None, ""),)))
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 1),), NEWS_TYPE, 1, b""), news, 0.1)
+    effects = taken(core)
+    assert of(ActorsChanged, effects) == [ActorsChanged((("far", TWO),), ())]
+    assert of(PeerChanged, effects) == [PeerChanged(TWO, "up")]
+    assert effects.index(PeerChanged(TWO, "up")) > effects.index(of(ActorsChanged, effects)[0])
 
 
 def test_interest_is_answered_when_its_barrier_was_seen() -> None:
@@ -249,7 +265,7 @@ def test_interest_that_is_repeated_is_answered_again_and_an_older_one_not() -> N
     core.receive(link, Interest(PEER_LIFE, LIFE, 1, (b"ta\0",), b"other"), b"", 0.1, ticket=2)
     core.receive(link, Interest(PEER_LIFE, LIFE, 0, (), b"other"), b"", 0.1, ticket=3)
 
-    assert of(Reply, taken(core)) == [Reply(link, 2, InterestDone(LIFE, PEER_LIFE, 1, 1, 3))]
+    assert of(Reply, taken(core)) == [Reply(link, 2, InterestDone(LIFE, PEER_LIFE, 1, 1, 4))]
 
 
 def test_silence_makes_suspect_then_down_and_a_beat_brings_it_back() -> None:
@@ -325,7 +341,7 @@ def test_what_is_published_for_a_peer_that_is_down_is_kept_for_it() -> None:
     assert not of(Publish, taken(core))
 
     link = bring_up(core, now=1.0)
-    core.receive(link, Repair(PEER_LIFE, LIFE, 1, ((1, 2),)), b"", 1.1, ticket=5)
+    core.receive(link, Repair(PEER_LIFE, LIFE, 1, ((2, 3),)), b"", 1.1, ticket=5)
     (reply,) = of(Reply, taken(core))
     assert (reply.ticket, reply.body) == (5, b"body")
 
@@ -370,7 +386,7 @@ def test_run_is_published_once_with_the_numbers_of_all_who_want_it() -> None:
 
     (effect,) = of(Publish, taken(core))
     assert effect.topic == b"ta\0"
-    assert effect.frame == Run(LIFE, ((PEER_LIFE, 1, 1), (b"t" * 8, 2, 1)), "a", 4, b"meta")
+    assert effect.frame == Run(LIFE, ((PEER_LIFE, 1, 2), (b"t" * 8, 2, 2)), "a", 4, b"meta")
     assert len(effect.links) == 2
 
 
@@ -382,7 +398,7 @@ def test_directed_run_goes_to_one_peer_whatever_it_wants() -> None:
     assert core.direct(THREE, "grav.anything", 1, b"", b"body")
     assert not core.direct("nobody", "x", 1, b"", b"")
     (effect,) = of(Publish, taken(core))
-    assert (effect.topic, effect.frame.tracks) == (b"d" + b"t" * 8, ((b"t" * 8, 2, 1),))
+    assert (effect.topic, effect.frame.tracks) == (b"d" + b"t" * 8, ((b"t" * 8, 2, 2),))
 
 
 def test_missing_messages_are_asked_for_and_delivered_in_order() -> None:
