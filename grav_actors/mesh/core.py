@@ -226,8 +226,10 @@ class MeshCore:
 
     def _ask_again(self, peer: Peer, now: float) -> None:
         """Have a peer tell everything again, if something of it was lost or never came."""
-        is_due = peer.link and now - max(peer.asked_again_at, peer.attached_at) >= ASK_AGAIN
-        if is_due and (peer.is_stale or not peer.is_acquainted) and not self._has_left:
+        is_known = peer.is_acquainted and not peer.is_stale
+        if is_known or peer.asked_again_at is None or self._has_left:
+            peer.asked_again_at = now
+        elif now - peer.asked_again_at >= ASK_AGAIN:
             peer.asked_again_at = now
             self._delivery.direct(peer, AGAIN_TYPE, 1, b"", b"")
 

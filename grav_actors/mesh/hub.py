@@ -366,6 +366,7 @@ class Hub:
             case GapFound(uuid, _, count):
                 self._log.warning("%s messages of node %s are lost", count if count >= 0 else "some", uuid)
                 self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
+                self._switchboard.lost(effect)
             case DialRefused(endpoint, _, reason):
                 self._log.warning("no link to %s: %s", endpoint, reason)
                 self._note(lambda: self._refused.__setitem__(endpoint, effect))

@@ -90,7 +90,7 @@ class Peer:
         arrived: The tunnels that came from it.
         is_acquainted: It has told which actors it has.
         is_stale: Something was lost, perhaps of that: it is to tell it again.
-        asked_again_at: When it was last asked to.
+        asked_again_at: When it was last asked to, or was not to; None before the first look.
     """
 
     uuid: str
@@ -118,7 +118,7 @@ class Peer:
     arrived: Arrived = field(default_factory=Arrived)
     is_acquainted: bool = False
     is_stale: bool = False
-    asked_again_at: float = float("-inf")
+    asked_again_at: float | None = None
 
     @property
     def is_present(self) -> bool:

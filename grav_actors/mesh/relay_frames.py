@@ -5,6 +5,7 @@ What is malformed raises `ProtocolError` here and nowhere else. `docs/mesh.md` i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +36,8 @@ KIND_CANCEL: Final = 6
 KIND_ENDED: Final = 7
 """No answer to these questions will come from this node, or no further one."""
 STAGES: Final = STAGE_BEGIN | STAGE_END
+KIND_LOST: Final = 8
+"""Something of the receiver's was lost on its way here: perhaps a question, to which no answer will come."""
 MAX_NEWS_ITEMS: Final = 64
 """Entries of each list of the news that one run carries."""
 
@@ -51,7 +54,7 @@ class Meta:
     """What goes with a run.
 
     Attributes:
-        kind: As on a bus, or `KIND_CANCEL` or `KIND_ENDED`.
+        kind: As on a bus, or `KIND_CANCEL`, `KIND_ENDED` or `KIND_LOST`.
         sender: The pod that sent it on its own node; b"" where that does not matter.
         to: Of TELL and ASK the name; of ANSWER the pod or process; of what is published the groups that are to
             have it, each with the node; of ENDED the code and text of the error, two empty ones for none.
@@ -127,7 +130,7 @@ def _is_outcome(to: Any) -> bool:
     return type(to) is tuple and len(to) == 2 and type(to[0]) is str and type(to[1]) is str
 
 
-_FITS = {
+_FITS: dict[int, Callable[[Any], bool]] = {
     KIND_PUBLISH: _is_served,
     KIND_REPLY: _is_served,
     KIND_ASK_ANY: _is_served,
@@ -136,6 +139,7 @@ _FITS = {
     KIND_ANSWER: _is_pod,
     KIND_CANCEL: lambda to: to is None,
     KIND_ENDED: _is_outcome,
+    KIND_LOST: lambda to: to is None,
 }
 
 

@@ -13,11 +13,22 @@ from typing import Any
 from grav_actors.codec import array_header, record_ids, record_offsets, unpack_body
 from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.mesh.core import MeshCore
-from grav_actors.mesh.effects import Deliver, DeliverTunnelled, Finish, PeerChanged, Post, PostError, Refuse, TakeBack
+from grav_actors.mesh.effects import (
+    Deliver,
+    DeliverTunnelled,
+    Finish,
+    GapFound,
+    PeerChanged,
+    Post,
+    PostError,
+    Refuse,
+    TakeBack,
+)
 from grav_actors.mesh.peers import PeerState
 from grav_actors.mesh.relay_frames import (
     KIND_CANCEL,
     KIND_ENDED,
+    KIND_LOST,
     Meta,
     decode_ids,
     decode_meta,
@@ -271,6 +282,12 @@ class Switchboard:
         """Take a peer's run."""
         try:
             meta = decode_meta(run.meta)
+            if meta.kind not in (KIND_PUBLISH, KIND_REPLY, KIND_TELL) and not self._is_present(run):
+                self._core.counts.late += run.count  # of a life that is over: nobody there waits or answers any more
+                return
+            if meta.kind == KIND_LOST:
+                self._give_up_on(run.peer, "a message to it was lost, which may have been this question")
+                return
             if meta.kind in (KIND_CANCEL, KIND_ENDED):
                 ids = decode_ids(run.body, run.count)
                 if meta.kind == KIND_CANCEL:
@@ -292,6 +309,11 @@ class Switchboard:
         """Take a message that came through a tunnel: it is published as if it came from here."""
         dest = (RELAY_REDELIVERED if run.redelivered else 0, None)
         self._core.out.append(Post(KIND_PUBLISH, type_, dest, 1, run.body))
+
+    def _is_present(self, run: Deliver) -> bool:
+        """Return whether a run is of the present life of its node."""
+        peer = self._core.peer(run.peer)
+        return peer is not None and peer.incarnation == run.incarnation
 
     def _learn(self, process: bytes, peer: str) -> None:
         """Remember on which node a process is."""
@@ -367,16 +389,25 @@ class Switchboard:
 
     # Peers
 
+    def lost(self, gap: GapFound) -> None:
+        """End what may have been in a gap: answers of the peer here, and its questions there."""
+        self._give_up_on(gap.peer, "a message of it was lost, which may have been the answer")
+        self._core.direct(gap.peer, "", 1, encode_meta(KIND_LOST, b"", None), encode_ids([]))
+
+    def _give_up_on(self, peer: str, text: str) -> None:
+        """End the questions that a peer has."""
+        for question in [each for each in self._questions.values() if peer in each.peers]:
+            # It may have them, and see no end of the link: they would be answered in vain.
+            self._cancel(question, {peer})
+            self._lose(question, peer, STOPPED, text)
+
     def changed(self, change: PeerChanged) -> None:
         """End what waits for a peer that is gone, and what it has asked."""
         if change.state not in (PeerState.DOWN.value, PeerState.WITHDRAWN.value):
             return
         peer = self._core.peer(change.peer)
         text = f"node {(peer.name if peer is not None else '') or change.peer} is {change.state}"
-        for question in [each for each in self._questions.values() if change.peer in each.peers]:
-            # It may live, and see no end of the link: what it has of this node would be answered in vain.
-            self._cancel(question, {change.peer})
-            self._lose(question, change.peer, STOPPED, f"{text}: {change.reason}" if change.reason else text)
+        self._give_up_on(change.peer, f"{text}: {change.reason}" if change.reason else text)
         asked = tuple(each for each, asked in self._asked.items() if asked.peer == change.peer)
         if asked:
             # Told all the same, for the same reason: its askers would wait for ever.

@@ -516,7 +516,7 @@ def test_withdrawal_is_acknowledged_by_all_when_everything_has_come() -> None:
     history = nodes[0].history
     assert nodes[0].has_withdrawn
     assert [node.states()["h0"] for node in nodes[1:]] == ["withdrawn", "withdrawn"]
-    assert [history.got[nodes[0].life, node.life] for node in nodes[1:]] == [list(range(500))] * 2
+    assert [history.published((nodes[0].life, node.life)) for node in nodes[1:]] == [list(range(500))] * 2
     nodes[0].die(is_loud=True)
     history.withdrawn.add(nodes[0].life)
     network.run(12.0)
@@ -599,7 +599,6 @@ def test_hub_that_starts_anew_is_a_new_peer_and_what_nobody_can_know_is_announce
     new.publish("a", 2)
     network.run(7.0)
 
-    got = old.history.got
-    assert got[old.life, nodes[1].life] == [0, 1, 2, Lost(-1)]
-    assert got[new.life, nodes[1].life] == [0, 1]
+    assert old.history.published((old.life, nodes[1].life)) == [0, 1, 2, Lost(-1)]
+    assert old.history.published((new.life, nodes[1].life)) == [0, 1]
     assert nodes[1].states() == {"h0": "up"}

@@ -69,7 +69,7 @@ def test_whole_network_loses_and_repeats_nothing_and_calls_nobody_down() -> None
 
 
 def test_loss_repetition_and_disorder_alone_cost_nothing() -> None:
-    world = World(2, Script(nodes=3, weather=Weather((0.001, 0.05), loss=0.05, twice=0.2, is_ordered=False)))
+    world = World(3, Script(nodes=3, weather=Weather((0.001, 0.05), loss=0.05, twice=0.2, is_ordered=False)))
 
     assert not world.run()
     assert world.history.lost() == 0
