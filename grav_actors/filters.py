@@ -12,6 +12,13 @@ FilterWire = tuple[bool, bool, tuple[tuple[str, bool], ...], tuple[tuple[bytes, 
 
 MAX_FILTER_BYTES = 128 * 1024
 """Bytes of all entries of a filter: a filter travels in one header, and is kept by the bus for every pod."""
+ALL_FILTERS_BYTES = 16 * 1024 * 1024
+"""Bytes of all entries of the filters of all pods of a bus: 256 for each pod that it admits."""
+FILTERS_FULL = (
+    f"the filters of all pods of this bus have {ALL_FILTERS_BYTES // 1024**2} MiB of entries, and there is no room for "
+    "more; use patterns instead of many types, or look at the uuid in the handler"
+)
+"""What a pod is told whose filter does not fit in."""
 UUID_ENTRY_BYTES = 20
 """What the entry of one uuid takes."""
 
@@ -65,6 +72,11 @@ class FilterSet:
         if uuid not in self.uuids:
             self._grow(UUID_ENTRY_BYTES)
         self.uuids[uuid] = allow
+
+    @property
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return self._bytes
 
     def _grow(self, size: int) -> None:
         if self._bytes + size > MAX_FILTER_BYTES:

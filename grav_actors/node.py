@@ -39,7 +39,7 @@ from grav_actors.ids import id_text, new_id
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.hub import Hub
 from grav_actors.mesh.view import Peer
-from grav_actors.meshing import MeshPlan, plan_mesh
+from grav_actors.meshing import MeshPlan, describe_mesh, plan_mesh
 from grav_actors.message import Message
 from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name, did_you_mean, show
 from grav_actors.overview import UNREADY, Overview
@@ -50,7 +50,8 @@ from grav_actors.project import find_running, private_folder, remove_private_fol
 from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
 from grav_actors.supervisor.branch import DONE, FAILED, REFUSED, outcome
-from grav_actors.supervisor.runner import OnLine, Runner, RunnerContext
+from grav_actors.supervisor.context import OnLine, RunnerContext
+from grav_actors.supervisor.runner import Runner
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
 from grav_actors.timeouts import Timeout, seconds
@@ -160,13 +161,17 @@ class Grav:
         strategy: str,
         on_line: OnLine | None,
         on_end: Callable[[str], None],
+        plan: MeshPlan | None = None,
+        on_peer: Callable[[Peer, str], None] | None = None,
     ) -> Self:
         """Make the node of `grav-actors up`: its bus runs in a project's run folder, which stays."""
         node = cls.__new__(cls)
-        node._setup(name, belongs_to, interests, options, limits, None)
+        node._setup(name, belongs_to, interests, options, limits, None, plan)
         node._strategy = strategy
+        node._hosts_threads = True
         node._on_line = on_line
         node._on_end = on_end
+        node._on_peer = on_peer
         node._is_filled = False
         node._start_bus(spec)
         node._open()
@@ -190,6 +195,7 @@ class Grav:
         self._options = options
         self._limits = limits
         self._strategy = "one_for_one"
+        self._hosts_threads = False
         self._log = logger if logger is not None else logging.getLogger("grav_actors.node")
         self._folder = None
         self._bus: BusProcess | None = None
@@ -197,6 +203,7 @@ class Grav:
         self._on_line: OnLine | None = None
         self._on_end: Callable[[str], None] | None = None
         self._on_reload: Callable[[], list[str]] | None = None
+        self._on_peer: Callable[[Peer, str], None] | None = None
         self._is_filled = True
         self._control: ActorRuntime | None = None
         self._link: Link | None = None
@@ -229,6 +236,7 @@ class Grav:
                     self._on_line,
                     self._strategy,
                     publish=self._announce,
+                    hosts_threads=self._hosts_threads,
                 )
             )
             self._overview = Overview(self._runner, self._pod.ask)
@@ -239,7 +247,7 @@ class Grav:
                 self._control.start(CONTROL_TIMEOUT)
             if self._plan is not None:
                 identity = Identity(self.node_uuid, b"", self.name, self.belongs_to, self.interests)
-                self._hub = self._plan.start(self._link, self.node_uuid, identity, self._log)
+                self._hub = self._plan.start(self._link, self.node_uuid, identity, self._log, self._on_peer)
         except BaseException:
             self._close()
             raise
@@ -516,10 +524,16 @@ class Grav:
 
     # Its own state
 
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint}
+
+    def _describe_mesh(self) -> dict[str, Any]:
+        return {"node": self._describe(), "mesh": describe_mesh(self._hub) if self._hub is not None else None}
+
     def _status(self) -> dict[str, Any]:
         look = self._overview.look()
         return {
-            "node": {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint},
+            "node": self._describe(),
             "actors": look.rows,
             "degraded": look.is_degraded,
         }

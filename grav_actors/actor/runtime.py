@@ -124,7 +124,8 @@ class ActorRuntime:
         except BaseException:
             self._ending = Ending("stop")
             self._joined.set()
-            self._thread.stop()
+            with self.pod._link.lock:
+                self._thread.stop()
             raise
         self._joined.set()
         try:
@@ -456,6 +457,10 @@ class ActorRuntime:
             with self.pod._link.lock:
                 self._started.fail(ActorStartError(f"actor {self.name!r} did not start: {self.pod._error()}"))
         self._ended.set()
+
+    def is_idle(self) -> bool:
+        """Whether no handler runs, also none in a thread of its own; for one that has ended."""
+        return self._dispatch.drain(0)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait for the end; return whether it has come."""

@@ -73,7 +73,7 @@ class Slot:
 
     __slots__ = ("_memory", "_offset", "note")
 
-    def __init__(self, memory: mmap | bytearray, offset: int) -> None:
+    def __init__(self, memory: mmap | bytearray | memoryview, offset: int) -> None:
         self._memory = memory
         self._offset = offset
         self.note: Note = partial(_MARK.pack_into, memory, offset)
@@ -91,7 +91,7 @@ class Slot:
 class Slate:
     """What the process writes; zeros at the start, and the process that has it is the only one to write."""
 
-    def __init__(self, memory: mmap | bytearray) -> None:
+    def __init__(self, memory: mmap | bytearray | memoryview) -> None:
         offsets = range(0, len(memory) - _SLOT_SIZE + 1, _SLOT_SIZE)
         self._free = deque(Slot(memory, offset) for offset in offsets)
 

@@ -23,6 +23,7 @@ class ActorSpec:
         group: What takes the place of the group of its class, or "".
         supervisor: Uuid of the pod of the node that restarts it.
         cause: Why the incarnation before ended; "" in the first.
+        hosts_threads: If it is a supervisor, its thread children live in a process of their own.
     """
 
     actor_class: type[Actor]
@@ -34,6 +35,7 @@ class ActorSpec:
     supervisor: bytes = b""
     incarnation: int = 0
     cause: str = ""
+    hosts_threads: bool = False
 
     def settings(self) -> PodSettings:
         """Return what its pod says of itself; raise OptionError for a group that its class does not go with."""

@@ -170,9 +170,8 @@ class BusCore(Membership):
         self.ledger.note(receiver.sender, now)
 
     def _on_cancel(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        for seq in fields[2]:
-            for target, numbers in self.mailroom.cancel(receiver.sender, seq, now):
-                self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b""))
+        for target, seqs in self.mailroom.cancel(receiver.sender, fields[2], now).items():
+            self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, seqs), b""))
 
     # Ends of drains, and time
 
@@ -290,6 +289,10 @@ class BusCore(Membership):
             starved = self.directory.by_uuid.get(sender.uuid)
             if starved is not None and starved.mailbox.used:
                 self.ledger.feed(sender, now)
+        for receiver in self.directory:
+            if receiver.sender.is_behind:
+                # It may have nothing more to say: it may wait in `send` for just what was settled and not told.
+                self.ledger.note(receiver.sender, now)
         self.dead_letters.log.tick(now)
         self.mailroom.check_slow(now)
 

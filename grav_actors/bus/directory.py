@@ -10,7 +10,8 @@ from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
-from grav_actors.filters import FilterSet
+from grav_actors.filters import ALL_FILTERS_BYTES, FilterSet
+from grav_actors.protocol import WINDOW_BYTES
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
@@ -54,7 +55,9 @@ class Group:
             if member.uuid == sender or not member.filters.allows_type(message_type):
                 continue
             is_possible = True
-            room = member.room() - member.mailbox.waiting_count
+            # By bytes, too: what waits at one member could return to the group behind what another leaves later.
+            has_room = member.mailbox.used_bytes < WINDOW_BYTES
+            room = member.room() - member.mailbox.waiting_count if has_room else 0
             if member.route and room > best_room:
                 best, best_room = member, room
         return best, is_possible
@@ -85,12 +88,14 @@ class Directory:
         gateway: The pod that stands for other nodes, or None.
         news: What it has not been told of the pods here; None until it has asked for that.
         remote: The actors of other nodes.
+        filter_bytes: Bytes of the entries of all filters.
     """
 
     def __init__(self) -> None:
         self.gateway: Receiver | None = None
         self.news: LocalNews | None = None
         self.remote = RemoteNames()
+        self.filter_bytes = 0
         self.by_uuid: dict[bytes, Receiver] = {}
         self.by_name: dict[str, Receiver] = {}
         self.groups: dict[str, Group] = {}
@@ -116,6 +121,7 @@ class Directory:
         self.by_uuid[receiver.uuid] = receiver
         if is_gateway(receiver):
             self.gateway = receiver
+        self.filter_bytes += receiver.filters.size
         self._by_process.setdefault(receiver.uuid[:8], {})[receiver.uuid] = receiver
         settings = receiver.settings
         if settings.actor:
@@ -136,7 +142,8 @@ class Directory:
 
     def remove(self, receiver: Receiver) -> Group | None:
         """Strike a pod; return its group if it was the last member."""
-        self.by_uuid.pop(receiver.uuid, None)
+        if self.by_uuid.pop(receiver.uuid, None) is not None:
+            self.filter_bytes -= receiver.filters.size
         if receiver is self.gateway:
             self.gateway = self.news = None
         elif self.news is not None:
@@ -166,11 +173,17 @@ class Directory:
                 return self.groups.pop(settings.group)
         return None
 
+    def has_room(self, filters: FilterSet, receiver: Receiver | None) -> bool:
+        """Return whether the entries of a filter fit in beside all others, in the place of those of a receiver."""
+        old = receiver.filters.size if receiver is not None else 0
+        return filters.size <= old or self.filter_bytes - old + filters.size <= ALL_FILTERS_BYTES
+
     def filter(self, receiver: Receiver, filters: FilterSet) -> None:
         """Give a pod another filter."""
         self._forget_plans(receiver)
         if self.news is not None:
             self.news.leave(receiver)
+        self.filter_bytes += filters.size - receiver.filters.size
         receiver.filters = filters
         if self.news is not None:
             self.news.enter(receiver)

@@ -19,7 +19,7 @@ from grav_actors.bus.sender import Sender
 from grav_actors.bus.shelf import REASONS
 from grav_actors.bus.watches import Ended, Notice, Watches
 from grav_actors.errors import ProtocolError
-from grav_actors.filters import FilterSet
+from grav_actors.filters import FILTERS_FULL, FilterSet
 from grav_actors.protocol import (
     BYE_CRASHED,
     BYE_STOPPING,
@@ -30,6 +30,7 @@ from grav_actors.protocol import (
     GATEWAY_NAME,
     MAX_ERROR_TEXT,
     MAX_REMOTE_NAMES,
+    OK_FULL,
     REJOIN_GRACE,
     STAGE_BEGIN,
     STAGE_END,
@@ -52,7 +53,7 @@ MAX_PODS = 65_536
 MAX_LEVELS = 16
 """Supervisors above each other that are looked at; what pods say of theirs might go in a circle."""
 MAX_DEPARTED = 4096
-"""Lost pods whose numbers are remembered, so that one which comes back does not send anything twice."""
+"""Pods that are gone whose numbers are remembered, so that one which comes back does not send anything twice."""
 MAX_REPEATS = 16
 """Times that a pod which finishes nothing is given again, by one route, what is in flight to it."""
 NAME_TAKEN = "name_taken"
@@ -113,9 +114,14 @@ class Membership:
             self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_ROUTES} links already")
             return
         receiver = self.directory.by_uuid.get(hello.uuid)
+        filters = FilterSet.from_wire(hello.filters)
+        predecessor = self.directory.by_name.get(hello.name) if hello.settings.actor else None
+        if not self.directory.has_room(filters, receiver or predecessor):
+            self._refuse(route_id, slot, hello.request, "full", FILTERS_FULL)
+            return
         is_resumed = receiver is not None and hello.epoch == (receiver.epoch or self.epoch)
         if receiver is None:
-            receiver = self._admit(route_id, slot, hello, now)
+            receiver = self._admit(route_id, slot, hello, filters, now)
             if receiver is None:
                 return
             if hello.epoch == self.epoch:
@@ -144,7 +150,7 @@ class Membership:
         self._reply(receiver, welcome)
         # When the drain ends: of several HELLOs that waited for the bus, only the last needs the deliveries.
         self._again[receiver] = hello.received if is_resumed else 0
-        self.directory.filter(receiver, FilterSet.from_wire(hello.filters))
+        self.directory.filter(receiver, filters)
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
         self.mailroom.touch(receiver)
@@ -153,7 +159,7 @@ class Membership:
         sender.urgent = True
         self.ledger.note(sender, now)
 
-    def _admit(self, route_id: bytes, slot: int, hello: Hello, now: float) -> Receiver | None:
+    def _admit(self, route_id: bytes, slot: int, hello: Hello, filters: FilterSet, now: float) -> Receiver | None:
         settings = hello.settings
         if len(self.directory) >= MAX_PODS:
             self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_PODS} pods already")
@@ -178,7 +184,7 @@ class Membership:
         if sender is None:
             sender = Sender(hello.uuid, hello.floor)
             sender.resent_until = hello.sent
-        receiver = Receiver(hello.uuid, hello.name, settings, FilterSet.from_wire(hello.filters), sender)
+        receiver = Receiver(hello.uuid, hello.name, settings, filters, sender)
         if owner is not None:
             if owner.route:
                 self._reply(owner, pack(Verb.CLOSE.value, owner.slot, CLOSE_REPLACED, ""))
@@ -245,7 +251,11 @@ class Membership:
                 self.postman.replay(receiver, now)
 
     def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        self.directory.filter(receiver, FilterSet.from_wire(fields[3]))
+        filters = FilterSet.from_wire(fields[3])
+        if not self.directory.has_room(filters, receiver):
+            self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], OK_FULL))
+            return
+        self.directory.filter(receiver, filters)
         self.journal.append(roster.filter_record(receiver))
         self._tell_local()
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
@@ -333,10 +343,10 @@ class Membership:
                 self._tell_all(self.watches.remote_ended(name, node, Ended("lost", "this node has left the mesh")))
             self._tell_all(self.watches.remote_known())
         self.handover.give_up(receiver, reason, now)
-        if reason == "pod_lost":
-            self._departed[receiver.uuid] = receiver.sender
-            if len(self._departed) > MAX_DEPARTED:
-                del self._departed[next(iter(self._departed))]
+        # One that has left, too: if its connection breaks before it learns of that it joins once more.
+        self._departed[receiver.uuid] = receiver.sender
+        if len(self._departed) > MAX_DEPARTED:
+            del self._departed[next(iter(self._departed))]
         self._end_group(ended_group, reason, now)
         self.journal.append(roster.leave_record(receiver.uuid))
 

@@ -76,6 +76,7 @@ class Peer:
 
     Attributes:
         link: Number of its link; 0 for none.
+        replaced: Links in whose place that one came; closed when it is proven.
         attached_at: When that link became its link.
         asked: What this node wants, as long as the peer has not answered.
         agreed: Local version up to which the peer knows what this node wants; -1 for nothing.
@@ -91,6 +92,7 @@ class Peer:
         is_acquainted: It has told which actors it has.
         is_stale: Something was lost, perhaps of that: it is to tell it again.
         asked_again_at: When it was last asked to, or was not to; None before the first look.
+        version: Of its handshake.
     """
 
     uuid: str
@@ -115,10 +117,12 @@ class Peer:
     is_told: bool = False
     told_at: float = float("-inf")
     subscribed: tuple[bytes, ...] = ()
+    replaced: list[int] = field(default_factory=list[int])
     arrived: Arrived = field(default_factory=Arrived)
     is_acquainted: bool = False
     is_stale: bool = False
     asked_again_at: float | None = None
+    version: int = 0
 
     @property
     def is_present(self) -> bool:

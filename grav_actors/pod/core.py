@@ -30,6 +30,7 @@ from grav_actors.protocol import (
     MAX_GATEWAY_ITEMS,
     MAX_OPEN_RANGES,
     MAX_WATCHES,
+    OK_FULL,
     OK_UNKNOWN,
     STAGE_BEGIN,
     STAGE_CHANGE,
@@ -81,6 +82,7 @@ class PodCore:
         inbox: Runs for the handler, in order.
         replies: Runs for the receipts only.
         confirmed: Requests that the bus has answered.
+        refused: Of these, filters for which the bus has no room; the filter before holds.
         acks: Watermarks that came in.
         cancelled: `(sender uuid, seqs)` of questions whose askers no longer wait.
         downs: `(name, reason, error)` of watched actors that are gone for good.
@@ -105,6 +107,7 @@ class PodCore:
         self.inbox: list[Inbound] = []
         self.replies: list[Inbound] = []
         self.confirmed: list[int] = []
+        self.refused: set[int] = set()
         self.acks: list[Ack] = []
         self.cancelled: list[tuple[bytes, tuple[int, ...]]] = []
         self.downs: list[tuple[str, str, str]] = []
@@ -130,6 +133,8 @@ class PodCore:
         self._hellos: list[int] = []
         self._hello_at = float("-inf")
         self._requests: dict[int, bytes] = {}
+        self._agreed = self._told = self.filters
+        self._asked: dict[int, FilterSet] = {}
         self._bye_request = 0
         self._watches: dict[str, int] = {}
         self._last_watch = 0
@@ -143,6 +148,7 @@ class PodCore:
         self._hello_request = self._request
         self._hellos.append(self._request)
         self._hello_at = now
+        self._told = self.filters
         hello = Hello(
             self._hello_request, self.uuid, self.name, self.settings, self.filters.to_wire(), self.epoch,
             self._received, self.outbox.floor(), self.outbox.sent,
@@ -173,6 +179,7 @@ class PodCore:
     def request_filter(self) -> int:
         """Tell the bus the present filters; return the request whose confirmation to wait for."""
         self._request += 1
+        self._asked[self._request] = self.filters
         header = pack(Verb.FILTER.value, self.slot, self._request, self.filters.to_wire())
         return self._send_request(header)
 
@@ -488,6 +495,8 @@ class PodCore:
         _, _, _, request, epoch, _, received, is_resumed, limits = fields
         leaving = self.state is State.LEAVING
         self.state = State.JOINED
+        self._agreed = self._told
+        self._asked = {number: filters for number, filters in self._asked.items() if number > request}
         self.max_message = limits[0]
         self.epoch = epoch
         if is_resumed:
@@ -524,6 +533,13 @@ class PodCore:
             if not self.is_joining:
                 self.hello(now)
             return
+        asked = self._asked.pop(request, None)
+        if asked is not None and text == OK_FULL:
+            self.refused.add(request)
+            if self.filters is asked:  # else a later one is on its way
+                self.filters = self._agreed
+        elif asked is not None:
+            self._agreed = asked
         self._confirm(request)
 
     def _confirm(self, request: int) -> None:

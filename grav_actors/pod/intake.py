@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+from grav_actors.errors import ConfigError
+from grav_actors.filters import FILTERS_FULL
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
 from grav_actors.pod.outcomes import Disconnected, closed_error, unanswered_error
@@ -14,6 +17,8 @@ from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
     from grav_actors.pod.pod import GatewayPort, Pod
+
+logger = logging.getLogger(__name__)
 
 
 def collect(pod: Pod) -> None:
@@ -101,7 +106,13 @@ def _take_confirmed(pod: Pod) -> None:
     confirmed, core.confirmed = core.confirmed, []
     for request in confirmed:
         waiter = pod._confirmations.pop(request, None)
-        if waiter is not None and core.closed_by is None:
+        if request in core.refused:
+            core.refused.discard(request)
+            if waiter is not None:
+                waiter.fail(ConfigError(FILTERS_FULL))
+            else:  # asked for in the pod's own callback, which does not wait
+                logger.warning("pod %s keeps the filter that it had: %s", pod.label, FILTERS_FULL)
+        elif waiter is not None and core.closed_by is None:
             waiter.resolve(None)
         elif waiter is not None and core.closed_by is not None:
             waiter.fail(closed_error(core.closed_by))

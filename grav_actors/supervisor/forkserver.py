@@ -21,11 +21,19 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
 from grav_actors.supervisor.channel import Channel
 from grav_actors.supervisor.child import Job, die_with, run
+
+LATER = ("importlib.metadata", "grav_actors.mesh.hub", "grav_actors.supervisor.supervisor", "grav_actors.node")
+"""What children need whose class stands in a script beside its `Grav`: loaded when the first child is there and the
+server has nothing to do, one after another, so that neither the first child nor the next one has to wait for all."""
+
+LATER_PAUSE_MS = 20
+"""Milliseconds without a request after which one of these is loaded."""
 
 REAP_LIMIT = 1.5
 """Seconds that killed children may take to end; what the kernel still holds then is left to init."""
@@ -37,6 +45,8 @@ class ForkServer:
     def __init__(self, sock: socket.socket) -> None:
         self._channel = Channel(sock)
         self._pids: set[int] = set()
+        self._later: list[str] = []
+        self._has_spawned = False
         self._stopping = False
         self._wake, self._wakeup = socket.socketpair()
         self._wake.setblocking(False)
@@ -55,7 +65,10 @@ class ForkServer:
         while not (self._channel.ended or self._stopping):
             writing = select.POLLOUT if self._channel.wants_write else 0
             poller.register(self._channel, select.POLLIN | writing)
-            poller.poll()
+            waits = bool(self._later and self._has_spawned)
+            if not poller.poll(LATER_PAUSE_MS if waits else None):
+                self._load_next()
+                continue
             with suppress(BlockingIOError):
                 self._wake.recv(4096)
             for frame in self._channel.receive():
@@ -66,6 +79,23 @@ class ForkServer:
             self._channel.flush()
         self._end_children()
         return None
+
+    def load(self, names: Iterable[str], later: Iterable[str] = ()) -> None:
+        """Import modules for the children, and note others for when there is time."""
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except (Exception, SystemExit) as error:
+                self.warn(f"preload of {name}: {type(error).__name__}: {error}")
+            if threading.active_count() > 1:
+                self.warn(f"the preloaded module {name} has started threads; children may hang")
+        # Frozen, what is loaded stays shared with the children: no collection touches its pages.
+        gc.collect()
+        gc.freeze()
+        self._later += later
+
+    def _load_next(self) -> None:
+        self.load([self._later.pop(0)])
 
     def release(self) -> None:
         """Close what is the server's, in a child: later its objects would close descriptors of others."""
@@ -89,7 +119,7 @@ class ForkServer:
         return None
 
     def _spawn(self, order: int, request: dict[str, Any]) -> Job | None:
-        fds = self._channel.take_fds(5)
+        fds = self._channel.take_fds(6 if request.pop("takes_orders") else 5)
         if not fds:
             # Descriptors of other requests may be in the wrong place too: better none than a mix.
             self._stopping = True
@@ -101,8 +131,8 @@ class ForkServer:
         try:
             pid = os.fork()
             if pid == 0:
-                payload, stdout, stderr, report, slate = fds
-                return Job(parent, payload, stdout, stderr, report, slate, **request)
+                payload, stdout, stderr, report, slate, *orders = fds
+                return Job(parent, payload, stdout, stderr, report, slate, orders[0] if orders else None, **request)
         except OSError as error:
             self._channel.send(["failed", order, f"fork: {error.strerror}"])
             return None
@@ -114,6 +144,7 @@ class ForkServer:
         with suppress(OSError):  # the child does it too; whoever is first
             os.setpgid(pid, pid)
         self._pids.add(pid)
+        self._has_spawned = True
         pidfd = _pidfd(pid)
         self._channel.send(["spawned", order, pid, bool(pidfd)], pidfd)
         return None
@@ -167,16 +198,6 @@ def _pidfd(pid: int) -> list[int]:
         return []
 
 
-def _preload(server: ForkServer, names: str) -> None:
-    for name in filter(None, names.split(",")):
-        try:
-            importlib.import_module(name)
-        except (Exception, SystemExit) as error:
-            server.warn(f"preload of {name}: {type(error).__name__}: {error}")
-    if threading.active_count() > 1:
-        server.warn(f"a preloaded module of {names} has started threads; children may hang")
-
-
 def main() -> None:
     """Serve until the parent ends; never returns."""
     fd, parent, preload = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -188,11 +209,9 @@ def main() -> None:
     os.close(null)
     os.set_inheritable(fd, False)
     server = ForkServer(socket.socket(fileno=fd))
-    _preload(server, preload)
-    # Frozen, what is loaded stays shared with the children: no collection touches its pages.
     gc.disable()
-    gc.collect()
-    gc.freeze()
+    names = list(filter(None, preload.split(",")))
+    server.load(names, LATER if names else ())
     job = server.serve()
     if job is None:
         os._exit(0)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from grav_actors.errors import ReentrantWaitError, WrongProcessError
+from grav_actors.supervisor.pipes import MAX_ORDER, encode_frame
 
 TAIL_LINES = 20
 TAIL_CHARACTERS = 500
@@ -23,6 +24,10 @@ class Overseer(Protocol):
 
     def send_signal(self, child: "ChildProcess", number: int) -> None:
         """Have the fork server send a signal to the child, if it is not reaped."""
+        ...
+
+    def give_order(self, child: "ChildProcess", frame: bytes) -> None:
+        """Have a frame written to the child, if it takes orders and has not ended."""
         ...
 
 
@@ -70,6 +75,21 @@ class ChildProcess:
             if self._slate_fd is not None:
                 return os.pread(self._slate_fd, os.fstat(self._slate_fd).st_size, 0)
             return self._slate
+
+    def slate_part(self, offset: int, size: int) -> bytes:
+        """Return a part of what stands on its slate, or stood there; what is behind its end is left out."""
+        with self._lock:
+            if self._slate_fd is not None:
+                return os.pread(self._slate_fd, size, offset)
+            return self._slate[offset : offset + size]
+
+    def clear_slate_part(self, offset: int, size: int) -> None:
+        """Write zeros to a part of its slate, as long as the process lives; the slate does not grow by it."""
+        with self._lock:
+            if self._slate_fd is not None:
+                size = min(size, os.fstat(self._slate_fd).st_size - offset)
+                if size > 0:
+                    os.pwrite(self._slate_fd, bytes(size), offset)
 
     def is_alive(self) -> bool:
         """Whether the process is not known to have ended."""
@@ -119,6 +139,21 @@ class ChildProcess:
                     signal.pidfd_send_signal(self._pidfd, number)
                 return
         self._overseer.send_signal(self, number)
+
+    def give_order(self, order: object) -> None:
+        """Have an order written to a child that takes them; nothing happens if it has ended. Does not wait.
+
+        Args:
+            order: What MessagePack can carry.
+
+        Raises:
+            TypeError: It cannot.
+            ValueError: The order is longer than `MAX_ORDER`.
+            WrongProcessError: After a fork.
+        """
+        frame = encode_frame(order, MAX_ORDER)
+        self._check_process()
+        self._overseer.give_order(self, frame)
 
     def describe_exit(self) -> str:
         """Return `running`, `exit code 3` or `signal SIGKILL (9)`."""

@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import termios
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -128,6 +129,51 @@ class ReportPipe(Pipe):
         return True
 
 
+class OrdersPipe:
+    """What is still to be written to a child that takes orders; nobody waits for it to read."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.is_open = True
+        self._waiting: deque[memoryview] = deque()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether something waits for room in the pipe."""
+        return self.is_open and bool(self._waiting)
+
+    def add(self, frame: bytes) -> None:
+        """Write a frame behind those that wait."""
+        if self.is_open:
+            self._waiting.append(memoryview(frame))
+            self.flush()
+
+    def flush(self) -> bool:
+        """Write what fits; return whether nothing is left to write."""
+        while self._waiting:
+            frame = self._waiting[0]
+            try:
+                written = os.write(self.fd, frame)
+            except BlockingIOError:
+                return False
+            except OSError:  # it has ended, or has closed its end
+                self._waiting.clear()
+                return True
+            if written < len(frame):
+                self._waiting[0] = frame[written:]
+            else:
+                self._waiting.popleft()
+        return True
+
+    def close(self) -> None:
+        """Close the pipe; what waits is dropped."""
+        if self.is_open:
+            self.is_open = False
+            self._waiting.clear()
+            os.close(self.fd)
+
+
 class Watch:
     """One child and its pipes, from its start until all it has said is delivered."""
 
@@ -141,12 +187,14 @@ class Watch:
         stderr: int,
         report: int,
         slate: int,
+        orders: int | None,
     ) -> None:
         self.child = child
         self.deadline: float | None = None
         self._callbacks = callbacks
         self._tee = tee
         self._slate = slate
+        self.orders = OrdersPipe(orders) if orders is not None else None
         child.show_slate(slate)
         self.pipes: list[Pipe] = [OutputPipe(stderr, self._stderr), ReportPipe(report, self._report)]
         if stdout is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 from grav_actors import Actor, Backoff, Child, Crash, Message, Supervisor, on_type
@@ -18,7 +20,7 @@ class Hand(Actor):
     def __init__(self, fails: str = "") -> None:
         self.fails = fails
 
-    def tell_crew(self, event: str, text: str = "") -> None:
+    def tell_crew(self, event: str, text: Any = "") -> None:
         """Publish what happens."""
         self.publish("crew", [self.name, event, text])
         if event == self.fails:
@@ -42,6 +44,16 @@ class Hand(Actor):
         self.tell_crew("echo", msg.data)
         return msg.data
 
+    @on_type("attempt")
+    def attempt(self, msg: Message) -> None:
+        self.tell_crew("attempt", [msg.attempt, msg.redelivered])
+        if not msg.redelivered:
+            threading.Event().wait(msg.data)
+
+    @on_type("poison")
+    def poison(self, msg: Message) -> None:
+        os.kill(os.getpid(), SIGNALS[msg.data])
+
     @on_type("end")
     def end(self, msg: Message) -> None:
         if msg.redelivered:
@@ -57,6 +69,9 @@ class Hand(Actor):
             raise Crash("told to")
         elif how == "stop":
             self.stop()
+        elif how == "hang":
+            self.publish("crew", [self.name, "hang", ""])
+            threading.Event().wait(60)
 
 
 class Watchman(Supervisor):
@@ -86,6 +101,99 @@ def hands(kind: str = "process") -> list[Child]:
     return [Child(Hand, name=name, kind=kind) for name in "abc"]
 
 
+class Refused(Exception):
+    """What ends a `Faulty` actor when a handler raises it."""
+
+
+class Faulty(Hand):
+    """Raises once in a hook, in its second life, or at the end of each; it counts its lives in a file.
+
+    Args:
+        where: `constructor`, `on_start`, `on_restart`, `on_stop`, or "" for none.
+    """
+
+    crash_on = (Refused,)
+
+    def __init__(self, where: str, lives: str) -> None:
+        super().__init__()
+        self.where = where
+        with Path(lives).open("a+", encoding="utf-8") as file:
+            file.write("life\n")
+            file.seek(0)
+            self.life = len(file.readlines())
+        self.fail_in("constructor")
+
+    def fail_in(self, hook: str) -> None:
+        """Raise if that is the hook, and this the life."""
+        if self.where == hook and self.life == 2:
+            raise ValueError(f"no {hook}")
+
+    def on_start(self) -> None:
+        self.fail_in("on_start")
+
+    def on_restart(self, cause: str) -> None:
+        self.fail_in("on_restart")
+
+    def on_stop(self, reason: str) -> None:
+        if self.where == "on_stop":
+            raise ValueError("no on_stop")
+
+    @on_type("refuse")
+    def refuse(self, msg: Message) -> None:
+        if not msg.redelivered:
+            raise Refused("told to")
+
+
+class NeverStarts(Hand):
+    """Its start does not come to an end."""
+
+    def on_start(self) -> None:
+        threading.Event().wait(60)
+
+
+class Recruiter(Hand):
+    """Starts another one."""
+
+    @on_type("recruit")
+    def recruit(self, msg: Message) -> str:
+        return self.spawn(Hand, name="recruited", kind=msg.data).name
+
+
+class Talker(Hand):
+    """Prints and logs."""
+
+    def on_start(self) -> None:
+        sys.stdout.write("started\n")
+
+    def on_stop(self, reason: str) -> None:
+        sys.stdout.write("no end")
+
+    @on_type("say")
+    def say(self, msg: Message) -> None:
+        sys.stdout.write(f"{msg.data}\n")
+        self.log.warning("careful")
+
+
+class AsyncTalker(Talker):
+    """The same in a loop."""
+
+    @on_type("say")
+    async def say(self, msg: Message) -> None:  # type: ignore[override]
+        super().say(msg)
+
+
+class TalkerInPool(Talker):
+    """The same in several threads."""
+
+    concurrency = 3
+
+
+class SeveralHands(Hand):
+    """Handles several messages at a time."""
+
+    concurrency = 3
+
+
 class Alone(Watchman):
     strategy = "one_for_one"
     children = hands()
@@ -99,6 +207,16 @@ class Together(Watchman):
 class Rest(Watchman):
     strategy = "rest_for_one"
     children = hands()
+
+
+class Mixed(Watchman):
+    """A supervisor with children of each kind, and another one in its host."""
+
+    children = (
+        Child(Hand, name="process", kind="process"),
+        Child(Hand, name="thread", kind="thread"),
+        Child(Together, name="inner", kind="thread"),
+    )
 
 
 class AloneInThreads(Watchman):

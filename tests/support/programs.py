@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -17,16 +18,28 @@ STOP_LIMIT = 20.0
 
 
 class Program:
-    """A long-running command as a user starts it: own session, output read by a thread."""
+    """A long-running command as a user starts it: own session, output read by a thread.
 
-    def __init__(self, folder: pathlib.Path, *arguments: str) -> None:
+    Args:
+        command: What the arguments are for.
+        env: The environment; default: that of the tests.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *arguments: str,
+        command: Sequence[str] = GRAV_ACTORS,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.lines: list[str] = []
         self._has_ended = False
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
-            [*GRAV_ACTORS, *arguments],
+            [*command, *arguments],
             cwd=folder,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,6 +80,36 @@ class Program:
             in_time = self._changed.wait_for(lambda: found() or self._has_ended, START_LIMIT)
             assert found(), f"{'ended without' if in_time else 'no'} line {pattern!r}:\n{self.output}"
             return found()[0]
+
+    def wait_count(self, pattern: str, count: int) -> None:
+        """Wait for so many lines of output."""
+
+        def found() -> int:
+            return sum(re.search(pattern, line) is not None for line in self.lines)
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: found() >= count, START_LIMIT), (
+                f"{found()} of {count}:\n{self.output}"
+            )
+
+    @staticmethod
+    def ended(
+        folder: pathlib.Path,
+        *arguments: str,
+        command: Sequence[str] = GRAV_ACTORS,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that ends by itself in a folder where nothing need run; the rest as for `Program`."""
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT,
+            check=False,
+        )
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run another command of the user in the same folder."""

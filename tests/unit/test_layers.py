@@ -62,6 +62,7 @@ LAYERS = {
             "grav_actors.pod",
             "grav_actors.supervisor",
             "grav_actors.mesh",
+            "grav_actors.doctor",
         ),
         below=(),
     ),
@@ -144,6 +145,11 @@ LAYERS = {
             "grav_actors.mesh.tunnels",
             "grav_actors.mesh.effects",
             "grav_actors.mesh.view",
+            "grav_actors.doctor.finding",
+            "grav_actors.doctor.machine",
+            "grav_actors.doctor.network",
+            "grav_actors.doctor.trust",
+            "grav_actors.doctor.mesh",
         ),
         below=(1, 2, 3),
     ),
@@ -155,6 +161,7 @@ LAYERS = {
             "grav_actors.bus.process",
             "grav_actors.bus.guard",
             "grav_actors.pod.link",
+            "grav_actors.pod.duty",
             "grav_actors.pod.pod",
             "grav_actors.pod.intake",
             "grav_actors.pod.outcomes",
@@ -166,6 +173,11 @@ LAYERS = {
             "grav_actors.actor",
             "grav_actors.actor.*",
             "grav_actors.transports.loopback",
+            "grav_actors.transports.inbox",
+            "grav_actors.transports.tcp_address",
+            "grav_actors.transports.socket_loop",
+            "grav_actors.transports.zeromq",
+            "grav_actors.transports.zeromq_*",
             "grav_actors.mesh.hub",
             "grav_actors.mesh.carrier",
             "grav_actors.mesh.relay",
@@ -177,6 +189,9 @@ LAYERS = {
             "grav_actors.discovery.beacon_settings",
             "grav_actors.discovery.announcement",
             "grav_actors.discovery.interfaces",
+            "grav_actors.doctor.machine_probe",
+            "grav_actors.doctor.network_probe",
+            "grav_actors.doctor.trust_probe",
         ),
         below=(1, 2, 3, 4),
     ),
@@ -206,7 +221,12 @@ MAY_IMPORT_ZMQ = {
     "grav_actors.bus.process",  # only to name the error of an address that cannot be bound
     "grav_actors.pod.link",
     "grav_actors.mesh.keys",  # only to make key pairs
+    "grav_actors.doctor.machine_probe",  # only for its version and limits
+    "grav_actors.transports.socket_loop",
     "grav_actors.transports.zeromq",
+    "grav_actors.transports.zeromq_line",
+    "grav_actors.transports.zeromq_lines",
+    "grav_actors.transports.zeromq_curve",
 }
 
 # What a decider would need to touch the world or to read a clock; time comes in as an argument.

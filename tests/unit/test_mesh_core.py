@@ -185,7 +185,11 @@ def test_of_two_links_the_one_that_the_lower_uuid_dialled_stands(me: str, peer: 
 
     assert answer.accept != is_kept
     assert answer.code == ("duplicate" if is_kept else "")
-    assert (Close(mine) in taken(core)) != is_kept
+    assert Close(mine) not in core.out
+    if not is_kept:
+        bring_up(core, other, 0.3, link=theirs)
+        assert core.peers()[0].link == theirs
+        assert list(core._state.links) == [theirs]
 
 
 @pytest.mark.parametrize(("me", "peer", "is_kept"), [(ONE, TWO, True), (TWO, ONE, False)])
@@ -201,11 +205,36 @@ def test_own_dial_that_crossed_with_the_peers_stands_if_own_uuid_is_lower(me: st
 
 def test_peer_that_dials_again_gets_a_new_link() -> None:
     core = make()
-    first = bring_up(core)
+    bring_up(core)
     second = joined(core)
 
-    assert Close(first) in taken(core)
     assert core.peers()[0].link == second
+
+
+def test_link_that_is_replaced_is_closed_when_the_new_one_is_proven_and_its_end_before_is_no_loss() -> None:
+    core = make()
+    first = bring_up(core)
+    second = joined(core)
+    assert Close(first) not in core.out  # its end could reach the peer before the answer to its dial
+    third = joined(core)
+    core.link_down(first, "the peer has closed it", 0.2)
+    assert state_of(core) == "up"
+
+    assert list(core._state.links) == [second, third]
+    bring_up(core, now=0.3, link=third)
+    assert list(core._state.links) == [third]
+    assert core.peers()[0].link == third
+
+
+def test_links_that_are_replaced_and_never_proven_do_not_pile_up() -> None:
+    core = make()
+    links = [joined(core) for _ in range(10)]
+
+    assert list(core._state.links) == links[5:]
+    for tenth in range(1, 120):
+        core.tick(tenth / 10)
+    assert state_of(core) == "down"
+    assert [link for link in links if link in core._state.links] == links[-1:]
 
 
 def test_other_life_of_a_peer_that_answers_is_refused_and_of_a_silent_one_taken() -> None:
@@ -414,6 +443,35 @@ def test_missing_messages_are_asked_for_and_delivered_in_order() -> None:
 
 
 # Interest
+
+
+def test_lag_is_what_has_not_come_and_what_is_not_acknowledged() -> None:
+    core = make()
+    core.want([">"], 0.0)
+    link = bring_up(core)
+    peer = core.peers()[0]
+    assert core.lag(peer) == (0, 1), "it was told which actors there are"
+
+    core.publish("a", 3, b"", b"body")
+    core.receive(link, beat(core, PEER, 9, sent=5), b"", 1.0)
+    assert core.lag(peer) == (5, 4)
+
+    heard = Pulse(LIFE, 1, 5, 1, 4, core._state.beats.number, 0)
+    core.receive(link, Beat(PEER_LIFE, 10, (heard,)), b"", 1.1)
+    assert core.lag(peer) == (5, 0)
+
+
+def test_endpoint_where_nobody_answers_is_told_until_somebody_does() -> None:
+    core = make()
+    link = dial(core)
+    assert core.unanswered() == {}
+    core.dial_failed(link, 0.0)
+    assert core.unanswered() == {"tcp://peer": 1}
+
+    core.tick(1.0)
+    (again,) = of(Dial, taken(core))
+    core.greeted(again.link, PEER.accept(), 1.0)
+    assert core.unanswered() == {}
 
 
 def test_change_of_interest_is_agreed_when_all_that_are_up_have_answered() -> None:

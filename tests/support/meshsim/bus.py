@@ -1,4 +1,4 @@
-"""The bus of a simulated node, as its hub sees it: actors with handlers, askers, groups; and what must be true of them."""
+"""The bus of a simulated node, as its hub sees it: actors, askers, groups; and what must be true of them."""
 
 from __future__ import annotations
 

@@ -271,6 +271,11 @@ class SimNode:
                 end = self._tickets.pop(ticket, None)
                 if end is not None and not end.is_closed:
                     self._send(end.link, "answer", frame, body)
+            case _:
+                self._tell(effect)
+
+    def _tell(self, effect: Effect | OwnCame) -> None:
+        match effect:
             case OwnCame(life, number):
                 self.history.got[life, self.life].append(number)
             case Deliver(meta=b""):
