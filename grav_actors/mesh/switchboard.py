@@ -1,6 +1,6 @@
 """What the bus of a node and its peers have to say to one another: to names, groups and askers, and back. Pure.
 
-`docs/mesh.md` sections 13 to 16 are the specification.
+`docs/mesh.md` sections 13 to 15 are the specification.
 """
 
 from __future__ import annotations

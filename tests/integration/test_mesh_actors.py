@@ -142,6 +142,18 @@ def test_actor_of_a_peer_answers_by_name_and_reference_as_one_here(pair: tuple[G
     assert asyncio.run(ref.ask_async("add", [2, 2], timeout=PATIENCE)) == 4
 
 
+def test_script_that_has_joined_the_bus_asks_an_actor_of_a_peer(pair: tuple[Grav, Grav]) -> None:
+    here, there = pair
+    there.spawn(Worker, name="worker", kind="thread")
+    known(there, here, "worker")
+
+    with Grav(bus=here.bus_endpoint) as script:
+        assert script.ask("add", [1, 2], to="worker", timeout=PATIENCE) == 3
+        assert script.actor("worker").is_alive()
+        with pytest.raises(HandlerError):
+            script.actor("worker").ask("fail", timeout=PATIENCE)
+
+
 def test_actors_ask_and_tell_across_nodes_in_the_order_of_sending(pair: tuple[Grav, Grav]) -> None:
     here, there = pair
     signals = Signals()

@@ -204,6 +204,35 @@ def test_tunnel_reaches_one_peer_that_offers_the_capability(make: Make) -> None:
         hub.tunnel("hearing", Message("frame", 5))
 
 
+def test_second_try_of_a_tunnel_is_marked_as_redelivered(make: Make) -> None:
+    hub = make("hub")
+    nodes = sorted((make(name, interests=["vision"]) for name in ("left", "right")), key=lambda node: node.node_uuid)
+    for node in nodes:
+        node.connect_endpoint(endpoint(hub), PATIENCE)
+    hub.wait_for_peers(2, PATIENCE)
+    collectors = [Collector(node, "frame") for node in nodes]
+    held = threading.Event()
+
+    def hold(now: float) -> None:
+        held.wait(PATIENCE)
+
+    first = nodes[0]._hub
+    assert first is not None
+    first._events.put(hold)
+    try:
+        hub.tunnel("vision", Message("frame", 1), timeout=PATIENCE)
+        assert [message.redelivered for message in collectors[1].wait(1)] == [True]
+    finally:
+        held.set()
+    assert [message.redelivered for message in collectors[0].wait(1)] == [False]
+
+
+def test_second_node_with_a_transport_on_one_bus_is_refused(make: Make) -> None:
+    one = make("one")
+    with pytest.raises(ConfigError, match="only one node on a bus"):
+        Grav(bus=one.bus_endpoint, transport="loopback")
+
+
 class Gossip:
     """A discovery that finds what it is told."""
 
