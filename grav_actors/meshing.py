@@ -14,7 +14,7 @@ from grav_actors.discovery.base import Discovery, DiscoveryOptions
 from grav_actors.discovery.beacon import Beacon
 from grav_actors.discovery.beacon_settings import BeaconSettings
 from grav_actors.discovery.static import StaticPeers
-from grav_actors.errors import ConfigError
+from grav_actors.errors import ActorStartError, ConfigError
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.hub import Hub
 from grav_actors.mesh.keys import KeyFolder, default_folder
@@ -22,15 +22,13 @@ from grav_actors.mesh.view import Peer
 from grav_actors.options import show
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
-from grav_actors.protocol import PodSettings
+from grav_actors.protocol import GATEWAY_NAME, RETAIN_MESSAGES, PodSettings
 from grav_actors.tables import MeshTable
 from grav_actors.transports import load as load_transport
 from grav_actors.transports.base import MeshTransport, TransportOptions
 
 ErrorFor = Callable[[tuple[str, ...], object], ConfigError]
 """`error(keys, reason)`: make the error for what stands at these keys of a configuration file."""
-HUB_NAME = "mesh"
-"""Name of the hub's pod in listings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,11 @@ class MeshPlan:
         Raises:
             ConfigError: Transport or discovery cannot work as asked.
         """
-        pod = Pod(link, HUB_NAME, PodSettings())._join()
+        settings = PodSettings(prefetch=RETAIN_MESSAGES)  # questions to peers are in its window until they are answered
+        try:
+            pod = Pod(link, GATEWAY_NAME, settings)._join()
+        except ActorStartError as exc:
+            raise ConfigError(str(exc)) from exc
 
         def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
             return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)
