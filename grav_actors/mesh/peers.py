@@ -89,6 +89,7 @@ class Peer:
         told_at: When it was last told.
         subscribed: What the peer numbers for this node, by its last answer.
         arrived: The tunnels that came from it.
+        ahead_since, ahead_acked: Since when this node is too far ahead of it, and what it has acknowledged since.
         version: Of its handshake.
     """
 
@@ -114,6 +115,8 @@ class Peer:
     is_told: bool = False
     told_at: float = float("-inf")
     subscribed: tuple[bytes, ...] = ()
+    ahead_since: float | None = None
+    ahead_acked: int = 0
     replaced: list[int] = field(default_factory=list[int])
     arrived: Arrived = field(default_factory=Arrived)
     version: int = 0

@@ -39,6 +39,7 @@ class MeshState:
     Attributes:
         out: Effects, in order.
         is_leaving: The node withdraws: no new peers.
+        is_full: Much of what came waits for the local bus: nothing more is acknowledged for now.
     """
 
     me: Identity
@@ -49,6 +50,7 @@ class MeshState:
     beats: Beats = field(default_factory=Beats)
     counts: Counts = field(default_factory=Counts)
     is_leaving: bool = False
+    is_full: bool = False
     beat_at: float = float("-inf")
     beat_due: float = 0.0
     _next_link: int = 1

@@ -134,6 +134,7 @@ LAYERS = {
             "grav_actors.mesh.membership",
             "grav_actors.mesh.agreement",
             "grav_actors.mesh.delivery",
+            "grav_actors.mesh.congestion",
             "grav_actors.mesh.outflow",
             "grav_actors.mesh.inflow",
             "grav_actors.mesh.liveness",

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from grav_actors.mesh import congestion
 from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.effects import (
     Ask,
@@ -445,6 +446,16 @@ def test_lag_is_what_has_not_come_and_what_is_not_acknowledged() -> None:
     assert core.lag(peer) == (5, 0)
 
 
+def test_endpoint_of_a_peer_that_is_there_by_another_way_is_not_missing() -> None:
+    core = make()
+    core.dial_failed(dial(core), 0.0)
+    core.dial_failed(dial(core, 0.0, "tcp://other-name", TWO), 0.0)
+    assert core.unanswered() == {"tcp://peer": 1, "tcp://other-name": 1}
+
+    bring_up(core, link=joined(core))
+    assert core.unanswered() == {}
+
+
 def test_endpoint_where_nobody_answers_is_told_until_somebody_does() -> None:
     core = make()
     link = dial(core)
@@ -645,3 +656,83 @@ def test_hub_that_starts_anew_is_a_new_peer_and_what_nobody_can_know_is_announce
     assert got[old.life, nodes[1].life] == [0, 1, 2, Lost(-1)]
     assert got[new.life, nodes[1].life] == [0, 1]
     assert nodes[1].states() == {"h0": "up"}
+
+
+# How fast
+
+
+def acknowledge(core: MeshCore, link: int, got: int, now: float) -> None:
+    peer = core.peer(TWO)
+    assert peer is not None
+    pulse = Pulse(LIFE, 1, 0, 1, got, core._state.beats.number, 0)
+    core.receive(link, Beat(PEER_LIFE, peer.vitals.beat + 1, (pulse,)), b"", now)
+
+
+MANY = congestion.WINDOW_BYTES // 100_000 + 1
+
+
+def test_node_waits_for_a_peer_that_is_behind_until_it_has_acknowledged() -> None:
+    core = make()
+    link = bring_up(core)
+    for _ in range(MANY - 1):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert not core.is_congested(0.1)
+    core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+
+    acknowledge(core, link, 1, 0.2)
+    assert not core.is_congested(0.2)
+
+
+def test_many_small_runs_are_too_far_ahead_too() -> None:
+    core = make()
+    bring_up(core)
+    for _ in range(congestion.WINDOW_RUNS):
+        core.publish("a", 1, b"", b"x")
+    assert not core.is_congested(0.1)
+    core.publish("a", 1, b"", b"x")
+
+    assert core.is_congested(0.1)
+
+
+def test_peer_that_acknowledges_nothing_for_long_holds_up_nobody() -> None:
+    core = make()
+    link = bring_up(core)
+    for _ in range(2 * MANY):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+    acknowledge(core, link, 1, 1.0)
+    assert core.is_congested(1.0)
+    assert core.is_congested(0.9 + congestion.STALL)
+
+    assert not core.is_congested(1.0 + congestion.STALL)
+
+
+def test_peer_that_is_not_up_holds_up_nobody() -> None:
+    core = make()
+    link = bring_up(core)
+    for _ in range(MANY):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+    core.link_down(link, "gone", 0.2)
+
+    assert not core.is_congested(0.2)
+
+
+def test_node_whose_bus_is_behind_acknowledges_nothing_more_until_it_has_caught_up() -> None:
+    core = make()
+    link = bring_up(core)
+
+    def told(now: float) -> int:
+        core.tick(now)
+        pulses = [pulse for effect in of(Publish, taken(core)) for pulse in getattr(effect.frame, "pulses", ())]
+        return int(pulses[-1].got)
+
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 1),), "a", 1, b""), b"", 0.1)
+    assert told(2.0) == 1
+    core.hold_back(2.1, is_full=True)
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 2),), "a", 1, b""), b"", 2.2)
+    assert told(4.0) == 1
+
+    core.hold_back(4.1, is_full=False)
+    assert told(4.2) == 2
