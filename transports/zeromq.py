@@ -354,7 +354,7 @@ class ZeroMQTransport:
         for connection in connections:
             connection.close()
         self.loop.stop(self._close_sockets)
-        self._context.term()
+        self._context.destroy(LINGER)
 
     def _close_sockets(self) -> None:
         for socket in (self._router, self._publisher):
