@@ -208,6 +208,13 @@ def test_too_many_introductions_at_a_time_are_turned_away(
     assert nodes[1].incoming.qsize() == 3
 
 
+def test_introduction_from_a_name_is_refused(nodes: list[Node], stranger: Stranger) -> None:
+    made_up = Introduction(nodes[0].handshake(), "farm.example", 1, 2, 10_000).pack()
+
+    assert stranger.ask(envelope(Kind.INTRODUCE, b"z" * TOKEN_BYTES), made_up, b"") is Kind.FAILED
+    assert nodes[1].incoming.empty()
+
+
 def test_larger_frame_than_the_peer_takes_is_not_sent(nodes: list[Node]) -> None:
     mine, theirs = link(nodes[0], nodes[1])
     mine.connection._peer_max_frame = 1000
