@@ -3,16 +3,18 @@
 import socket
 import threading
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 import zmq
 
 from grav_actors import ConfigError, ConnectionClosedError, Message, MessageTooLargeError, transports
 from grav_actors.ids import id_text, new_id
-from grav_actors.transports.base import Handshake, MeshFrame, TransportOptions
+from grav_actors.transports.base import Handshake, LinkDown, MeshFrame, Subscribed, TransportOptions
 from grav_actors.transports.zeromq import ZeroMQTransport
 from grav_actors.transports.zeromq_wire import TOKEN_BYTES, Introduction, Kind, envelope
-from support.transport_contract import PATIENCE, MeshTransportContract, Node, Side, link
+from support.ports import free_tcp_port
+from support.transport_contract import PATIENCE, Answering, MeshTransportContract, Node, Side, link
 
 
 class TestZeroMQ(MeshTransportContract):
@@ -206,6 +208,13 @@ def test_too_many_introductions_at_a_time_are_turned_away(
     assert nodes[1].incoming.qsize() == 3
 
 
+def test_introduction_from_a_name_is_refused(nodes: list[Node], stranger: Stranger) -> None:
+    made_up = Introduction(nodes[0].handshake(), "farm.example", 1, 2, 10_000).pack()
+
+    assert stranger.ask(envelope(Kind.INTRODUCE, b"z" * TOKEN_BYTES), made_up, b"") is Kind.FAILED
+    assert nodes[1].incoming.empty()
+
+
 def test_larger_frame_than_the_peer_takes_is_not_sent(nodes: list[Node]) -> None:
     mine, theirs = link(nodes[0], nodes[1])
     mine.connection._peer_max_frame = 1000
@@ -214,3 +223,112 @@ def test_larger_frame_than_the_peer_takes_is_not_sent(nodes: list[Node]) -> None
     mine.connection.ask(b"too large", bytes(2000))
 
     assert is_standing(mine, theirs)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("uri", "dialled"),
+    [("tcp://[::1]", "[::1]"), ("tcp://[::]", "127.0.0.1"), ("tcp://[::]", "[::1]"), ("tcp://0.0.0.0", "127.0.0.1")],
+)
+def test_nodes_link_by_ipv6_and_by_whichever_address_reaches_them(uri: str, dialled: str) -> None:
+    options = [TransportOptions(id_text(new_id()), 0, uri, custom={"insecure": True}) for _ in range(2)]
+    nodes = [Node(ZeroMQTransport(), each) for each in options]
+    try:
+        nodes[1].endpoint = f"tcp://{dialled}:{nodes[1].transport.request_port}"
+        mine, theirs = link(nodes[0], nodes[1])
+        for one, other in ((mine, theirs), (theirs, mine)):
+            one.connection.subscribe((b"t",))
+            other.next_of(Subscribed)
+        for node, side in zip(nodes, (theirs, mine), strict=True):
+            node.transport.publish(b"t", b"frame")
+            assert side.next_of(MeshFrame).header == b"frame"
+    finally:
+        for node in nodes:
+            node.transport.close()
+
+
+def test_endpoints_with_a_wildcard_get_the_host_under_which_a_node_was_seen(nodes: list[Node]) -> None:
+    answering = Answering(nodes[1], nodes[1].accept(endpoints=("tcp://0.0.0.0:7470", "tcp://10.0.0.1:7470")))
+    connection = nodes[0].transport.connect(nodes[1].endpoint)
+    ack = connection.do_outgoing_handshake(nodes[0].handshake(endpoints=("tcp://[::]:7480", "other")))
+    answering.join(PATIENCE)
+
+    assert ack.endpoints == ("tcp://127.0.0.1:7470", "tcp://10.0.0.1:7470")
+    assert answering.seen[0].endpoints == ("tcp://127.0.0.1:7480", "other")
+
+
+def test_stream_is_served_ten_thousand_ports_above_or_anywhere_if_that_is_taken(transport: ZeroMQTransport) -> None:
+    port = free_tcp_port(below=50_000)
+    assert set_up(transport, TransportOptions("u", port)) == f"tcp://127.0.0.1:{port}"
+    assert transport.stream_port == port + 10_000
+    transport.close()
+
+    other = ZeroMQTransport()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port + 10_000))
+        try:
+            set_up(other, TransportOptions("u", port))
+            assert other.stream_port not in (0, port, port + 10_000)
+        finally:
+            other.close()
+
+
+# Lost connections
+
+
+def test_link_ends_when_its_peer_is_another_node_now(nodes: list[Node]) -> None:
+    mine, theirs = link(nodes[0], nodes[1])
+    # As if another node had taken the address while the connection was lost.
+    nodes[1].transport.forget(theirs.connection)
+    mine.connection.ask(b"anybody there")
+
+    assert isinstance(mine.next_of(LinkDown), LinkDown)
+    with pytest.raises(ConnectionClosedError, match="does not have it any more"):
+        mine.connection.ask(b"late")
+    theirs.connection.close()
+
+
+def test_link_that_has_messages_under_way_ends_with_its_connection_and_others_do_not(nodes: list[Node]) -> None:
+    mine, _ = link(nodes[0], nodes[1])
+    line = mine.connection._lines.requests
+    lost = threading.Event()
+
+    def lose() -> None:
+        line.is_up, line.lost_at = False, monotonic()
+        mine.connection.line_changed()
+        lost.set()
+
+    nodes[0].transport.loop.post(lose)
+    assert lost.wait(PATIENCE)
+    assert mine.connection._end == ""
+    mine.connection._unanswered[1] = None
+    nodes[0].transport.loop.post(lose)
+
+    assert mine.next_of(LinkDown).reason == "the connection was lost with messages under way"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"lost_at": 0.0, "ups": 1}, "no connection for requests at"),
+        ({"lost_at": 0.0, "ups": 0}, "is there a firewall"),
+        ({"refusals": 2}, "nobody listens any more for requests at"),
+        ({"failure": "auth"}, "the peer takes this node no more"),
+    ],
+)
+def test_link_ends_when_its_connection_is_lost_for_long_or_refused(
+    nodes: list[Node], change: dict[str, object], reason: str
+) -> None:
+    mine, _ = link(nodes[0], nodes[1])
+    line = mine.connection._lines.requests
+
+    def lose() -> None:
+        line.is_up, line.lost_at = False, monotonic()
+        for name, value in change.items():
+            setattr(line, name, value)
+
+    nodes[0].transport.loop.post(lose)
+
+    assert reason in mine.next_of(LinkDown).reason

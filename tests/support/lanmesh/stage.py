@@ -86,10 +86,13 @@ class LanNode:
 
     def _next(self) -> Answer:
         line = self._answers.get(timeout=PATIENCE)
-        answer: Answer = json.loads(line) if line else {"error": "it has ended"}
+        answer: Answer = json.loads(line) if line else {"error": f"it has ended: {self._last_words()}"}
         if "error" in answer:
             raise StageError(f"node {self.name} on {self.host.name}: {answer['error']}")
         return answer
+
+    def _last_words(self) -> str:
+        return Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-500:].strip()
 
     def kill(self) -> None:
         """End the process without a word."""
