@@ -89,21 +89,29 @@ def test_an_outcome_after_the_loop_is_closed_is_kept() -> None:
     assert waiter.result() == 3
 
 
-def test_a_shorter_limit_that_comes_later_ends_first() -> None:
-    async def scenario() -> list[str]:
+def test_a_shorter_limit_that_comes_later_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> list[list[str]]:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: now)
         ended: list[str] = []
 
         async def wait(name: str, limit: float) -> None:
             assert not await Waiter().wait_async(limit)
             ended.append(name)
 
-        long = asyncio.create_task(wait("long", 0.05))
-        await asyncio.sleep(0)
-        await asyncio.gather(wait("short", 0.01), wait("shorter", 0.001))
-        await long
-        return ended
+        limits = {"long": 300.0, "short": 200.0, "shorter": 100.0}
+        tasks = [asyncio.create_task(wait(name, limit)) for name, limit in limits.items()]
+        seen: list[list[str]] = []
+        for _ in range(4):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            seen.append(list(ended))
+            now += 101.0
+        await asyncio.gather(*tasks)
+        return seen
 
-    assert asyncio.run(scenario()) == ["shorter", "short", "long"]
+    assert asyncio.run(scenario()) == [[], ["shorter"], ["shorter", "short"], ["shorter", "short", "long"]]
 
 
 def test_what_wakes_the_loop_can_be_put_off_and_wakes_for_all() -> None:
