@@ -18,7 +18,7 @@ import time
 import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 STOP_LIMIT = 15.0
 
 
