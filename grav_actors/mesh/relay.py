@@ -244,9 +244,11 @@ class Relay:
                 self.garbled += 1
                 logger.warning("a garbled run of %.80s came from a peer and was dropped: %s", post.type, exc)
                 raise
-            for index, record in enumerate(records):
-                question = post.questions[index] if post.questions else b""
-                self._send(post.kind, post.type, post.dest, record, question)
+            # The lock once for a run: taken for each message, it goes to and fro between this thread and the link's.
+            with self._pod._link.lock:
+                for index, record in enumerate(records):
+                    question = post.questions[index] if post.questions else b""
+                    self._append(post.kind, post.type, post.dest, record, question)
         except (GravError, ValueError) as exc:
             if post.questions:
                 self._events.unposted(post.questions, f"{type(exc).__name__}: {exc}")
@@ -255,19 +257,23 @@ class Relay:
         finally:
             self._add(-len(post.body))
 
-    def _send(self, kind: int, type: str, dest: Any, record: bytes, question: bytes = b"") -> None:
+    def _send(self, kind: int, type: str, dest: Any, record: bytes) -> None:
+        with self._pod._link.lock:
+            self._append(kind, type, dest, record)
+
+    def _append(self, kind: int, type: str, dest: Any, record: bytes, question: bytes = b"") -> None:
+        """Queue a message. The caller holds the link's lock."""
         pod = self._pod
-        with pod._link.lock:
-            if pod._gate is not None:
-                return
-            outbox = pod._core.outbox
-            if question:
-                if not outbox.has_room():
-                    pod._wait_for_room()
-                seq = self._seqs[question] = outbox.next_seq
-                # By its seq: two peers may ask what has the same uuid. Only that it is settled is told so.
-                pod._replies.ask(Question(seq, seq.to_bytes(8), kind == KIND_ASK, _Settled(self, question)))
-            pod._append(kind, type, dest, record, len(record), time_ns())
+        if pod._gate is not None:
+            return
+        outbox = pod._core.outbox
+        if question:
+            if not outbox.has_room():
+                pod._wait_for_room()
+            seq = self._seqs[question] = outbox.next_seq
+            # By its seq: two peers may ask what has the same uuid. Only that it is settled is told so.
+            pod._replies.ask(Question(seq, seq.to_bytes(8), kind == KIND_ASK, _Settled(self, question)))
+        pod._append(kind, type, dest, record, len(record), time_ns())
 
     def _settled(self, question: bytes) -> None:
         """Note that a question is settled. The caller holds the link's lock."""
