@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import logging
 import sys
@@ -201,6 +202,7 @@ class Node:
 
 
 def main() -> None:
+    faulthandler.enable()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(relativeCreated)d %(name)s %(message)s")
     node = Node(json.loads(sys.argv[1]))
     answer(node.about)

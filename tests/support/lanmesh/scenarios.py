@@ -65,13 +65,18 @@ def settle(stage: Stage, one: LanNode, other: LanNode, *, may_lose: bool = False
 def assert_changes(one: LanNode, other: LanNode, *expected: str) -> None:
     """Assert which ups and downs each has seen of the other."""
     for node, peer in both(one, other):
-        assert [kind for _, kind in changes(node, peer.uuid)] == list(expected), changes(node, peer.uuid)
+        seen = changes(node, peer.uuid)
+        assert [kind for _, kind, _ in seen] == list(expected), seen
 
 
-def changes(node: LanNode, peer: str) -> list[tuple[float, str]]:
-    """Return when a node called a peer up and down."""
+def changes(node: LanNode, peer: str) -> list[tuple[float, str, str]]:
+    """Return when a node called a peer up and down, and why."""
     events = node("happened")["events"]
-    return [(at, kind) for at, kind, data in events if data["uuid"] == peer and kind in ("up", "down")]
+    return [
+        (at, kind, data.get("reason", ""))
+        for at, kind, data in events
+        if data["uuid"] == peer and kind in ("up", "down")
+    ]
 
 
 def discovery(stage: Stage, hosts: int, limit: float) -> Figures:
