@@ -17,10 +17,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from grav_actors.actor.arguments import dump_arguments, load_arguments
+from grav_actors.actor.keeping import make_runtime
 from grav_actors.actor.origin import ClassOrigin
 from grav_actors.actor.remote import remote_spawn
 from grav_actors.actor.runtime import ActorRuntime
-from grav_actors.actor.slate import Slate
+from grav_actors.actor.slate import Slate, slate_size
+from grav_actors.actor.snapshot import Snapshot
 from grav_actors.actor.spec import ActorSpec, Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.pod.link import Link
@@ -44,6 +46,7 @@ class ChildPayload:
     supervisor: bytes
     incarnation: int
     cause: str
+    snapshot: Snapshot | None
     log_level: int
 
 
@@ -64,7 +67,7 @@ def make_payload(spec: ActorSpec, endpoint: str, send_timeout: float) -> bytes:
     level = logging.getLogger("grav_actors").getEffectiveLevel()
     payload = ChildPayload(
         endpoint, send_timeout, origin, arguments, spec.name, spec.service, spec.group, spec.supervisor,
-        spec.incarnation, spec.cause, level,
+        spec.incarnation, spec.cause, spec.snapshot, level,
     )  # fmt: skip
     return pickle.dumps(payload)
 
@@ -81,7 +84,7 @@ def main(payload: bytes, report: Report, slate: mmap) -> None:
         report({"event": "ready"})
 
     try:
-        link, runtime = _start(content, events.put, Slate(slate), tell_ready)
+        link, runtime = _start(content, events.put, slate, tell_ready)
     except BaseException as exc:
         report({"event": "failed", **_describe(content.name, exc)})
         sys.exit(1)
@@ -138,7 +141,7 @@ def _describe(name: str, exc: BaseException) -> dict[str, str]:
 
 
 def _start(
-    content: ChildPayload, on_end: Callable[[Ending], None], slate: Slate, on_ready: Callable[[], None]
+    content: ChildPayload, on_end: Callable[[Ending], None], memory: mmap, on_ready: Callable[[], None]
 ) -> tuple[Link, ActorRuntime]:
     spec = ActorSpec(
         content.origin.load(),
@@ -148,11 +151,14 @@ def _start(
         supervisor=content.supervisor,
         incarnation=content.incarnation,
         cause=content.cause,
+        snapshot=content.snapshot,
     )
     link = Link(content.endpoint, send_timeout=content.send_timeout)
     try:
-        runtime = ActorRuntime(spec, link, on_end, None)
-        runtime.note_on(slate)
+        slots = slate_size(spec.actor_class.concurrency)
+        room = memoryview(memory)[slots:] if spec.actor_class._grav_handlers.keeps_state else None
+        runtime = make_runtime(spec, link, on_end, None, room)
+        runtime.note_on(Slate(memoryview(memory)[:slots]))
         runtime.spawner = partial(remote_spawn, runtime.pod)
         try:
             spec.args, spec.kwargs = load_arguments(content.arguments, runtime.pod._port)

@@ -158,6 +158,7 @@ class ActorRuntime:
             if self.spec.cause:
                 actor.on_restart(self.spec.cause)
             actor.on_start()
+            self._restore(actor)
             if actor._grav_supervises:
                 actor._grav_begin()
                 self._check_wanted(actor)
@@ -171,8 +172,9 @@ class ActorRuntime:
         try:
             actor = self._make()
             if self.spec.cause:
-                await _maybe(actor.on_restart(self.spec.cause))
-            await _maybe(actor.on_start())
+                await settled(actor.on_restart(self.spec.cause))
+            await settled(actor.on_start())
+            await self._restore_async(actor)
             if actor._grav_supervises:
                 await asyncio.to_thread(actor._grav_begin)
                 self._check_wanted(actor)
@@ -213,6 +215,20 @@ class ActorRuntime:
         self.pod._on_end = None
         self.pod._leave(BYE_CRASHED if self.spec.incarnation else BYE_STOPPING, END_TIMEOUT, join=False)
         self._ended.set()
+
+    # State; see KeepingRuntime
+
+    def _restore(self, actor: Actor) -> Any:
+        """Give it the state of the life before."""
+
+    async def _restore_async(self, actor: Actor) -> None:
+        """As `_restore`, in the actor's loop."""
+
+    def _keep_last(self) -> None:
+        """Keep its last state."""
+
+    async def _keep_last_async(self) -> None:
+        """As `_keep_last`, in the actor's loop."""
 
     def _send_timed(self, message: Message) -> int:
         self.pod._tell(self.name, message)
@@ -403,6 +419,7 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                self._keep_last()
                 if self._actor._grav_supervises:
                     self._actor._grav_end()
                 self._actor.on_stop(self._reason())
@@ -416,9 +433,10 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                await self._keep_last_async()
                 if self._actor._grav_supervises:
                     await asyncio.to_thread(self._actor._grav_end)
-                await _maybe(self._actor.on_stop(self._reason()))
+                await settled(self._actor.on_stop(self._reason()))
         except BaseException:
             self.log.exception("%s: on_stop raised", self.name)
         self._leave()
@@ -467,6 +485,6 @@ class ActorRuntime:
         self.timers.join(timeout)
 
 
-async def _maybe(outcome: Any) -> None:
-    if asyncio.iscoroutine(outcome):
-        await outcome
+async def settled(outcome: Any) -> Any:
+    """Return what a hook has returned, plain or `async def`."""
+    return await outcome if asyncio.iscoroutine(outcome) else outcome

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass, field
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
 from grav_actors.actor.runtime import ActorRuntime
-from grav_actors.actor.slate import Handling, read_slate
+from grav_actors.actor.slate import Handling, read_slate, slate_size
+from grav_actors.actor.snapshot import Snapshot, read_snapshot
 from grav_actors.actor.spec import ActorSpec, Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.effects import How
@@ -38,6 +40,7 @@ class Life:
         notes: What a thread notes of its handlers, where somebody looks at that; a process has a slate.
         hung: What is said of its end when it was killed for a handler that hung, or "".
         reason: In one word why it ended; "" while it has not.
+        memory: Where a thread keeps its state, if its class does that; a process keeps it behind its slate.
     """
 
     member: Member
@@ -56,6 +59,7 @@ class Life:
     notes: bytearray = field(default_factory=bytearray)
     hung: str = ""
     reason: str = ""
+    memory: mmap | None = None
 
     @property
     def pid(self) -> int | None:
@@ -87,6 +91,16 @@ class Life:
         if self.process is not None:
             return tuple(read_slate(self.process.slate))
         return self.ending.handling if self.ending is not None else ()
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The state that it has kept."""
+        cls = self.member.child.actor_class
+        if not cls._grav_handlers.keeps_state:
+            return None
+        if self.process is not None:
+            return read_snapshot(self.process.slate[slate_size(cls.concurrency) :])
+        return read_snapshot(self.memory) if self.memory is not None else None
 
     @property
     def at_work(self) -> list[Handling]:
@@ -136,6 +150,7 @@ class Member:
         report: That of its last crash, "" if there was none.
         reported_at: When that was, in seconds since 1970.
         is_kept: The bus keeps its name and mailbox for a next life, which has not begun to join.
+        snapshot: The state for its next life, None if there is none.
     """
 
     name: str
@@ -146,13 +161,14 @@ class Member:
     report: str = ""
     reported_at: float = 0.0
     is_kept: bool = False
+    snapshot: Snapshot | None = None
 
     def spec(self, life: Life, supervisor: bytes) -> ActorSpec:
         """Return what a life is made of."""
         child = self.child
         return ActorSpec(
             child.actor_class, self.name, tuple(child.args), dict(child.kwargs), self.service, child.group or "",
-            supervisor, life.number, life.start_cause,
+            supervisor, life.number, life.start_cause, self.snapshot,
         )  # fmt: skip
 
     def describe(self, place: Place, own_pid: int) -> dict[str, Any]:

@@ -12,11 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import mmap
 from typing import Any
 
+from grav_actors.actor.keeping import make_runtime
 from grav_actors.actor.process import ENTRY, make_payload
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Handling, Slate, slate_size
+from grav_actors.actor.snapshot import snapshot_size
 from grav_actors.actor.spec import Ending, Spawn
 from grav_actors.errors import ActorStartError
 from grav_actors.options import RestartLimits
@@ -327,6 +330,8 @@ class Runner:
         member = self._members.get(name)
         if member is not None and member.is_kept and member.life is not None:
             self._tell_bus(member.life, "stopping", "")
+        if member is not None:
+            member.snapshot = None  # who is started by hand begins afresh
         if is_forgotten:
             self._forget(name)
 
@@ -372,7 +377,9 @@ class Runner:
             self._is_ready(life)  # it was, or this would not be called
             self._has_ended(life)
 
-        runtime = ActorRuntime(member.spec(life, context.supervisor), context.link, on_end, context.spawn)
+        if room := self._snapshot_room(member):
+            life.memory = mmap(-1, room)
+        runtime = make_runtime(member.spec(life, context.supervisor), context.link, on_end, context.spawn, life.memory)
         if member.child.handler_timeout is not None:
             life.notes = bytearray(slate_size(member.child.actor_class.concurrency))
             runtime.note_on(Slate(life.notes))
@@ -396,12 +403,18 @@ class Runner:
             ENTRY,
             payload,
             capture=context.on_line is not None,
-            slate_size=slate_size(member.child.actor_class.concurrency),
+            slate_size=slate_size(member.child.actor_class.concurrency) + self._snapshot_room(member),
         )
         self._register(process, life)
         if not life.outcome.wait(max(0.0, deadline - time.monotonic())):
             life.start_error = ActorStartError(f"actor {member.name!r} did not finish on_start within {timeout:g} s")
             process.kill()
+
+    def _snapshot_room(self, member: Member) -> int:
+        """Return the bytes of memory for the state that an actor keeps; 0 if it keeps none."""
+        if not member.child.actor_class._grav_handlers.keeps_state:
+            return 0
+        return snapshot_size(max(pod._core.max_message for pod in self._context.link.pods()))
 
     def _process_host(self) -> ProcessHost:
         with self._lock:
@@ -534,6 +547,7 @@ class Runner:
         life = self._lives.pop(end.life)
         name = life.member.name
         life.reason = _reason(life, end)
+        life.member.snapshot = life.snapshot or life.member.snapshot
         life.member.restarts = end.restarts
         if life.start_error is not None and end.verdict is Verdict.ENDED:
             self._start_errors[name] = life.start_error  # for whoever has asked for it

@@ -279,7 +279,7 @@ def test_node_that_stops_while_a_thread_actor_is_made_ends_it(
             os.sched_yield()
         return ActorRuntime(*args)
 
-    monkeypatch.setattr(runner, "ActorRuntime", make_late)
+    monkeypatch.setattr(runner, "make_runtime", make_late)
     with suppress(ActorStartError, ConnectionClosedError):
         grav.spawn(actors.Plain, kind="thread")
     joins[0]()
