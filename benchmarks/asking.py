@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
-import tempfile
 
+from benchmarks.sides import Side
+from benchmarks.throughput import start_bus
 from benchmarks.worker import Worker
 from benchmarks.workload import Asked, Load
 
@@ -11,18 +12,18 @@ FINISH_LIMIT = 60.0
 """Seconds beyond the load that an asker may need."""
 
 
-def measure(side: str, load: Load, outstanding: int) -> Asked:
+def measure(side: Side, load: Load, outstanding: int) -> Asked:
     """Run one side once and return what the asker measured."""
+    settings = {**side.settings, "outstanding": outstanding, "load": dataclasses.asdict(load)}
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-        bus = stack.enter_context(Worker(side, "bus", folder=folder))
-        endpoint = bus.ready()["endpoint"]
-        answerer = stack.enter_context(Worker(side, "answerer", endpoint=endpoint))
-        answerer.ready()
-        asker = stack.enter_context(
-            Worker(side, "asker", endpoint=endpoint, outstanding=outstanding, load=dataclasses.asdict(load))
-        )
+        if side.is_whole:
+            asker = stack.enter_context(Worker(side.module, "ask", **settings))
+        else:
+            settings["endpoint"] = start_bus(side, stack)[1]
+            answerer = stack.enter_context(Worker(side.module, "answerer", **settings))
+            answerer.ready()
+            answerer.go()
+            asker = stack.enter_context(Worker(side.module, "asker", **settings))
         asker.ready()
-        answerer.go()
         asker.go()
         return Asked(**asker.read(load.seconds + FINISH_LIMIT))

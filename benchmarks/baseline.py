@@ -25,16 +25,12 @@ from benchmarks.workload import (
     Pace,
     Received,
     Sent,
+    ack_every,
     asked,
     is_enough,
     to_json,
+    window,
 )
-
-WINDOW = 4096
-"""Messages that a sender may have under way."""
-
-ACK_EVERY = 512
-"""Messages that a receiver takes before it says so."""
 
 ACK = "ack"
 ANSWER = "answer"
@@ -90,6 +86,7 @@ def receiver(settings: dict[str, typing.Any]) -> None:
     worker.wait_for_go()
     worker.end_with_parent()
     messages = size = 0
+    every = ack_every(settings["size"])
     pack, unpack = msgpack.Packer().pack, msgpack.unpackb
     receive = dealer.recv_multipart
     while True:
@@ -99,7 +96,7 @@ def receiver(settings: dict[str, typing.Any]) -> None:
             break
         messages += 1
         size += len(data)
-        if messages % ACK_EVERY == 0:
+        if messages % every == 0:
             dealer.send_multipart([sender, pack([ACK, messages, None])])
     worker.announce(to_json(Received(messages, size, time.monotonic())))
     worker.stay()
@@ -116,16 +113,18 @@ def sender(settings: dict[str, typing.Any]) -> None:
     pack, send = msgpack.Packer().pack, dealer.send_multipart
     acknowledged: dict[bytes, int] = {}
     slowest = sent = 0
-    pace = Pace(Load(**settings["load"]))
+    size: int = settings["size"]
+    data, most = b"x" * size, window(size)
+    pace = Pace(Load(**settings["load"]), size)
     while batch := pace.next_batch(sent):
         for number in range(sent, sent + batch):
-            if number - slowest >= WINDOW:
+            if number - slowest >= most:
                 address, body = dealer.recv_multipart()
                 acknowledged[address] = msgpack.unpackb(body)[1]
-                while number - (slowest := _slowest(acknowledged, receivers)) >= WINDOW:
+                while number - (slowest := _slowest(acknowledged, receivers)) >= most:
                     address, body = dealer.recv_multipart()
                     acknowledged[address] = msgpack.unpackb(body)[1]
-            send([topic, pack([DATA, number, PAYLOAD])])
+            send([topic, pack([DATA, number, data])])
         sent += batch
     send([END.encode(), pack([END, sent, None])])
     worker.announce(to_json(Sent(sent, pace.started)))

@@ -95,10 +95,22 @@ class Worker:
         self._process.stdin.flush()
 
 
+_kept_output: typing.TextIO | None = None
+
+
+def keep_output() -> None:
+    """In the worker, for what prints by itself: leave the standard output to `announce` alone."""
+    global _kept_output
+    _kept_output = os.fdopen(os.dup(1), "w")
+    sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    os.dup2(sys.stdout.fileno(), 1)
+
+
 def announce(data: collections.abc.Mapping[str, typing.Any]) -> None:
     """In the worker: write one line to the parent."""
-    sys.stdout.write(json.dumps(data) + "\n")
-    sys.stdout.flush()
+    out = _kept_output or sys.stdout
+    out.write(json.dumps(data) + "\n")
+    out.flush()
 
 
 def wait_for_go() -> None:

@@ -4,8 +4,11 @@ import dataclasses
 import time
 import typing
 
-PAYLOAD = b"x" * 100
-"""The data of each message."""
+SIZE = 100
+"""Bytes of data of a message, where nothing else is measured."""
+
+PAYLOAD = b"x" * SIZE
+"""The data of each question."""
 
 DATA = "bench.data"
 END = "bench.end"
@@ -16,6 +19,27 @@ CHECK_EVERY = 256
 
 WARM_UP = 200
 """Questions that are asked and not measured."""
+
+WINDOW = 4096
+"""Messages that a sender may have under way, where flow control is left to the benchmark."""
+
+WINDOW_BYTES = 32 * 1024 * 1024
+"""Bytes of them."""
+
+
+def window(size: int) -> int:
+    """Return how many messages of so many bytes a sender may have under way."""
+    return max(4, min(WINDOW, WINDOW_BYTES // size))
+
+
+def ack_every(size: int) -> int:
+    """Return after how many messages a receiver tells its sender so: eight times a window."""
+    return max(1, window(size) // 8)
+
+
+def batch(size: int) -> int:
+    """Return how many messages to send between two looks at the clock: at most about 1 MiB, if that is several."""
+    return max(1, min(CHECK_EVERY, 1024 * 1024 // size))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,27 +69,29 @@ class Received:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
-    """An asker's report; `p50` and `p99` are microseconds."""
+    """An asker's report: what part of the questions took at most so many microseconds."""
 
     questions: int
     elapsed: float
     p50: float = 0.0
     p99: float = 0.0
+    p999: float = 0.0
 
 
 class Pace:
     """Decides whether a sender goes on. `next_batch` is asked once for each batch."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, size: int = SIZE) -> None:
         self._messages = load.messages
+        self._batch = batch(size)
         self.started = time.monotonic()
         self._deadline = self.started + load.seconds
 
     def next_batch(self, sent: int) -> int:
         """Return how many messages to send before asking again; 0 is the end."""
         if self._messages:
-            return min(CHECK_EVERY, self._messages - sent)
-        return CHECK_EVERY if time.monotonic() < self._deadline else 0
+            return min(self._batch, self._messages - sent)
+        return self._batch if time.monotonic() < self._deadline else 0
 
 
 def is_enough(load: Load, questions: int, started: float) -> bool:
@@ -84,6 +110,7 @@ def asked(nanoseconds: list[int], elapsed: float) -> Asked:
         elapsed=elapsed,
         p50=ordered[count // 2] / 1000,
         p99=ordered[min(count - 1, count * 99 // 100)] / 1000,
+        p999=ordered[min(count - 1, count * 999 // 1000)] / 1000,
     )
 
 

@@ -20,6 +20,8 @@ PS = "grav.sys.control.ps"
 """The actors of the node: `{actors: [...], degraded: bool, node: {...}}`."""
 HEALTH = "grav.sys.control.health"
 """Whether all is ready: `{ready: bool, waiting: {name: state}}`."""
+NODES = "grav.sys.control.nodes"
+"""The mesh: `{node: {...}, mesh: None | {listens, peers: [...], unreached: {endpoint: why}, discoveries: [...]}}`."""
 RELOAD = "grav.sys.control.reload"
 """Apply a changed configuration; answered with what was changed when that is done."""
 DOWN = "grav.sys.control.down"
@@ -43,6 +45,11 @@ class NodeControl(Actor):
     def health(self, msg: Message) -> dict[str, Any]:
         """Tell whether all that should run does."""
         return self._node._health()
+
+    @on_type(NODES)
+    def nodes(self, msg: Message) -> dict[str, Any]:
+        """List the peers of the node."""
+        return self._node._describe_mesh()
 
     @on_type(INSPECT)
     def inspect(self, msg: Message) -> dict[str, Any]:

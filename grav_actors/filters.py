@@ -12,6 +12,13 @@ FilterWire = tuple[bool, bool, tuple[tuple[str, bool], ...], tuple[tuple[bytes, 
 
 MAX_FILTER_BYTES = 128 * 1024
 """Bytes of all entries of a filter: a filter travels in one header, and is kept by the bus for every pod."""
+ALL_FILTERS_BYTES = 16 * 1024 * 1024
+"""Bytes of all entries of the filters of all pods of a bus: 256 for each pod that it admits."""
+FILTERS_FULL = (
+    f"the filters of all pods of this bus have {ALL_FILTERS_BYTES // 1024**2} MiB of entries, and there is no room for "
+    "more; use patterns instead of many types, or look at the uuid in the handler"
+)
+"""What a pod is told whose filter does not fit in."""
 UUID_ENTRY_BYTES = 20
 """What the entry of one uuid takes."""
 
@@ -66,6 +73,11 @@ class FilterSet:
             self._grow(UUID_ENTRY_BYTES)
         self.uuids[uuid] = allow
 
+    @property
+    def size(self) -> int:
+        """Bytes of all entries."""
+        return self._bytes
+
     def _grow(self, size: int) -> None:
         if self._bytes + size > MAX_FILTER_BYTES:
             raise ConfigError(
@@ -90,6 +102,18 @@ class FilterSet:
         if self.exclusive and not self._patterns:
             return [each for each, allow in self._exact.items() if allow and each in message_types]
         return [each for each in message_types if self._decide(each)]
+
+    def wanted_patterns(self) -> list[str]:
+        """Return types and patterns that cover all that is wanted, but for types of the framework.
+
+        What is refused in particular may be among it.
+        """
+        if not self.listening:
+            return []
+        if not self.exclusive:
+            return [">"]
+        tables = (self._exact, self._patterns)
+        return [each for table in tables for each, allow in table.items() if allow and _may_travel(each)]
 
     def allows_uuid(self, uuid: bytes) -> bool:
         """Return whether the message with this uuid is wanted."""
@@ -128,3 +152,8 @@ class FilterSet:
         filters.uuids.update(uuids)
         filters._bytes += len(uuids) * UUID_ENTRY_BYTES
         return filters
+
+
+def _may_travel(type_or_pattern: str) -> bool:
+    """Return whether it covers a type that is not the framework's."""
+    return not type_or_pattern.startswith("grav.") or type_or_pattern in ("grav.default", "grav.*", "grav.>")

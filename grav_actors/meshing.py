@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from grav_actors.discovery import load as load_discovery
 from grav_actors.discovery.base import Discovery, DiscoveryOptions
+from grav_actors.discovery.beacon import Beacon
+from grav_actors.discovery.beacon_settings import BeaconSettings
+from grav_actors.discovery.static import StaticPeers
 from grav_actors.errors import ConfigError
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.hub import Hub
+from grav_actors.mesh.keys import KeyFolder, default_folder
+from grav_actors.mesh.view import Peer
 from grav_actors.options import show
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.protocol import PodSettings
+from grav_actors.tables import MeshTable
 from grav_actors.transports import load as load_transport
 from grav_actors.transports.base import MeshTransport, TransportOptions
 
@@ -39,12 +46,20 @@ class MeshPlan:
     uri: str
     custom: dict[str, Any]
 
-    def start(self, link: Link, uuid: str, node: Identity, logger: logging.Logger) -> Hub:
+    def start(
+        self,
+        link: Link,
+        uuid: str,
+        node: Identity,
+        logger: logging.Logger,
+        report: Callable[[Peer, str], None] | None = None,
+    ) -> Hub:
         """Return the hub of a node, which listens, and whose discoveries are started.
 
         Args:
             uuid: Of the node.
             node: Its other properties; incarnation and endpoints are filled in.
+            report: Takes peers whose state has changed, and why; None: they are logged.
 
         Raises:
             ConfigError: Transport or discovery cannot work as asked.
@@ -55,7 +70,7 @@ class MeshPlan:
             return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)
 
         options = TransportOptions(uuid, self.port, self.uri, logger, self.custom)
-        hub = Hub(pod, self.transport, options, identity, logger=logger)
+        hub = Hub(pod, self.transport, options, identity, logger=logger, report=report)
         try:
             for discovery in self.discoveries:
                 hub.add(discovery)
@@ -64,6 +79,77 @@ class MeshPlan:
             hub.stop()
             raise
         return hub
+
+
+def describe_mesh(hub: Hub) -> dict[str, Any]:
+    """Return how the mesh is, as the control question `nodes` answers it."""
+    return {
+        "listens": hub.endpoint,
+        "peers": [asdict(peer) for peer in hub.peers()],
+        "unreached": hub.unreached(),
+        "discoveries": [_describe(discovery) for discovery in hub.discoveries()],
+    }
+
+
+def _describe(discovery: Discovery) -> dict[str, Any]:
+    # Not part of the contract: a beacon has it, and others may.
+    status = getattr(discovery, "status", None)
+    return {"name": type(discovery).__name__, "status": asdict(status()) if status is not None else None}
+
+
+def plan_table(table: MeshTable, error: Callable[[tuple[str, ...], object], ConfigError]) -> MeshPlan:
+    """Check the table `[mesh]` of a configuration file as far as that goes without listening.
+
+    Args:
+        error: Makes the error for a key: where it stands, and what is wrong.
+
+    Raises:
+        ConfigError: As `error` makes it.
+    """
+
+    @contextmanager
+    def located(*keys: str) -> Generator[None]:
+        try:
+            yield
+        except ConfigError as exc:
+            raise error(("mesh", *keys), exc) from exc
+
+    with located("transport"):
+        transport = _transport(table.transport)
+    settings = table.beacon if table.beacon is not None else BeaconSettings()
+    with located("beacon", "secret_file"):
+        settings.read_secret()
+    discoveries: list[Discovery] = []
+    for name in dict.fromkeys((*table.discovery, *(("static",) if table.peers else ()))):
+        with located("discovery"):
+            discoveries.append(_configured_discovery(name, settings, table.peers))
+    folder = table.keys
+    if folder is None and table.is_exposed and not table.insecure:
+        folder = default_folder()
+        if not KeyFolder(folder).pair_file.exists():
+            raise error(("mesh", "listen"), _without_keys(table, folder))
+    if folder is not None:
+        with located("keys"):
+            KeyFolder(folder).pair()
+    with located("listen"):
+        port, uri = _listen_on(table.listen)
+    return MeshPlan(transport, tuple(discoveries), port, uri, {"keys": folder, "insecure": table.insecure})
+
+
+def _configured_discovery(name: str, settings: BeaconSettings, peers: tuple[str, ...]) -> Discovery:
+    made = load_discovery(name)
+    if made is Beacon:
+        return Beacon(settings)
+    return StaticPeers(peers) if made is StaticPeers else _discovery(made())
+
+
+def _without_keys(table: MeshTable, folder: Path) -> str:
+    where = "the transport's default" if table.listen is None else table.listen
+    return (
+        f"other machines can reach {where}, and there are no keys in {folder}: make this node's with \"grav-actors"
+        ' keys new" and accept those of the others with "grav-actors keys allow FILE"; or listen on'
+        " tcp://127.0.0.1:7470, or say insecure = true"
+    )
 
 
 def plan_mesh(

@@ -39,7 +39,7 @@ from grav_actors.ids import id_text, new_id
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.hub import Hub
 from grav_actors.mesh.view import Peer
-from grav_actors.meshing import MeshPlan, plan_mesh
+from grav_actors.meshing import MeshPlan, describe_mesh, plan_mesh
 from grav_actors.message import Message
 from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name, did_you_mean, show
 from grav_actors.overview import UNREADY, Overview
@@ -160,13 +160,16 @@ class Grav:
         strategy: str,
         on_line: OnLine | None,
         on_end: Callable[[str], None],
+        plan: MeshPlan | None = None,
+        on_peer: Callable[[Peer, str], None] | None = None,
     ) -> Self:
         """Make the node of `grav-actors up`: its bus runs in a project's run folder, which stays."""
         node = cls.__new__(cls)
-        node._setup(name, belongs_to, interests, options, limits, None)
+        node._setup(name, belongs_to, interests, options, limits, None, plan)
         node._strategy = strategy
         node._on_line = on_line
         node._on_end = on_end
+        node._on_peer = on_peer
         node._is_filled = False
         node._start_bus(spec)
         node._open()
@@ -197,6 +200,7 @@ class Grav:
         self._on_line: OnLine | None = None
         self._on_end: Callable[[str], None] | None = None
         self._on_reload: Callable[[], list[str]] | None = None
+        self._on_peer: Callable[[Peer, str], None] | None = None
         self._is_filled = True
         self._control: ActorRuntime | None = None
         self._link: Link | None = None
@@ -239,7 +243,7 @@ class Grav:
                 self._control.start(CONTROL_TIMEOUT)
             if self._plan is not None:
                 identity = Identity(self.node_uuid, b"", self.name, self.belongs_to, self.interests)
-                self._hub = self._plan.start(self._link, self.node_uuid, identity, self._log)
+                self._hub = self._plan.start(self._link, self.node_uuid, identity, self._log, self._on_peer)
         except BaseException:
             self._close()
             raise
@@ -504,10 +508,16 @@ class Grav:
 
     # Its own state
 
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint}
+
+    def _describe_mesh(self) -> dict[str, Any]:
+        return {"node": self._describe(), "mesh": describe_mesh(self._hub) if self._hub is not None else None}
+
     def _status(self) -> dict[str, Any]:
         look = self._overview.look()
         return {
-            "node": {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint},
+            "node": self._describe(),
             "actors": look.rows,
             "degraded": look.is_degraded,
         }

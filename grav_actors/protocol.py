@@ -52,6 +52,12 @@ MAX_WATCHES: Final = 512
 """Watches that one WATCH begins, and that it ends; more follow in the next."""
 WATCHES_LIMIT: Final = 8_192
 """Watches that a pod may have at a time."""
+MAX_GATEWAY_ITEMS: Final = 64
+"""Entries of each list that one GATEWAY or LOCAL carries; more follow in the next."""
+MAX_GATEWAY_ERROR: Final = 500
+"""Characters of an error in GATEWAY and LOCAL."""
+MAX_REMOTE_NAMES: Final = 65_536
+"""Names of actors on other nodes that a bus takes from its gateway."""
 MAX_ERROR_TEXT: Final = 2000
 """Characters of an error that travels in a failure."""
 
@@ -74,6 +80,8 @@ BUS_NAME: Final = "grav.bus"
 """The name under which the bus itself answers questions."""
 NODE_NAME: Final = "grav.node"
 """The name under which the node that owns a bus answers questions."""
+GATEWAY_NAME: Final = "grav.mesh"
+"""The name of the pod that stands for other nodes: there is one on a bus at most."""
 
 REPLY_TYPE: Final = "grav.reply"
 ERROR_TYPE: Final = "grav.error"
@@ -99,6 +107,7 @@ class Verb(IntEnum):
     SYNC = 7
     CANCEL = 8
     WATCH = 9
+    GATEWAY = 10
     WELCOME = 16
     DELIVER = 17
     ACK = 18
@@ -109,6 +118,7 @@ class Verb(IntEnum):
     CLOSE = 23
     CANCELLED = 24
     DOWN = 25
+    LOCAL = 26
 
 
 class Kind(IntEnum):
@@ -152,6 +162,18 @@ FLAG_RESENT: Final = 8
 """Its sender had sent it to an earlier bus: the pod looks whether it had it from that one."""
 FLAG_SUSPECT: Final = 16
 """Another death in its handler would be one too many: it is handled alone, so that it is charged with its own only."""
+FLAG_RELAYED: Final = 32
+"""For the gateway, to be carried to other nodes: the run says besides for whom it is, or which groups have it here."""
+
+RELAY_REDELIVERED: Final = 1
+"""In the destination of what the gateway publishes: it may have been published before, on this node or another."""
+
+STAGE_CHANGE: Final = 0
+"""Of GATEWAY and LOCAL: this has changed."""
+STAGE_BEGIN: Final = 1
+"""All of it follows from here; what was told before is void if it does not come again."""
+STAGE_END: Final = 2
+"""That was all."""
 
 FAIL_ERROR: Final = 0
 """The handler raised."""
@@ -171,6 +193,8 @@ BYE_CRASHED: Final = "crashed"
 BYE_UNHEALTHY: Final = CLOSE_UNHEALTHY
 OK_UNKNOWN: Final = "unknown"
 """Text of the OK to the BYE of a pod that the bus does not know."""
+OK_FULL: Final = "full"
+"""Text of the OK to a FILTER that does not fit in beside those of all other pods: the one before holds."""
 
 Ack = tuple[Any, ...]
 """`(accepted, settled)`, or `(accepted, settled, newest, ((first, last), ...))` with the open ranges."""
@@ -448,6 +472,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
             (dest is None and kind in (KIND_PUBLISH, KIND_ASK_ANY))
             or (type(dest) is str and kind in (KIND_TELL, KIND_ASK) and _is_short(dest))
             or (type(dest) is bytes and kind in (KIND_REPLY, KIND_ANSWER) and len(dest) in (8, 16))
+            or (type(dest) is tuple and kind in PUBLISHED_KINDS and _is_relayed(dest))
         ):
             raise ProtocolError(f"SEND: kind {kind} with destination {_brief(dest)}")
         total += size
@@ -459,6 +484,19 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         raise ProtocolError(f"SEND: runs of {total} bytes in a body of {body_size}")
     if fields[3] is not None:
         read_handled(fields[3])
+
+
+def _is_relayed(dest: tuple[Any, ...]) -> bool:
+    """Return whether this is what a gateway says of what it publishes: `(flags, groups or None)`."""
+    return (
+        len(dest) == 2
+        and type(dest[0]) is int
+        and 0 <= dest[0] <= RELAY_REDELIVERED
+        and (
+            dest[1] is None
+            or (type(dest[1]) is tuple and all(type(group) is str and len(group) <= MAX_NAME for group in dest[1]))
+        )
+    )
 
 
 def _is_short(text: str) -> bool:
@@ -477,9 +515,8 @@ def check_deliver(fields: tuple[Any, ...], body_size: int) -> None:
     ):
         raise ProtocolError(f"DELIVER: malformed, saw {_brief(fields)}")
     total = 0
-    for run in fields[4]:
-        if type(run) is not tuple or len(run) != 9:
-            raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
+    for entry in fields[4]:
+        run = entry if type(entry) is tuple and len(entry) == 9 else _without_relayed(entry)
         sender, seq, floor, kind, message_type, count, size, flags, attempt = run
         if not (
             type(sender) is bytes
@@ -509,6 +546,17 @@ def check_deliver(fields: tuple[Any, ...], body_size: int) -> None:
         read_ack(fields[3])
 
 
+def _without_relayed(run: Any) -> tuple[Any, ...]:
+    """Check what a run for the gateway says besides; return the rest."""
+    if type(run) is tuple and len(run) == 10 and type(run[7]) is int and run[7] & FLAG_RELAYED:
+        relayed = run[9]
+        if (type(relayed) is str and _is_short(relayed)) or (type(relayed) is bytes and len(relayed) in (8, 16)):
+            return run[:9]
+        if type(relayed) is tuple and all(type(group) is str for group in relayed):
+            return run[:9]
+    raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
+
+
 def read_ack(value: Any) -> Ack:
     """Check an accepted and settled watermark."""
     if type(value) is not tuple or len(value) not in (2, 4):
@@ -529,6 +577,7 @@ _REST: dict[int, list[Any]] = {
     Verb.SYNC: [int, int],
     Verb.CANCEL: [int, int, tuple],
     Verb.WATCH: [int, int, tuple, tuple],
+    Verb.GATEWAY: [int, int, int, tuple, tuple],
     Verb.WELCOME: [int, int, int, int, bytes, bytes, int, bool, [int, int, int]],
     Verb.ACK: [int, int, tuple],
     Verb.OK: [int, int, int, str],
@@ -538,6 +587,7 @@ _REST: dict[int, list[Any]] = {
     Verb.CLOSE: [int, int, str, str],
     Verb.CANCELLED: [int, int, bytes, tuple],
     Verb.DOWN: [int, int, int, str, str],
+    Verb.LOCAL: [int, int, int, tuple, tuple, tuple],
 }
 
 
@@ -562,6 +612,10 @@ def check_control(fields: tuple[Any, ...]) -> None:
             raise ProtocolError(f"WELCOME: epoch of {len(fields[4])} bytes, bus uuid of {len(fields[5])}")
     elif fields[0] == Verb.WATCH:
         _check_watches(fields[2], fields[3])
+    elif fields[0] == Verb.GATEWAY:
+        _check_gateway(fields)
+    elif fields[0] == Verb.LOCAL:
+        _check_local(fields)
     elif fields[0] in (Verb.CANCEL, Verb.CANCELLED):
         if len(fields[-1]) > MAX_CANCELS:
             raise ProtocolError(f"{len(fields[-1])} questions cancelled in one frame, allowed are {MAX_CANCELS}")
@@ -580,3 +634,32 @@ def _check_watches(begun: tuple[Any, ...], ended: tuple[Any, ...]) -> None:
             raise ProtocolError(f"watch: {_brief(item[1])} is no name")
     for number in ended:
         _match(number, int, "ended watch")
+
+
+def _check_stage(stage: int) -> None:
+    if stage not in (STAGE_CHANGE, STAGE_BEGIN, STAGE_END):
+        raise ProtocolError(f"stage {stage}, allowed are 0, 1 and 2")
+
+
+def _check_gateway(fields: tuple[Any, ...]) -> None:
+    _, _, stage, begun, ended = fields
+    _check_stage(stage)
+    for item in begun:
+        _match(item, [str, bytes], "name of a peer")
+        if not _is_short(item[0]) or len(item[1]) != 16:
+            raise ProtocolError(f"GATEWAY: {_brief(item)} is no name of a node")
+    for item in ended:
+        _match(item, [str, str, str], "ended name")
+        if not _is_short(item[0]) or len(item[2]) > MAX_GATEWAY_ERROR:
+            raise ProtocolError(f"GATEWAY: {_brief(item)} is no end of a name")
+
+
+def _check_local(fields: tuple[Any, ...]) -> None:
+    _, _, stage, wants, groups, names = fields
+    _check_stage(stage)
+    for item in wants:
+        _match(item, [str, bool], "local want")
+    for item in groups:
+        _match(item, [str, str, bool], "local want of a group")
+    for item in names:
+        _match(item, [str, (str, type(None)), str], "local name")

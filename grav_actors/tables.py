@@ -127,13 +127,16 @@ class MeshTable:
 
     Attributes:
         listen: Endpoint to listen on; None: the transport's default.
+        discovery: Names; with `peers`, `static` need not be among them.
+        peers: Endpoints that are dialled besides.
         keys: Folder with the node's key pair, relative to the file; None: where the keys commands put it.
+        insecure: Do without keys, also beyond this machine.
         beacon: `[mesh.beacon]`, for the discovery of that name; None: its defaults.
     """
 
     transport: str = "zmq"
     listen: str | None = None
-    discovery: tuple[str, ...] = ()
+    discovery: tuple[str, ...] = ("beacon",)
     peers: tuple[str, ...] = ()
     keys: Path | None = None
     insecure: bool = False
@@ -153,11 +156,19 @@ class MeshTable:
             check_endpoint("peers", peer, lowest_port=1)
         _check_unique("peers", self.peers)
         check_flag("insecure", self.insecure)
+        if self.insecure and self.keys is not None:
+            raise OptionError(
+                "insecure is true, which means without keys, and keys names some; take one out", "insecure"
+            )
+        if "static" in self.discovery and not self.peers:
+            raise OptionError('discovery names "static", which dials peers, and there are none; add peers', "discovery")
+        if self.beacon is not None and "beacon" not in self.discovery:
+            raise OptionError('beacon has settings, but discovery does not name "beacon"; add it there', "beacon")
 
     @property
     def is_exposed(self) -> bool:
         """Whether other machines may reach the listener; so it is taken to be unless it says that they cannot."""
-        return self.listen is None or not is_local(self.listen)
+        return self.transport != "loopback" and (self.listen is None or not is_local(self.listen))
 
 
 def _check_texts(option: str, value: object) -> None:

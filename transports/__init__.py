@@ -16,6 +16,7 @@ ENTRY_POINT_GROUP = "grav_actors.transports"
 
 _BUILT_IN: dict[str, str] = {  # name -> "module:Class"
     "loopback": "grav_actors.transports.loopback:LoopbackTransport",
+    "zmq": "grav_actors.transports.zeromq:ZeroMQTransport",
 }
 
 

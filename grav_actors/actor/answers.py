@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from grav_actors.actor.call import Call, current, parent_of
+from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import flush_late
 from grav_actors.message import Message
 from grav_actors.options import show
@@ -28,19 +28,21 @@ class Answers:
         if not call.is_answered:
             kind = call.inbound.kind
             if kind == KIND_ASK or (result is not None and kind != KIND_TELL):
-                self._answer(call.message, result, call.message.uuid)
+                message = call.message
+                self._pod._answer(message, REPLY_TYPE, result, message._record[0])
         return True
 
     def refuse(self, question: Message, error: str) -> None:
         """Tell an asker that nobody here handles the type."""
         data = {"code": "no_handler", "error": error, "traceback": ""}
-        self._pod._answer(question, Message._framework(ERROR_TYPE, data, reply_to=question.uuid))
+        self._pod._answer(question, ERROR_TYPE, data)
 
     def reply(self, message: Message, data: Any) -> None:
         """Answer now; a deferred message is finished by it."""
         _check_message("reply", message)
-        self._answer(message, data, parent_of(None) or message.uuid)
         call = current.get()
+        parent = message if call is None else call.message
+        self._pod._answer(message, REPLY_TYPE, data, parent._record[0])
         if call is not None and call.concerns(message):
             call.is_answered = True
         deferred = self._pop(message._record[0])
@@ -53,9 +55,6 @@ class Answers:
         deferred = self._pop(message._record[0])
         if deferred is not None:
             self.finished(*deferred)
-
-    def _answer(self, message: Message, data: Any, parent_id: str) -> None:
-        self._pod._answer(message, Message._framework(REPLY_TYPE, data, parent_id=parent_id, reply_to=message.uuid))
 
     def defer(self, message: Message) -> None:
         """Let the message being handled stay open until `reply`, or until nobody waits for its answer."""

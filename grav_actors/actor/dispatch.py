@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
@@ -175,22 +174,21 @@ class ActorLoop(Callbacks):
         super().__init__(runtime.pod)
         self._runtime = runtime
         self._concurrency = concurrency
-        self._items: deque[Inbound | Job | None] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Event | None = None
-        self._is_resting = False
+        self._is_waiting = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def put(self, item: Inbound | Job | None) -> None:
         """Have a run handled or a function, plain or a coroutine function, called."""
-        self._items.append(item)
+        self.items.append(item)
         if self._thread is None:
             if item is None:
                 return
             self._thread = threading.Thread(target=self._work, name=f"grav-loop-{self._pod.name}", daemon=True)
             self._thread.start()
-        elif self._is_resting and self._loop is not None and self._ready is not None:
-            self._is_resting = False
+        elif self._is_waiting and self._loop is not None and self._ready is not None:
+            self._is_waiting = False
             try:
                 self._loop.call_soon_threadsafe(self._ready.set)
             except RuntimeError:
@@ -219,17 +217,17 @@ class ActorLoop(Callbacks):
                 else:
                     await self._take(item, slots)
                     self._handled_bytes += len(item.body)
-                self._flush(time.monotonic(), not self._items)
+                self._flush(time.monotonic(), not self.items)
         finally:
             await self._runtime.thread_ends_async()
 
     async def _next(self, ready: asyncio.Event) -> Inbound | Job | None:
-        while not self._items:
+        while not self.items:
             ready.clear()
-            self._is_resting = True
-            if not self._items:
+            self._is_waiting = True
+            if not self.items:
                 await ready.wait()
-        return self._items.popleft()
+        return self.items.popleft()
 
     async def _call_async(self, job: Callable[[], Any]) -> None:
         try:

@@ -124,7 +124,8 @@ class ActorRuntime:
         except BaseException:
             self._ending = Ending("stop")
             self._joined.set()
-            self._thread.stop()
+            with self.pod._link.lock:
+                self._thread.stop()
             raise
         self._joined.set()
         try:

@@ -64,6 +64,7 @@ class BusCore(Membership):
             Verb.SYNC: self._on_sync,
             Verb.CANCEL: self._on_cancel,
             Verb.WATCH: self._on_watch,
+            Verb.GATEWAY: self._on_gateway,
         }
 
     # Input
@@ -169,15 +170,16 @@ class BusCore(Membership):
         self.ledger.note(receiver.sender, now)
 
     def _on_cancel(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        for seq in fields[2]:
-            for target, numbers in self.mailroom.cancel(receiver.sender, seq, now):
-                self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, numbers), b""))
+        for target, seqs in self.mailroom.cancel(receiver.sender, fields[2], now).items():
+            self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, seqs), b""))
 
     # Ends of drains, and time
 
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        if self.directory.news is not None:
+            self._tell_local()
         if self.dead_letters.has_untold:
             postman.post_dead(now)
         self._deliver(now)

@@ -16,7 +16,7 @@ from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.bus.shelf import DeadLetter
 from grav_actors.ids import id_bytes
-from grav_actors.protocol import FLAG_GROUP, FLAG_REDELIVERED, KIND_TELL
+from grav_actors.protocol import FLAG_GROUP, FLAG_REDELIVERED, FLAG_RELAYED, KIND_TELL
 
 
 class RetrySender(Sender):
@@ -83,6 +83,9 @@ class DeadLetterRetry:
             RetrySender(dead.sender.uuid, dead.seq), dead.seq, dead.kind, dead.type, 1, dead.body, dead.size, dead.dest
         )
         delivery = Delivery(run, 0, 1, FLAG_REDELIVERED)
+        if receiver is not None and receiver is self._directory.gateway and dead.kind == KIND_TELL:
+            delivery.flags |= FLAG_RELAYED
+            delivery.relayed = letter.target
         if group is not None:
             delivery.flags |= FLAG_GROUP
             delivery.group = group.name
@@ -97,6 +100,8 @@ class DeadLetterRetry:
     def _find(self, target: str) -> Receiver | str:
         """Return who has that name or uuid, or why there is nobody: an actor, else the only pod of that name."""
         receiver = self._directory.named(target)
+        if receiver is None:
+            receiver = self._directory.stand_in(target)
         if receiver is not None:
             return receiver
         try:

@@ -90,7 +90,9 @@ class DeadLetters:
         self, receiver: Receiver, delivery: Delivery, reason: str, now: float, attempts: int = 0, error: str = ""
     ) -> None:
         """End a delivery that a receiver has had; see `bury`."""
-        self.bury(delivery, reason, receiver.label, now, attempts, error, receiver.settings.group)
+        # What the gateway could not carry was for somebody else.
+        target = delivery.relayed if type(delivery.relayed) is str else receiver.label
+        self.bury(delivery, reason, target, now, attempts, error, receiver.settings.group)
 
     def _tell(self, letter: DeadLetter) -> None:
         delivery = letter.delivery

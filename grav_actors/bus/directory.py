@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from grav_actors.bus.gateway import LocalNews, RemoteNames, is_gateway, local_news
 from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
-from grav_actors.filters import FilterSet
+from grav_actors.filters import ALL_FILTERS_BYTES, FilterSet
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
@@ -61,16 +62,37 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The receivers of one type."""
+    """The receivers of one type.
+
+    Attributes:
+        gateway: The one for other nodes that want it, not among the others.
+    """
 
     receivers: tuple[Receiver, ...]
     groups: tuple[Group, ...]
+    gateway: Receiver | None = None
+
+    @property
+    def count(self) -> int:
+        """How many pods and groups, and the gateway, receive it."""
+        return len(self.receivers) + len(self.groups) + (self.gateway is not None)
 
 
 class Directory:
-    """Tables of the pods, kept in step with one another."""
+    """Tables of the pods, kept in step with one another.
+
+    Attributes:
+        gateway: The pod that stands for other nodes, or None.
+        news: What it has not been told of the pods here; None until it has asked for that.
+        remote: The actors of other nodes.
+        filter_bytes: Bytes of the entries of all filters.
+    """
 
     def __init__(self) -> None:
+        self.gateway: Receiver | None = None
+        self.news: LocalNews | None = None
+        self.remote = RemoteNames()
+        self.filter_bytes = 0
         self.by_uuid: dict[bytes, Receiver] = {}
         self.by_name: dict[str, Receiver] = {}
         self.groups: dict[str, Group] = {}
@@ -94,6 +116,9 @@ class Directory:
     def add(self, receiver: Receiver) -> None:
         """Enter a pod; the caller has made sure that its name is free."""
         self.by_uuid[receiver.uuid] = receiver
+        if is_gateway(receiver):
+            self.gateway = receiver
+        self.filter_bytes += receiver.filters.size
         self._by_process.setdefault(receiver.uuid[:8], {})[receiver.uuid] = receiver
         settings = receiver.settings
         if settings.actor:
@@ -108,11 +133,18 @@ class Directory:
                 mailbox = Mailbox(settings.group, settings.mailbox_limit, settings.overflow, settings.stuck_after)
                 group = self.groups[settings.group] = Group(settings.group, mailbox)
             group.members.append(receiver)
+        if self.news is not None:
+            self.news.enter(receiver)
         self._forget_plans(receiver)
 
     def remove(self, receiver: Receiver) -> Group | None:
         """Strike a pod; return its group if it was the last member."""
-        self.by_uuid.pop(receiver.uuid, None)
+        if self.by_uuid.pop(receiver.uuid, None) is not None:
+            self.filter_bytes -= receiver.filters.size
+        if receiver is self.gateway:
+            self.gateway = self.news = None
+        elif self.news is not None:
+            self.news.leave(receiver)
         process = self._by_process.get(receiver.uuid[:8], {})
         process.pop(receiver.uuid, None)
         if not process:
@@ -138,11 +170,25 @@ class Directory:
                 return self.groups.pop(settings.group)
         return None
 
+    def has_room(self, filters: FilterSet, receiver: Receiver | None) -> bool:
+        """Return whether the entries of a filter fit in beside all others, in the place of those of a receiver."""
+        old = receiver.filters.size if receiver is not None else 0
+        return filters.size <= old or self.filter_bytes - old + filters.size <= ALL_FILTERS_BYTES
+
     def filter(self, receiver: Receiver, filters: FilterSet) -> None:
         """Give a pod another filter."""
         self._forget_plans(receiver)
+        if self.news is not None:
+            self.news.leave(receiver)
+        self.filter_bytes += filters.size - receiver.filters.size
         receiver.filters = filters
+        if self.news is not None:
+            self.news.enter(receiver)
         self._forget_plans(receiver)
+
+    def begin_news(self) -> None:
+        """Have everything told to the gateway."""
+        self.news = local_news(self)
 
     def _forget_plans(self, receiver: Receiver) -> None:
         # No others: with hundreds of pods that come and go each second, all types would be planned anew all the time.
@@ -159,13 +205,16 @@ class Directory:
                 tuple(
                     receiver
                     for receiver in self.by_uuid.values()
-                    if not receiver.settings.group and receiver.filters.allows_type(message_type)
+                    if not receiver.settings.group
+                    and receiver is not self.gateway
+                    and receiver.filters.allows_type(message_type)
                 ),
                 tuple(
                     group
                     for group in self.groups.values()
                     if any(member.filters.allows_type(message_type) for member in group.members)
                 ),
+                self.gateway if self.gateway is not None and self.gateway.filters.allows_type(message_type) else None,
             )
         return plan
 
@@ -186,10 +235,16 @@ class Directory:
         """Return whether an actor or a service has that name, reachable or not."""
         return name in self.by_name or name in self._by_service
 
+    def stand_in(self, name: str) -> Receiver | None:
+        """Return the gateway if an actor of that name may be on another node; whoever has it here goes first."""
+        return self.gateway if self.gateway is not None and self.remote.may_have(name) else None
+
     def is_connected(self, name: str) -> bool:
-        """Return whether an actor or an instance of a service of that name can be reached."""
+        """Return whether an actor or an instance of a service of that name can be reached, here or on a peer."""
         receiver = self.by_name.get(name)
         instances = self._by_service.get(name, []) if receiver is None else [receiver]
+        if not instances and self.gateway is not None:
+            return bool(self.gateway.route) and self.remote.node_of(name) is not None
         return any(instance.route for instance in instances)
 
     def of_process(self, prefix: bytes) -> list[Receiver]:

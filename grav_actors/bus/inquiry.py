@@ -60,8 +60,7 @@ def _answer(core: BusCore, run: Run, data: Any, now: float) -> Any:
     if question == PODS:
         return core.describe_pods()
     if question == RECEIVERS and isinstance(data, str):
-        plan = core.directory.plan(data)
-        return len(plan.receivers) + len(plan.groups)
+        return core.directory.plan(data).count
     if question == CONNECTED and isinstance(data, str):
         return core.directory.is_connected(data)
     if question == WAITING and isinstance(data, list) and all(isinstance(uuid, bytes) for uuid in data):

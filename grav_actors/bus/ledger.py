@@ -5,7 +5,7 @@ from __future__ import annotations
 from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.run import Run
 from grav_actors.bus.sender import Sender
-from grav_actors.protocol import ACK_DELAY, QUESTION_KINDS
+from grav_actors.protocol import ACK_DELAY
 
 HELD_BYTES = 256 * 1024 * 1024
 """Bytes of unsettled runs at which no sender is given credit, until a quarter of them is gone."""
@@ -43,6 +43,8 @@ class Ledger:
         """
         sender = run.sender
         sender.open[run.seq] = run
+        if run.traces is not None:
+            sender.questions.update(dict.fromkeys(range(run.seq, run.seq + run.count), run))
         self.held_bytes += run.size
         if self.held_bytes > HELD_BYTES and sender is not self.own and not is_working:
             sender.blockers.add(self)
@@ -55,7 +57,9 @@ class Ledger:
             sender = run.sender
             if sender.open.pop(run.seq, None) is not None:
                 self._free(run)
-            if run.kind in QUESTION_KINDS:
+            if run.traces is not None:
+                for seq in range(run.seq, run.seq + run.count):
+                    sender.questions.pop(seq, None)
                 sender.urgent = True
                 if sender.open:
                     sender.ended.append(run)

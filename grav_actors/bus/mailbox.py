@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from grav_actors.bus.ordered import OrderedSet
 
 if TYPE_CHECKING:
-    from grav_actors.bus.run import Delivery
+    from grav_actors.bus.run import Delivery, Run
     from grav_actors.bus.sender import Sender
 
 MAILBOX_BYTES = 64 * 1024 * 1024
@@ -30,8 +31,8 @@ class Mailbox:
         stuck: It was full without progress for too long; until it is half empty nothing is added.
     """
 
-    __slots__ = ("blocked", "limit", "name", "overflow", "pressed_at", "progress_at", "slow", "stuck", "stuck_after",
-                 "used", "used_bytes", "waiting", "waiting_count")  # fmt: skip
+    __slots__ = ("_newest", "blocked", "limit", "name", "overflow", "pressed_at", "progress_at", "slow", "stuck",
+                 "stuck_after", "used", "used_bytes", "waiting", "waiting_count")  # fmt: skip
 
     def __init__(self, name: str, limit: int, overflow: str, stuck_after: float | None) -> None:
         self.name = name
@@ -39,6 +40,7 @@ class Mailbox:
         self.overflow = overflow
         self.stuck_after = stuck_after
         self.waiting: deque[Delivery] = deque()
+        self._newest = 0
         self.waiting_count = 0
         self.used = 0
         self.used_bytes = 0
@@ -66,6 +68,9 @@ class Mailbox:
     def add(self, delivery: Delivery) -> None:
         """Append; the caller has applied the overflow policy."""
         self.waiting.append(delivery)
+        self._newest = delivery.place = self._newest + 1
+        if delivery.run.traces is not None:
+            delivery.run.trace(self, delivery.place)
         self.waiting_count += delivery.count
         self.used += delivery.count
         self.used_bytes += delivery.size
@@ -73,10 +78,16 @@ class Mailbox:
     def add_first(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries in front, in their order."""
         for delivery in reversed(list(deliveries)):
-            self.waiting.appendleft(delivery)
+            self._put_first(delivery)
+            if delivery.run.traces is not None:
+                delivery.run.trace(self, delivery.place)
             self.waiting_count += delivery.count
             self.used += delivery.count
             self.used_bytes += delivery.size
+
+    def _put_first(self, delivery: Delivery) -> None:
+        delivery.place = self.waiting[0].place - 1 if self.waiting else self._newest
+        self.waiting.appendleft(delivery)
 
     def add_again(self, deliveries: Iterable[Delivery]) -> None:
         """Put failed deliveries in front, but behind those that came back before them and still wait."""
@@ -84,7 +95,8 @@ class Mailbox:
         while self.waiting and self.waiting[0].flush:
             before.append(self.waiting.popleft())
         self.add_first(deliveries)
-        self.waiting.extendleft(reversed(before))
+        for delivery in reversed(before):
+            self._put_first(delivery)
 
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""
@@ -105,6 +117,28 @@ class Mailbox:
             removed.append(oldest)
             count -= oldest.count
         return removed
+
+    def holds(self, run: Run, key: int) -> bool:
+        """Return whether a delivery of this run waits at this place."""
+        position = bisect_left(self.waiting, key, key=_place)
+        if position == len(self.waiting):
+            return False
+        delivery = self.waiting[position]
+        return delivery.place == key and delivery.run is run
+
+    def remove(self, run: Run, place: int, index: int) -> bool:
+        """Take one message of a run out, by the place at which its delivery was put; return whether it waited there.
+
+        Costs some steps, however much waits.
+        """
+        position = bisect_right(self.waiting, (place, index), key=_place_and_index) - 1
+        if position < 0:
+            return False
+        delivery = self.waiting[position]
+        if delivery.run is not run or delivery.place != place or not delivery.lo <= index < delivery.hi:
+            return False
+        self.replace(position, [piece for piece, is_it in delivery.parted({index}) if not is_it])
+        return True
 
     def replace(self, position: int, pieces: Iterable[Delivery]) -> None:
         """Put what is left of a delivery that waits in its place."""
@@ -148,3 +182,11 @@ class Mailbox:
         for delivery in waiting:
             self.discard(delivery)
         return waiting
+
+
+def _place(delivery: Delivery) -> int:
+    return delivery.place
+
+
+def _place_and_index(delivery: Delivery) -> tuple[int, int]:
+    return (delivery.place, delivery.lo)  # pieces of one delivery share its place

@@ -225,25 +225,27 @@ class Mailroom:
             receiver.mailbox.discard(delivery)
         self._ledger.settle(delivery.run, delivery.count)
 
-    def cancel(self, sender: Sender, seq: int, now: float) -> list[tuple[Receiver, tuple[int, ...]]]:
-        """Take a question back: out of mailboxes, and return the pods that hold it already."""
-        run = next((run for first, run in sender.open.items() if first <= seq < first + run.count), None)
-        if run is None or run.kind not in QUESTION_KINDS:
-            return []
-        index = seq - run.seq
-        for mailbox in self._mailboxes():
-            for position, delivery in enumerate(mailbox.waiting):
-                if delivery.run is run and delivery.lo <= index < delivery.hi:
-                    mailbox.replace(position, [piece for piece, is_it in delivery.parted({index}) if not is_it])
-                    self._ledger.settle(run, 1)
-                    break
-        return [
-            (receiver, (seq,))
-            for receiver in self._directory
-            if receiver.route
-            and any(d.run is run and d.lo <= index < d.hi for d in receiver.in_flight if not d.priority)
-        ]
+    def cancel(self, sender: Sender, seqs: Iterable[int], now: float) -> dict[Receiver, list[int]]:
+        """Take questions back: out of mailboxes, and return which pods hold which of them already.
 
-    def _mailboxes(self) -> Iterable[Mailbox]:
-        yield from (receiver.mailbox for receiver in self._directory)
-        yield from (group.mailbox for group in self._directory.groups.values())
+        Each costs a few steps for each receiver that it was for, however much else waits; and that once: a question
+        that is taken back again is not looked for.
+        """
+        holders: dict[Receiver, list[int]] = {}
+        for seq in seqs:
+            run = sender.questions.pop(seq, None)
+            if run is None or run.traces is None:
+                continue
+            index = seq - run.seq
+            for holder, key in run.traces:
+                if isinstance(holder, Mailbox):
+                    if holder.remove(run, key, index):
+                        self._ledger.settle(run, 1)
+                        self._made_room(holder, now)
+                elif isinstance(holder, Receiver) and holder.route and holder.has_in_flight(run, key, index):
+                    holders.setdefault(holder, []).append(seq)
+        return holders
+
+    def _made_room(self, mailbox: Mailbox, now: float) -> None:
+        if mailbox in self.full or mailbox.stuck:
+            self.relieve(mailbox, now)

@@ -11,14 +11,15 @@ from typing import Any
 
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory, Group
+from grav_actors.bus.gateway import is_gateway
 from grav_actors.bus.postman import Postman
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Body
 from grav_actors.bus.sender import Sender
 from grav_actors.bus.shelf import REASONS
-from grav_actors.bus.watches import Ended, Watches
+from grav_actors.bus.watches import Ended, Notice, Watches
 from grav_actors.errors import ProtocolError
-from grav_actors.filters import FilterSet
+from grav_actors.filters import FILTERS_FULL, FilterSet
 from grav_actors.protocol import (
     BYE_CRASHED,
     BYE_STOPPING,
@@ -26,8 +27,13 @@ from grav_actors.protocol import (
     CLOSE_PROTOCOL,
     CLOSE_REPLACED,
     FAILED_LIMIT,
+    GATEWAY_NAME,
     MAX_ERROR_TEXT,
+    MAX_REMOTE_NAMES,
+    OK_FULL,
     REJOIN_GRACE,
+    STAGE_BEGIN,
+    STAGE_END,
     VERSION,
     WATCHES_LIMIT,
     WINDOW_BYTES,
@@ -108,9 +114,14 @@ class Membership:
             self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_ROUTES} links already")
             return
         receiver = self.directory.by_uuid.get(hello.uuid)
+        filters = FilterSet.from_wire(hello.filters)
+        predecessor = self.directory.by_name.get(hello.name) if hello.settings.actor else None
+        if not self.directory.has_room(filters, receiver or predecessor):
+            self._refuse(route_id, slot, hello.request, "full", FILTERS_FULL)
+            return
         is_resumed = receiver is not None and hello.epoch == (receiver.epoch or self.epoch)
         if receiver is None:
-            receiver = self._admit(route_id, slot, hello, now)
+            receiver = self._admit(route_id, slot, hello, filters, now)
             if receiver is None:
                 return
             if hello.epoch == self.epoch:
@@ -130,6 +141,7 @@ class Membership:
             if hello.floor > sender.received:
                 sender.received = sender.accepted = hello.floor
             receiver.claims = dict(hello.claims)
+        self._tell_local()
         limits = (self.max_message, WINDOW_MESSAGES, WINDOW_BYTES)
         welcome = pack(
             Verb.WELCOME.value, slot, VERSION, hello.request, receiver.epoch or self.epoch,
@@ -138,7 +150,7 @@ class Membership:
         self._reply(receiver, welcome)
         # When the drain ends: of several HELLOs that waited for the bus, only the last needs the deliveries.
         self._again[receiver] = hello.received if is_resumed else 0
-        self.directory.filter(receiver, FilterSet.from_wire(hello.filters))
+        self.directory.filter(receiver, filters)
         self.journal.append(roster.join_record(receiver))
         self._replay_once(receiver, now)
         self.mailroom.touch(receiver)
@@ -147,7 +159,7 @@ class Membership:
         sender.urgent = True
         self.ledger.note(sender, now)
 
-    def _admit(self, route_id: bytes, slot: int, hello: Hello, now: float) -> Receiver | None:
+    def _admit(self, route_id: bytes, slot: int, hello: Hello, filters: FilterSet, now: float) -> Receiver | None:
         settings = hello.settings
         if len(self.directory) >= MAX_PODS:
             self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_PODS} pods already")
@@ -161,11 +173,18 @@ class Membership:
                 text = f"an actor named {hello.name!r} is on this bus already; choose another name"
                 self._refuse(route_id, slot, hello.request, NAME_TAKEN, text)
                 return None
+        gateway = self.directory.gateway
+        if gateway is not None and hello.name == GATEWAY_NAME:
+            if gateway not in self._away:
+                text = "this bus is part of a mesh already: only one node on a bus may have a transport"
+                self._refuse(route_id, slot, hello.request, NAME_TAKEN, text)
+                return None
+            self._release(gateway, "pod_lost", Ended("lost"), now)
         sender = self._departed.pop(hello.uuid, None)
         if sender is None:
             sender = Sender(hello.uuid, hello.floor)
             sender.resent_until = hello.sent
-        receiver = Receiver(hello.uuid, hello.name, settings, FilterSet.from_wire(hello.filters), sender)
+        receiver = Receiver(hello.uuid, hello.name, settings, filters, sender)
         if owner is not None:
             if owner.route:
                 self._reply(owner, pack(Verb.CLOSE.value, owner.slot, CLOSE_REPLACED, ""))
@@ -184,8 +203,14 @@ class Membership:
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
         self.directory.add(receiver)
-        self.watches.began(receiver)
+        self._began(receiver)
         return receiver
+
+    def _began(self, receiver: Receiver) -> None:
+        self.watches.began(receiver)
+        if self.directory.news is not None and receiver.settings.actor:
+            self.directory.news.began(receiver.name)
+            self.directory.news.began(receiver.settings.service)
 
     def _attach(self, receiver: Receiver, route_id: bytes, slot: int, now: float) -> None:
         self._detach(receiver)
@@ -226,8 +251,13 @@ class Membership:
                 self.postman.replay(receiver, now)
 
     def _on_filter(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        self.directory.filter(receiver, FilterSet.from_wire(fields[3]))
+        filters = FilterSet.from_wire(fields[3])
+        if not self.directory.has_room(filters, receiver):
+            self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], OK_FULL))
+            return
+        self.directory.filter(receiver, filters)
         self.journal.append(roster.filter_record(receiver))
+        self._tell_local()
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
         self._replay_once(receiver, now)
 
@@ -302,8 +332,16 @@ class Membership:
         self._away.pop(receiver, None)
         self.watches.forget(receiver)
         ended_group = self.directory.remove(receiver)
-        for watcher, number, told in self.watches.ended(receiver, why):
-            self._tell_down(watcher, number, told)
+        self._tell_all(self.watches.ended(receiver, why))
+        news = self.directory.news
+        if news is not None and receiver.settings.actor:
+            for name in (receiver.name, receiver.settings.service):
+                if not self.directory.has_name(name):
+                    news.ended(name, why.reason, why.error)
+        if is_gateway(receiver) and self.directory.gateway is None:
+            for name, node in self.directory.remote.clear():
+                self._tell_all(self.watches.remote_ended(name, node, Ended("lost", "this node has left the mesh")))
+            self._tell_all(self.watches.remote_known())
         self.handover.give_up(receiver, reason, now)
         if reason == "pod_lost":
             self._departed[receiver.uuid] = receiver.sender
@@ -391,10 +429,49 @@ class Membership:
             if gone is not None:
                 self._tell_down(receiver, number, gone)
 
+    def _tell_all(self, notices: Iterable[Notice]) -> None:
+        for watcher, number, why in notices:
+            self._tell_down(watcher, number, why)
+
     def _tell_down(self, watcher: Receiver, number: int, why: Ended) -> None:
         """Tell a watch its end. A pod that is away repeats its watches when it is back, and is told then."""
         if watcher.route:
             self._reply(watcher, pack(Verb.DOWN.value, watcher.slot, number, why.reason, why.error))
+
+    # Other nodes
+
+    def _on_gateway(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        """Take what the gateway says of the actors of other nodes; at its beginning it is told all of this one's."""
+        if receiver is not self.directory.gateway:
+            raise ProtocolError(f"GATEWAY of a pod that is not called {GATEWAY_NAME}")
+        _, _, stage, begun, ended = fields
+        remote = self.directory.remote
+        if len(remote) + len(begun) > MAX_REMOTE_NAMES:
+            raise ProtocolError(f"more than {MAX_REMOTE_NAMES} names of other nodes")
+        if stage == STAGE_BEGIN:
+            remote.begin()
+            self.directory.begin_news()
+        for name, reason, error in ended:
+            node = remote.remove(name)
+            if node is not None:
+                self._tell_all(self.watches.remote_ended(name, node, Ended(reason, error)))
+        for name, node in begun:
+            before = remote.add(name, node)
+            if before is not None:
+                self._tell_all(self.watches.remote_ended(name, before, Ended("lost")))
+            self.watches.remote_began(name)
+        if stage == STAGE_END:
+            for name, node in remote.end():
+                self._tell_all(self.watches.remote_ended(name, node, Ended("lost")))
+            self._tell_all(self.watches.remote_known())
+        self._tell_local()
+
+    def _tell_local(self) -> None:
+        """Tell the gateway what has changed here: before the change is confirmed, so that it is ahead of its use."""
+        news, gateway = self.directory.news, self.directory.gateway
+        if news is not None and news.has_news and gateway is not None and gateway.route:
+            for local in news.take():
+                self._reply(gateway, pack(Verb.LOCAL.value, gateway.slot, *local))
 
     # Roster
 

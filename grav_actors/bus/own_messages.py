@@ -28,8 +28,7 @@ class OwnMessages:
 
     def is_heard(self, event: str) -> bool:
         """Return whether anybody listens to an event."""
-        plan = self._directory.plan(event)
-        return bool(plan.receivers or plan.groups)
+        return self._directory.plan(event).count > 0
 
     def announce(self, event: str, data: dict[str, Any]) -> None:
         """Publish an event if anybody listens."""

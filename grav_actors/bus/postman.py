@@ -7,7 +7,7 @@ from typing import Any
 from grav_actors.bus.counts import Counts
 from grav_actors.bus.dead_letter_retry import DeadLetterRetry
 from grav_actors.bus.dead_letters import DEAD, DeadLetters
-from grav_actors.bus.directory import Directory
+from grav_actors.bus.directory import Directory, Group, Plan
 from grav_actors.bus.handling import Handling
 from grav_actors.bus.handover import Handover
 from grav_actors.bus.ledger import Ledger
@@ -27,6 +27,8 @@ from grav_actors.protocol import (
     CODE_SETTLED,
     FLAG_GROUP,
     FLAG_RECEIPT,
+    FLAG_REDELIVERED,
+    FLAG_RELAYED,
     KIND_ANSWER,
     KIND_ASK,
     KIND_PUBLISH,
@@ -35,6 +37,7 @@ from grav_actors.protocol import (
     MAX_OWN_BYTES,
     MAX_RUN_BYTES,
     QUESTION_KINDS,
+    RELAY_REDELIVERED,
     STOP_TYPE,
 )
 
@@ -79,32 +82,61 @@ class Postman:
             plan = self.directory.plan(run.type)
             put = self.mailroom.put
             dirty = self.mailroom.dirty
+            flags = 0
+            groups = plan.groups
+            if type(run.dest) is tuple:
+                flags, groups = self._relayed(run, plan, now)
             for receiver in plan.receivers:
                 if receiver is not source:
-                    for delivery in _wanted(run, receiver.filters):
+                    for delivery in _wanted(run, receiver.filters, flags=flags):
                         put(receiver.mailbox, delivery, now)
                         if not receiver.is_dirty:
                             receiver.is_dirty = True
                             dirty.append(receiver)
-            for group in plan.groups:
+            served: list[str] = []
+            for group in groups:
                 if group.choose(run.type, sender.uuid)[1]:
-                    delivery = Delivery(run, 0, run.count, FLAG_GROUP)
+                    delivery = Delivery(run, 0, run.count, FLAG_GROUP | flags)
                     delivery.group = group.name
                     put(group.mailbox, delivery, now)
                     self.mailroom.dirty_groups.add(group.name)
-            if kind == KIND_PUBLISH:
-                if not is_framework_type(run.type):
-                    self.ring.push(run)
-            elif kind == KIND_REPLY:
+                    served.append(group.name)
+            if plan.gateway is not None and plan.gateway is not source:
+                self._give_gateway(plan.gateway, run, tuple(served), now)
+            if kind == KIND_PUBLISH and not is_framework_type(run.type):
+                self.ring.push(run)
+            elif kind == KIND_REPLY and type(run.dest) is bytes:
                 self._route_receipts(run, now)
         if run.pending:
             self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
         elif kind in QUESTION_KINDS:
             # The asker should know at once: an acknowledgement has no room for it if much is open.
             sender.urgent = True
-            text = f"nobody handles {run.type}" if run.dest is None else f"there is no actor {run.dest}"
+            text = f"there is no actor {run.dest}" if run.kind == KIND_ASK else f"nobody handles {run.type}"
             self.own_messages.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
         self.ledger.note(sender, now)
+
+    def _relayed(self, run: Run, plan: Plan, now: float) -> tuple[int, tuple[Group, ...]]:
+        """Return the flags and the groups of what was published on another node, and is meant for these groups."""
+        flags, names = run.dest
+        groups = plan.groups
+        if names is not None:
+            groups = tuple(group for group in plan.groups if group.name in names)
+            for name in {*names} - {group.name for group in groups}:
+                if run.kind not in QUESTION_KINDS:
+                    # Its last member left, or the group wants the type no more, while it was on its way.
+                    run.pending += run.count
+                    dead = Delivery(run, 0, run.count, FLAG_GROUP)
+                    dead.group = name
+                    self.dead_letters.bury(dead, "no_responders", name, now)
+        return (FLAG_REDELIVERED if flags & RELAY_REDELIVERED else 0), groups
+
+    def _give_gateway(self, gateway: Receiver, run: Run, relayed: Any, now: float) -> None:
+        """Have a run carried to other nodes; `relayed` says for whom, or which groups have it here."""
+        delivery = Delivery(run, 0, run.count, FLAG_RELAYED)
+        delivery.relayed = relayed
+        self.mailroom.put(gateway.mailbox, delivery, now)
+        self.mailroom.touch(gateway)
 
     def _route_named(self, run: Run, now: float) -> None:
         receiver = self.directory.named(run.dest)
@@ -117,6 +149,8 @@ class Postman:
         elif receiver is not None:
             self.mailroom.put(receiver.mailbox, delivery, now)
             self.mailroom.touch(receiver)
+        elif (gateway := self.directory.stand_in(run.dest)) is not None and gateway.sender is not run.sender:
+            self._give_gateway(gateway, run, run.dest, now)
         elif run.kind == KIND_TELL:
             run.pending += run.count
             self.dead_letters.bury(delivery, "no_responders", run.dest, now)
@@ -128,6 +162,10 @@ class Postman:
         else:
             receiver = self.directory.by_uuid.get(run.dest)
             receivers = [receiver] if receiver is not None else []
+        gateway = self.directory.gateway
+        relayed = None
+        if not receivers and gateway is not None and gateway.sender is not run.sender:
+            receivers, relayed = [gateway], run.dest  # whoever asked may be on another node
         if not receivers:
             self.counts.late_answers += run.count
         for receiver in receivers:
@@ -136,8 +174,9 @@ class Postman:
                 continue
             receiver.answers += run.count
             receiver.answer_bytes += run.unit * run.count
-            delivery = Delivery(run, 0, run.count, FLAG_RECEIPT)
+            delivery = Delivery(run, 0, run.count, FLAG_RECEIPT if relayed is None else FLAG_RECEIPT | FLAG_RELAYED)
             delivery.priority = True
+            delivery.relayed = relayed
             run.pending += run.count
             receiver.priority.append(delivery)
             self.mailroom.touch(receiver)
@@ -203,10 +242,10 @@ class Postman:
         self._send_own(DEAD, join_body(records), len(records), KIND_PUBLISH, None, now)
 
 
-def _wanted(run: Run, filters: FilterSet, skip: int = 0) -> list[Delivery]:
+def _wanted(run: Run, filters: FilterSet, skip: int = 0, flags: int = 0) -> list[Delivery]:
     """Return the deliveries of a run that a filter lets through: one, unless uuids are refused."""
     if not filters.uuids:
-        return [Delivery(run, skip, run.count)]
+        return [Delivery(run, skip, run.count, flags)]
     try:
         ids = record_ids(bytes(run.body), run.count)
     except MessageDecodeError:
@@ -218,5 +257,5 @@ def _wanted(run: Run, filters: FilterSet, skip: int = 0) -> list[Delivery]:
         if pieces and pieces[-1].hi == index:
             pieces[-1].hi += 1
         else:
-            pieces.append(Delivery(run, index, index + 1))
+            pieces.append(Delivery(run, index, index + 1, flags))
     return pieces

@@ -50,7 +50,7 @@ class RosterFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._records = 0
+        self._records = self._bytes = 0
         self._fd = -1
 
     def read(self) -> bytes:
@@ -67,13 +67,15 @@ class RosterFile:
         fresh.replace(self._path)
         self.close()
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._records = 0
+        self._records = self._bytes = 0
 
     def append(self, records: list[bytes]) -> bool:
         """Append records; return whether it is time to `replace` it."""
-        os.write(self._fd, b"".join(records))
+        journal = b"".join(records)
+        os.write(self._fd, journal)
         self._records += len(records)
-        return self._records >= COMPACT_AFTER
+        self._bytes += len(journal)
+        return self._records >= COMPACT_AFTER or self._bytes >= COMPACT_BYTES
 
     def close(self) -> None:
         """Close the file, which stays."""
@@ -83,7 +85,8 @@ class RosterFile:
 
 
 COMPACT_AFTER = 10_000
-"""Records after which the journal is written anew."""
+COMPACT_BYTES = 64 * 1024 * 1024
+"""Records, or bytes of them, after which the journal is written anew."""
 
 
 def serve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_text
 from grav_actors.protocol import (
+    GATEWAY_NAME,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
+    RETAIN_BYTES,
     VERB_DELIVER,
     WINDOW_BYTES,
     Ack,
@@ -68,7 +71,7 @@ class Receiver:
         "answer_bytes", "answers",
         "claims", "epoch", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
         "priority", "repeats", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects",
-        "uuid", "window_bytes", "window_used",
+        "uuid", "window_bytes", "window_limit", "window_used",
     )  # fmt: skip
 
     def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
@@ -89,6 +92,8 @@ class Receiver:
         self.number = 1
         self.window_used = 0
         self.window_bytes = 0
+        # The gateway holds the questions to other nodes until they are answered.
+        self.window_limit = RETAIN_BYTES if name == GATEWAY_NAME else WINDOW_BYTES
         self.failed: list[Failure] = []
         self.retry_at = 0.0
         self.retry_delay = RETRY_FIRST
@@ -110,7 +115,7 @@ class Receiver:
 
     def room(self) -> int:
         """Return how many more messages its window takes."""
-        if self.window_bytes >= WINDOW_BYTES:
+        if self.window_bytes >= self.window_limit:
             return 0
         return self.window - self.window_used
 
@@ -151,6 +156,8 @@ class Receiver:
             delivery.number = self.number
             self.number += messages
             self.in_flight.append(delivery)
+            if delivery.run.traces is not None:
+                delivery.run.trace(self, delivery.number)
             if not delivery.priority:
                 self.window_used += messages
                 self.window_bytes += delivery.size
@@ -198,13 +205,29 @@ class Receiver:
 
     def find(self, number: int) -> Delivery | None:
         """Return the delivery in flight that holds this number and has not finished it."""
-        for delivery in self.in_flight:
-            if delivery.number > number:
-                return None
-            if number < delivery.number + delivery.count:
-                done = number < delivery.number + delivery.settled
-                return None if done or (delivery.marks and number in delivery.marks) else delivery
-        return None
+        delivery = self._around(number)
+        if delivery is None or not delivery.settled <= number - delivery.number < delivery.count:
+            return None
+        return None if delivery.marks and number in delivery.marks else delivery
+
+    def _around(self, number: int) -> Delivery | None:
+        """Return the last delivery in flight that begins with this number or a lower one."""
+        position = bisect_right(self.in_flight, number, key=_number) - 1
+        return self.in_flight[position] if position >= 0 else None
+
+    def holds(self, run: Run, key: int) -> bool:
+        """Return whether anything of the delivery is in flight that was part of this run and began with this number."""
+        delivery = self._around(key)
+        return delivery is not None and delivery.number == key and delivery.run is run
+
+    def has_in_flight(self, run: Run, first: int, index: int) -> bool:
+        """Return whether one message of a run is not finished in the delivery that began with this number."""
+        delivery = self._around(first)
+        if delivery is None or delivery.number != first or delivery.run is not run:
+            return False
+        offset = index - delivery.lo
+        is_open = delivery.settled <= offset < delivery.count
+        return is_open and not (delivery.marks and first + offset in delivery.marks)
 
     def suspect(self, sender: bytes, seq: int) -> bool:
         """Note by its sender and seq in which message's handler the pod has died; return whether it is in flight."""
@@ -269,6 +292,10 @@ class Receiver:
         self.window_used = 0
         self.window_bytes = 0
         return pieces
+
+
+def _number(delivery: Delivery) -> int:
+    return delivery.number
 
 
 def _join(bodies: list[Body]) -> Body:

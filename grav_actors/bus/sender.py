@@ -29,6 +29,7 @@ class Sender:
         received: Highest seq that arrived; what arrives again at or below it is dropped.
         accepted: Highest seq that no longer counts against the sender's window.
         open: Runs that are not settled, by their first seq, in order.
+        questions: Those of them that are questions not taken back, by the seq of each.
         blockers: Full mailboxes that hold back `accepted`.
         urgent: The next acknowledgement does not wait for company.
         ended: Questions that were settled since the last acknowledgement, while earlier runs are open.
@@ -38,7 +39,7 @@ class Sender:
     """
 
     __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "ended", "open",
-                 "received", "resent_until", "sent_bytes", "unheard", "urgent", "uuid")  # fmt: skip
+                 "questions", "received", "resent_until", "sent_bytes", "unheard", "urgent", "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
@@ -46,6 +47,7 @@ class Sender:
         self.accepted = received
         # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
         self.open: OrderedDict[int, Run] = OrderedDict()
+        self.questions: dict[int, Run] = {}
         self.blockers: set[Any] = set()
         self.urgent = False
         self.ended: list[Run] = []

@@ -70,11 +70,24 @@ class Watches:
         self._highest[receiver] = max(number, self._highest.get(receiver, 0))
         # A repeated one that is not here was told, and the news was lost with a connection: the name may have
         # been given to another meanwhile.
-        if is_repeated or not self._directory.has_name(name):
+        key = None if is_repeated else self._key(name)
+        if key is None:
             return self._ended.get(name, UNKNOWN)
-        self._by_receiver.setdefault(receiver, {})[number] = name
-        self._by_name.setdefault(name, {}).setdefault(receiver, set()).add(number)
+        self._enter(receiver, number, key)
         return None
+
+    def _key(self, name: str) -> str | None:
+        """Return what a watch of this name is of: who has it now; None if nobody has it, here or on a peer."""
+        if self._directory.has_name(name):
+            return name
+        if self._directory.stand_in(name) is None:
+            return None
+        node = self._directory.remote.node_of(name)
+        return _remote_key(name, node) if node is not None else _remote_key(name, b"")
+
+    def _enter(self, receiver: Receiver, number: int, key: str) -> None:
+        self._by_receiver.setdefault(receiver, {})[number] = key
+        self._by_name.setdefault(key, {}).setdefault(receiver, set()).add(number)
 
     def unwatch(self, receiver: Receiver, number: int) -> None:
         """End a watch untold. One that is not known is as good as ended."""
@@ -110,12 +123,54 @@ class Watches:
         for name in (receiver.name, receiver.settings.service):
             if not name or self._directory.has_name(name):
                 continue
-            self._ended.pop(name, None)
-            self._ended[name] = why
-            if len(self._ended) > ENDED_LIMIT:
-                del self._ended[next(iter(self._ended))]
-            for watcher, numbers in self._by_name.pop(name, {}).items():
-                for number in sorted(numbers):
-                    del self._by_receiver[watcher][number]
-                    notices.append((watcher, number, why))
+            self._remember(name, why)
+            notices += self._end(name, why)
         return notices
+
+    def _remember(self, name: str, why: Ended) -> None:
+        self._ended.pop(name, None)
+        self._ended[name] = why
+        if len(self._ended) > ENDED_LIMIT:
+            del self._ended[next(iter(self._ended))]
+
+    def _end(self, key: str, why: Ended) -> list[Notice]:
+        notices: list[Notice] = []
+        for watcher, numbers in self._by_name.pop(key, {}).items():
+            for number in sorted(numbers):
+                del self._by_receiver[watcher][number]
+                notices.append((watcher, number, why))
+        return notices
+
+    # Of other nodes
+
+    def remote_began(self, name: str) -> None:
+        """Note that a node has an actor of that name."""
+        self._ended.pop(name, None)
+
+    def remote_ended(self, name: str, node: bytes, why: Ended) -> list[Notice]:
+        """Note that an actor of a node is gone for good, or the node; return whom to tell."""
+        if not self._directory.has_name(name):
+            self._remember(name, why)
+        return self._end(_remote_key(name, node), why)
+
+    def remote_known(self) -> list[Notice]:
+        """Decide about watches of names of which nobody could say before whether a node has them."""
+        notices: list[Notice] = []
+        for key in [key for key in self._by_name if key.endswith(_AWAITED)]:
+            name = key.removesuffix(_AWAITED)
+            now = self._key(name)
+            if now is None:
+                notices += self._end(key, self._ended.get(name, UNKNOWN))
+                continue
+            for watcher, numbers in self._by_name.pop(key).items():
+                for number in numbers:
+                    self._enter(watcher, number, now)
+        return notices
+
+
+_AWAITED = "\0"
+
+
+def _remote_key(name: str, node: bytes) -> str:
+    """Return what stands for the actor of one node; no actor here can be called so by an API of this package."""
+    return f"{name}\0{node.hex()}"

@@ -33,8 +33,13 @@ def _parsed(parse: Callable[[object], float], ctx: click.Context, param: click.P
 
 def timeout_option(text: str, default: str | None = None) -> Callable[[Command], Command]:
     """Add `--timeout`, in seconds once read; None without one."""
+    return duration_option("--timeout", text, default)
+
+
+def duration_option(flag: str, text: str, default: str | None = None) -> Callable[[Command], Command]:
+    """Add an option that is a duration, in seconds once read; None without one."""
     return click.option(
-        "--timeout",
+        flag,
         metavar="DURATION",
         callback=_duration,
         default=default,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.config import NodeConfig, find_project, load_config
@@ -18,6 +18,9 @@ from grav_actors.supervisor.spec import Child
 from grav_actors.supervisor.tree import names_below
 from grav_actors.tables import ActorTable
 from grav_actors.target import load_target
+
+if TYPE_CHECKING:
+    from grav_actors.meshing import MeshPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +98,24 @@ def children_of(plan: Plan) -> list[Child]:
 
 
 def mistakes_of_node(config: NodeConfig) -> Iterator[ConfigError]:
-    """Refuse settings that this version cannot honour, rather than to run without what they promise."""
-    if config.mesh is not None:
-        yield config.error(("mesh", "transport"), "this version has no mesh yet; take the table [mesh] out")
+    """Yield what is wrong beside the actors: in `[mesh]`, as far as that shows without listening."""
+    try:
+        mesh_of(config)
+    except ConfigError as exc:
+        yield exc
+
+
+def mesh_of(config: NodeConfig) -> MeshPlan | None:
+    """Return the mesh that a node shall have, to be started once; None without the table `[mesh]`.
+
+    Raises:
+        ConfigError: The table is wrong.
+    """
+    if config.mesh is None:
+        return None
+    from grav_actors.meshing import plan_table
+
+    return plan_table(config.mesh, config.error)
 
 
 def _from_table(config: NodeConfig, table: ActorTable) -> Planned:

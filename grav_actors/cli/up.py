@@ -135,10 +135,12 @@ class Service:
 
 def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foreground) -> Grav:
     from grav_actors.bus.process import BusSpec
+    from grav_actors.cli.mesh import PeerNews, mesh_line
+    from grav_actors.cli.plan import mesh_of
     from grav_actors.node import Grav
 
     try:
-        return Grav._in_folder(  # made for this command
+        node = Grav._in_folder(  # made for this command
             BusSpec(str(folder), "", config.bus.replay_limit, config.bus.max_message),
             name=config.node.name,
             belongs_to=config.node.belongs_to,
@@ -148,9 +150,14 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
             strategy=config.supervisor.strategy,
             on_line=output.write,
             on_end=foreground.end,
+            plan=mesh_of(config),
+            on_peer=PeerNews(output.say).tell,
         )
     except BusNotFoundError as exc:
         raise Failure(str(exc), FAILED) from exc  # it is this command that should have started it
+    if config.mesh is not None and node._hub is not None:
+        output.say(mesh_line(config.mesh, node._hub.endpoint))
+    return node
 
 
 def _fill(node: Grav, children: list[Child], output: Output) -> None:

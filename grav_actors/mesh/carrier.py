@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from time import time_ns
 from typing import Any, Protocol
 
 from grav_actors.errors import ConfigError, GravError, ProtocolError
 from grav_actors.mesh.effects import Ask, Close, Dial, Effect, Open, Publish, Reply, Subscribe
-from grav_actors.mesh.frames import Frame, decode_frame, encode_frame
+from grav_actors.mesh.frames import Beat, Frame, decode_frame, encode_frame
 from grav_actors.transports.base import (
     Channel,
     Handshake,
@@ -180,6 +182,8 @@ class Carrier:
                 case Dial(link, endpoint):
                     self._start(self._dial, link, endpoint)
                 case Publish(topic, frame, body, _):
+                    if isinstance(frame, Beat):
+                        frame = replace(frame, clock=time_ns() // 1000)  # the core knows no clock
                     self._transport.publish(topic, encode_frame(frame), body)
                 case Reply(_, ticket, frame, body):
                     self._reply(ticket, frame, body)

@@ -80,6 +80,15 @@ class MeshCore:
         """Return a peer by its uuid."""
         return self._state.peers.get(uuid)
 
+    def lag(self, peer: Peer) -> tuple[int, int]:
+        """Return how many messages of a peer are known to be on their way, and how many it has not acknowledged."""
+        track = self._state.outflow.track(peer.incarnation)
+        return peer.inflow.last - peer.inflow.got, track.sent - track.acked if track is not None else 0
+
+    def unanswered(self) -> dict[str, int]:
+        """Return the endpoints at which nobody answers, with the number of dials in a row."""
+        return self._dialler.unanswered()
+
     # Finding and linking
 
     def hint(self, endpoint: str, uuid: str, now: float, *, is_lasting: bool = False) -> None:

@@ -73,12 +73,17 @@ class Pulse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A sign of life to all peers. `number` counts the beats of an incarnation from 1."""
+    """A sign of life to all peers. `number` counts the beats of an incarnation from 1.
+
+    Attributes:
+        clock: The sender's clock when it was sent, in microseconds since 1970; 0 when it does not say.
+    """
 
     KIND: ClassVar[int] = 2
     incarnation: bytes
     number: int
     pulses: tuple[Pulse, ...]
+    clock: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,7 @@ _KINDS: dict[int, type[Any]] = {
 _LANE = [bytes, int, int]
 _SHAPES: dict[type[Any], list[Any]] = {
     Run: [bytes, [_LANE], str, int, bytes],
-    Beat: [bytes, int, [[bytes, int, int, int, int, int, int]]],
+    Beat: [bytes, int, [[bytes, int, int, int, int, int, int]], int],
     Interest: [bytes, bytes, int, [bytes], bytes],
     InterestDone: [bytes, bytes, int, int, int],
     Repair: [bytes, bytes, int, [[int, int]]],
@@ -239,7 +244,7 @@ def decode_frame(header: bytes, body_size: int) -> Frame:
     name = kind.__name__
     _match(fields[1:], _SHAPES[kind], name)
     if kind is Beat:
-        frame: Any = Beat(fields[1], fields[2], tuple(Pulse(*each) for each in fields[3]))
+        frame: Any = Beat(fields[1], fields[2], tuple(Pulse(*each) for each in fields[3]), fields[4])
     else:
         frame = kind(*fields[1:])
     for incarnation in (frame.incarnation, getattr(frame, "to", frame.incarnation)):

@@ -7,8 +7,9 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from grav_actors.codec import pack_fields, pack_records
@@ -36,8 +37,9 @@ from grav_actors.mesh.effects import (
     TunnelEnded,
     Withdrawn,
 )
-from grav_actors.mesh.frames import INCARNATION_BYTES, Frame, InterestDone
+from grav_actors.mesh.frames import INCARNATION_BYTES, Beat, Frame, InterestDone
 from grav_actors.mesh.handshake import Identity
+from grav_actors.mesh.peers import Peer as KnownPeer
 from grav_actors.mesh.peers import PeerState
 from grav_actors.mesh.relay import Relay, tunnel_meta
 from grav_actors.mesh.view import Peer
@@ -56,6 +58,9 @@ DRAIN = 256
 STOP_TIMEOUT = 3.0
 """Seconds that a stopping hub gives its peers to acknowledge that it leaves."""
 
+MAX_REFUSALS = 256
+"""Endpoints of which it is remembered why no link was made; past it the oldest go."""
+
 Event = Callable[[float], None]
 
 
@@ -68,6 +73,7 @@ class Hub:
         options: For the transport.
         identity: Of the node; incarnation and endpoints are filled in here.
         wanted: Types and patterns that are asked for from peers.
+        report: Takes a peer whose state has changed, and why; on the hub's thread. Default: it is logged.
     """
 
     def __init__(
@@ -78,8 +84,10 @@ class Hub:
         identity: Callable[[bytes, tuple[str, ...]], Identity],
         wanted: Iterable[str] = (">",),
         logger: logging.Logger | None = None,
+        report: Callable[[Peer, str], None] | None = None,
     ) -> None:
         self._log = logger if logger is not None else logging.getLogger(__name__)
+        self._report = report if report is not None else self._log_change
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._changed = threading.Condition()
         self._leaving_bytes = 0  # of the local bus, not taken by the core yet
@@ -114,6 +122,20 @@ class Hub:
         """Return all peers that are known, as they are now, also those that are down or have withdrawn."""
         peers: list[Peer] = self._call(lambda now: [self._view(peer, now) for peer in self._core.peers()])
         return peers
+
+    def unreached(self) -> dict[str, str]:
+        """Return the endpoints that have led to no link, and why."""
+        silent: dict[str, int] = self._call(lambda now: self._core.unanswered())
+        with self._changed:
+            found = {
+                endpoint: why.reason if isinstance(why, DialRefused) else str(why)
+                for endpoint, why in self._refused.items()
+            }
+        return {**found, **{endpoint: f"nobody answers ({count} times)" for endpoint, count in silent.items()}}
+
+    def discoveries(self) -> list[Discovery]:
+        """Return the discoveries that were given to `add`."""
+        return list(self._discoveries)
 
     def wait_for_peers(self, count: int, timeout: Timeout) -> list[Peer]:
         """Return the peers that are up, once there are so many.
@@ -303,7 +325,7 @@ class Hub:
                 self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
             case DialRefused(endpoint, _, reason):
                 self._log.warning("no link to %s: %s", endpoint, reason)
-                self._note(lambda: self._refused.__setitem__(endpoint, effect))
+                self._note(lambda: self._refuse(endpoint, effect))
             case TunnelEnded(key):
                 self._note(lambda: self._tunnels.__setitem__(key, effect))
             case Withdrawn():
@@ -319,10 +341,21 @@ class Hub:
             case _:
                 self._carrier.carry_out(effect)
 
-    def _note(self, change: Callable[[], None]) -> None:
+    def _note(self, change: Callable[[], object]) -> None:
         with self._changed:
             change()
             self._changed.notify_all()
+
+    def _refuse(self, endpoint: str, why: DialRefused | GravError) -> None:
+        if isinstance(why, DialRefused) and why.code == refusals.SELF:
+            return  # nobody is missing there
+        self._refused.pop(endpoint, None)
+        self._refused[endpoint] = why
+        if len(self._refused) > MAX_REFUSALS:
+            del self._refused[next(iter(self._refused))]
+
+    def _log_change(self, peer: Peer, reason: str) -> None:
+        self._log.info("node %s is %s%s", peer.name or peer.uuid, peer.state, f": {reason}" if reason else "")
 
     def _peer_changed(self, uuid: str, state: str, reason: str) -> None:
         now = monotonic()
@@ -330,18 +363,31 @@ class Hub:
         self._note(lambda: setattr(self, "_peers", peers))
         known = next((peer for peer in peers if peer.uuid == uuid), None)
         name, endpoint = (known.name, known.endpoint) if known is not None else ("", "")
-        self._log.info("node %s is %s%s", name or uuid, state, f": {reason}" if reason else "")
+        if known is not None:
+            if state == PeerState.UP.value:
+                self._note(lambda: self._refused.pop(endpoint, None))
+            # Not the view's own state: what is told one after another may have changed at once.
+            self._report(replace(known, state=state), reason)
         if state == PeerState.UP.value:
             self._relay.announce(NODE_UP, {"uuid": uuid, "name": name, "endpoint": endpoint})
         elif state in (PeerState.DOWN.value, PeerState.WITHDRAWN.value):
             self._relay.announce(NODE_DOWN, {"uuid": uuid, "name": name, "endpoint": endpoint, "reason": reason})
 
-    @staticmethod
-    def _view(peer: Any, now: float) -> Peer:
-        endpoint = peer.endpoints[0] if peer.endpoints else ""
-        seen = max(0.0, now - peer.vitals.heard_at)
+    def _view(self, peer: KnownPeer, now: float) -> Peer:
+        lag_in, lag_out = self._core.lag(peer)
         return Peer(
-            peer.uuid, peer.name, endpoint, peer.state.value, peer.belongs_to, peer.interests, peer.vitals.rtt, seen
+            peer.uuid,
+            peer.name,
+            peer.endpoints[0] if peer.endpoints else "",
+            peer.state.value,
+            peer.belongs_to,
+            peer.interests,
+            peer.vitals.rtt,
+            max(0.0, now - peer.vitals.heard_at),
+            peer.version,
+            lag_in,
+            lag_out,
+            peer.vitals.drift(),
         )
 
     # From the local bus
@@ -389,7 +435,7 @@ class Hub:
 
     def undiallable(self, endpoint: str, error: GravError) -> None:
         """Note that an endpoint is none for this transport."""
-        self._note(lambda: self._refused.__setitem__(endpoint, error))
+        self._note(lambda: self._refuse(endpoint, error))
 
     def handshaken(self, link: int) -> None:
         """Note that the answer to a peer is on its way."""
@@ -410,7 +456,15 @@ class Hub:
             if channel is Channel.STREAM and self._coming_bytes + self._relay.waiting_bytes > BACKLOG_BYTES and size:
                 return
             self._coming_bytes += size
+        if isinstance(frame, Beat) and frame.clock:
+            ahead = frame.clock / 1e6 - time()  # now, not when the hub gets to it
+            self._events.put(lambda now: self._hear_clock(frame.incarnation, ahead))
         self._events.put(lambda now: self._came(link, frame, bytes(body), now, ticket))
+
+    def _hear_clock(self, incarnation: bytes, ahead: float) -> None:
+        for peer in self._core.peers():
+            if peer.incarnation == incarnation:
+                peer.vitals.ahead = ahead
 
     def _came(self, link: int, frame: Frame, body: bytes, now: float, ticket: int) -> None:
         with self._changed:

@@ -151,6 +151,19 @@ class KeyFolder:
         """
         return {path.stem: self._allowed_key(path) for path in self._allowed_files()}
 
+    def problems(self) -> list[str]:
+        """Return why files in `allowed/` are not accepted, or why none is."""
+        found: list[str] = []
+        try:
+            for path in self._allowed_files():
+                try:
+                    self._allowed_key(path)
+                except ConfigError as exc:
+                    found.append(str(exc))
+        except ConfigError as exc:
+            found.append(str(exc))
+        return found
+
     def _readable(self) -> dict[str, str]:
         """Return `allowed()` without the files that are wrong: they are no reason to refuse a right one."""
         found: dict[str, str] = {}

@@ -51,9 +51,10 @@ class Vitals:
     Attributes:
         beat: Number of the peer's last beat, and `beat_at` when it came.
         rtt: Seconds there and back, without what the peer waited in between; None before the first echo.
+        ahead: Seconds by which the clock that the peer's last beat told was ahead of this node's when that came.
     """
 
-    __slots__ = ("_echo", "beat", "beat_at", "echoed_at", "heard_at", "rtt")
+    __slots__ = ("_echo", "ahead", "beat", "beat_at", "echoed_at", "heard_at", "rtt")
 
     def __init__(self, now: float) -> None:
         self.heard_at = now
@@ -61,6 +62,7 @@ class Vitals:
         self.beat = 0
         self.beat_at = now
         self.rtt: float | None = None
+        self.ahead: float | None = None
         self._echo = 0
 
     def hear(self, now: float) -> None:
@@ -83,6 +85,10 @@ class Vitals:
         self._echo = pulse.echo
         self.echoed_at = max(self.echoed_at, sent_at)
         self.rtt = max(0.0, now - sent_at - pulse.held / 1e6)
+
+    def drift(self) -> float | None:
+        """Return the seconds by which the peer's clock is ahead: the beat was on its way for half a round trip."""
+        return None if self.ahead is None or self.rtt is None else self.ahead + self.rtt / 2
 
     def silence(self, now: float) -> float:
         """Return for how many seconds the worse direction has been silent."""

@@ -164,7 +164,7 @@ class Membership:
                         Vitals(now), Inflow())  # fmt: skip
             peer.inflow.track, peer.inflow.got = self._positions.pop(incarnation, (0, 0))
             peer.inflow.last = peer.inflow.got
-            peer.since = now
+            peer.since, peer.version = now, other.version
             state.peers[other.uuid] = peer
         link.uuid = other.uuid
         old, peer.link = peer.link, link.number

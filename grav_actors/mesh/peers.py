@@ -88,6 +88,7 @@ class Peer:
         told_at: When it was last told.
         subscribed: What the peer numbers for this node, by its last answer.
         arrived: The tunnels that came from it.
+        version: Of its handshake.
     """
 
     uuid: str
@@ -113,6 +114,7 @@ class Peer:
     told_at: float = float("-inf")
     subscribed: tuple[bytes, ...] = ()
     arrived: Arrived = field(default_factory=Arrived)
+    version: int = 0
 
     @property
     def is_present(self) -> bool:

@@ -18,6 +18,10 @@ class Peer:
         interests: Capabilities that it offers to tunnels.
         rtt: Seconds there and back; None before it is known.
         last_seen: Seconds since anything came from it.
+        version: Version of the handshake that it speaks.
+        lag_in: Messages that it is known to have sent to this node, and that have not come in order yet.
+        lag_out: Messages for it that it has not acknowledged; it does so each second.
+        drift: Seconds by which its clock is ahead of this node's, about; None before it is known.
     """
 
     uuid: str
@@ -28,3 +32,7 @@ class Peer:
     interests: tuple[str, ...]
     rtt: float | None
     last_seen: float
+    version: int = 0
+    lag_in: int = 0
+    lag_out: int = 0
+    drift: float | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.codec import unpack_body
@@ -24,6 +24,7 @@ from grav_actors.protocol import (
 )
 
 if TYPE_CHECKING:
+    from grav_actors.pod.duty import Post
     from grav_actors.pod.inbound import Inbound
     from grav_actors.pod.pod import Pod
 
@@ -41,12 +42,24 @@ Job = Callable[[], None]
 class Callbacks:
     """Calls what a pod's user has registered, one call at a time, in order.
 
-    The thread starts with the first thing to do.
+    The thread starts with the first thing to do. When it has nothing to do it serves the socket of the link, or rests.
+
+    Attributes:
+        items: What is to be done.
+        bell: Locked; released to wake the thread from its rest.
+        is_resting: The thread waits for the bell.
+        post: Where the thread serves the socket, if it does.
     """
+
+    is_callbacks = True
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
-        self._queue: SimpleQueue[Inbound | Job | None] = SimpleQueue()
+        self.items: deque[Inbound | Job | None] = deque()
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.is_resting = False
+        self.post: Post | None = None
         self._thread: threading.Thread | None = None
         self._flushed_at = 0.0
         self._handled_bytes = 0
@@ -58,11 +71,15 @@ class Callbacks:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=f"grav-pod-{self._pod.name}", daemon=True)
             self._thread.start()
-        self._queue.put(item)
+        self._give(item)
+
+    def _give(self, item: Inbound | Job | None) -> None:
+        self.items.append(item)
+        self._pod._link.duty.tell(self)
 
     def stop(self) -> None:
-        """End the thread after what it is doing; what waits is not handled."""
-        self._queue.put(None)
+        """End the thread after what it is doing; what waits is not handled. The caller holds the link's lock."""
+        self._give(None)
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the thread to end; return whether it has. Does nothing on that thread itself."""
@@ -78,10 +95,13 @@ class Callbacks:
 
     def _work(self) -> None:
         self.ident = threading.get_ident()
-        queue = self._queue
+        items = self.items
         pod = self._pod
+        attend = pod._link.duty.attend
         while True:
-            item = queue.get()
+            if not items:
+                attend(self)
+            item = items.popleft()
             if item is None or pod._gate is not None:
                 return
             self.is_busy = True
@@ -91,7 +111,7 @@ class Callbacks:
                 pod._consume(item)
                 self._handled_bytes += len(item.body)
             self.is_busy = False
-            is_idle = queue.empty()
+            is_idle = not items
             now = time.monotonic()
             if is_idle or now - self._flushed_at >= FLUSH_AFTER or self._handled_bytes >= QUARTER_WINDOW:
                 self._flushed_at = now

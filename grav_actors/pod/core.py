@@ -27,9 +27,14 @@ from grav_actors.protocol import (
     MAX_CLAIMS,
     MAX_ERROR_TEXT,
     MAX_FAILURES,
+    MAX_GATEWAY_ITEMS,
     MAX_OPEN_RANGES,
     MAX_WATCHES,
+    OK_FULL,
     OK_UNKNOWN,
+    STAGE_BEGIN,
+    STAGE_CHANGE,
+    STAGE_END,
     VERB_ACK,
     VERB_DELIVER,
     VERB_HANDLED,
@@ -77,9 +82,12 @@ class PodCore:
         inbox: Runs for the handler, in order.
         replies: Runs for the receipts only.
         confirmed: Requests that the bus has answered.
+        refused: Of these, filters for which the bus has no room; the filter before holds.
         acks: Watermarks that came in.
         cancelled: `(sender uuid, seqs)` of questions whose askers no longer wait.
         downs: `(name, reason, error)` of watched actors that are gone for good.
+        stands_for: Actors of other nodes, each with its node: of the gateway, None of others.
+        local: What the gateway is told of the pods on the bus: fields of LOCAL.
         closed_by: Why the bus has closed this pod: `(code, text)`.
         open_failures: Failures since the last success, which the bus keeps.
         has_gaps: Messages may be finished while earlier ones are not: runs must be told by `finished_ahead`.
@@ -99,9 +107,12 @@ class PodCore:
         self.inbox: list[Inbound] = []
         self.replies: list[Inbound] = []
         self.confirmed: list[int] = []
+        self.refused: set[int] = set()
         self.acks: list[Ack] = []
         self.cancelled: list[tuple[bytes, tuple[int, ...]]] = []
         self.downs: list[tuple[str, str, str]] = []
+        self.stands_for: dict[str, bytes] | None = None
+        self.local: list[tuple[Any, ...]] = []
         self.closed_by: tuple[str, str] | None = None
         self.open_failures = 0
         self.has_gaps = False
@@ -122,6 +133,8 @@ class PodCore:
         self._hellos: list[int] = []
         self._hello_at = float("-inf")
         self._requests: dict[int, bytes] = {}
+        self._agreed = self._told = self.filters
+        self._asked: dict[int, FilterSet] = {}
         self._bye_request = 0
         self._watches: dict[str, int] = {}
         self._last_watch = 0
@@ -135,6 +148,7 @@ class PodCore:
         self._hello_request = self._request
         self._hellos.append(self._request)
         self._hello_at = now
+        self._told = self.filters
         hello = Hello(
             self._hello_request, self.uuid, self.name, self.settings, self.filters.to_wire(), self.epoch,
             self._received, self.outbox.floor(), self.outbox.sent,
@@ -165,6 +179,7 @@ class PodCore:
     def request_filter(self) -> int:
         """Tell the bus the present filters; return the request whose confirmation to wait for."""
         self._request += 1
+        self._asked[self._request] = self.filters
         header = pack(Verb.FILTER.value, self.slot, self._request, self.filters.to_wire())
         return self._send_request(header)
 
@@ -273,6 +288,39 @@ class PodCore:
         if name is not None:  # else it was told by an earlier bus, or is not watched any more
             del self._watches[name]
             self.downs.append((name, reason, error))
+
+    # Standing for other nodes
+
+    def stand_for(self, begun: list[tuple[str, bytes]], ended: list[tuple[str, str, str]]) -> None:
+        """Tell the bus which actors other nodes have, and have no longer; the first call makes this pod the gateway.
+
+        Args:
+            begun: Names, each with the node that has it.
+            ended: `(name, reason, error)`; of these first.
+        """
+        is_first = self.stands_for is None
+        names = self.stands_for = self.stands_for or {}
+        for name, _, _ in ended:
+            names.pop(name, None)
+        names.update(begun)
+        if is_first:
+            self._send_gateway()
+        elif self.state is State.JOINED:
+            for first in range(0, max(len(begun), len(ended)), MAX_GATEWAY_ITEMS):
+                part = slice(first, first + MAX_GATEWAY_ITEMS)
+                self._send_stage(STAGE_CHANGE, begun[part], ended[part])
+
+    def _send_gateway(self) -> None:
+        if self.stands_for is None or self.state is not State.JOINED:
+            return
+        names = list(self.stands_for.items())
+        self._send_stage(STAGE_BEGIN, names[:MAX_GATEWAY_ITEMS], [])
+        for first in range(MAX_GATEWAY_ITEMS, len(names), MAX_GATEWAY_ITEMS):
+            self._send_stage(STAGE_CHANGE, names[first : first + MAX_GATEWAY_ITEMS], [])
+        self._send_stage(STAGE_END, [], [])
+
+    def _send_stage(self, stage: int, begun: list[tuple[str, bytes]], ended: list[tuple[str, str, str]]) -> None:
+        self.out.append((pack(Verb.GATEWAY.value, self.slot, stage, begun, ended), b""))
 
     # What was handled
 
@@ -425,6 +473,8 @@ class PodCore:
             self._close(fields[2], fields[3])
         elif verb == Verb.DOWN:
             self._on_down(*fields[2:])
+        elif verb == Verb.LOCAL:
+            self.local.append(fields[2:])
         elif verb == Verb.CANCELLED:
             self.cancelled.append((fields[2], fields[3]))
 
@@ -444,6 +494,8 @@ class PodCore:
         _, _, _, request, epoch, _, received, is_resumed, limits = fields
         leaving = self.state is State.LEAVING
         self.state = State.JOINED
+        self._agreed = self._told
+        self._asked = {number: filters for number, filters in self._asked.items() if number > request}
         self.max_message = limits[0]
         self.epoch = epoch
         if is_resumed:
@@ -455,6 +507,7 @@ class PodCore:
             self._forget_numbers()
         # Each time: a new bus knows of none, and what this one said may have been lost with the connection.
         self._send_watches([(number, name) for name, number in self._watches.items()], [])
+        self._send_gateway()
         for frame in self.outbox.resend_frames(received):
             self._send_frame(frame, None)
         self.flush(now, force=True)
@@ -479,6 +532,13 @@ class PodCore:
             if not self.is_joining:
                 self.hello(now)
             return
+        asked = self._asked.pop(request, None)
+        if asked is not None and text == OK_FULL:
+            self.refused.add(request)
+            if self.filters is asked:  # else a later one is on its way
+                self.filters = self._agreed
+        elif asked is not None:
+            self._agreed = asked
         self._confirm(request)
 
     def _confirm(self, request: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from grav_actors.protocol import FLAG_RELAYED
+
 
 class Inbound:
     """Messages of one sender that were delivered together.
@@ -15,11 +17,12 @@ class Inbound:
             time; read by whoever acknowledges, at any moment.
         ahead: Indexes that were finished out of order, above `done`.
         skip: Messages at the front that are not to be handled.
+        relayed: What the gateway is told besides, see `docs/protocol.md`; only with the flag of that name.
     """
 
     __slots__ = (
-        "ahead", "attempt", "body", "count", "done", "flags", "floor", "kind", "number", "sender", "seq", "skip",
-        "type",
+        "ahead", "attempt", "body", "count", "done", "flags", "floor", "kind", "number", "relayed", "sender", "seq",
+        "skip", "type",
     )  # fmt: skip
 
     sender: bytes
@@ -30,8 +33,12 @@ class Inbound:
     count: int
     flags: int
     attempt: int
+    relayed: Any
 
     def __init__(self, number: int, run: tuple[Any, ...], body: Any) -> None:
+        if len(run) == 10:
+            self.relayed = run[9]
+            run = run[:9]
         self.sender, self.seq, self.floor, self.kind, self.type, self.count, _, self.flags, self.attempt = run
         self.number = number
         self.body = body
@@ -79,7 +86,7 @@ class Inbound:
         run = (
             self.sender, self.seq + lo, self.floor, self.kind, self.type, hi - lo, len(body), self.flags, self.attempt,
         )  # fmt: skip
-        return Inbound(self.number + lo, run, body)
+        return Inbound(self.number + lo, (*run, self.relayed) if self.flags & FLAG_RELAYED else run, body)
 
     def ranges(self, floor: int) -> list[tuple[int, int]]:
         """Return the finished numbers above the floor, as ranges."""

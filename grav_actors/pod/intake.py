@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
+from grav_actors.errors import ConfigError
+from grav_actors.filters import FILTERS_FULL
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
 from grav_actors.pod.outcomes import Disconnected, closed_error, unanswered_error
@@ -12,7 +16,9 @@ from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
-    from grav_actors.pod.pod import Pod
+    from grav_actors.pod.pod import GatewayPort, Pod
+
+logger = logging.getLogger(__name__)
 
 
 def collect(pod: Pod) -> None:
@@ -22,6 +28,8 @@ def collect(pod: Pod) -> None:
         inbox, core.inbox = core.inbox, []
         for inbound in inbox:
             pod._callbacks.put(inbound)
+    if pod._gateway is not None:
+        _collect_for_gateway(pod, pod._gateway)
     if core.replies:
         replies, core.replies = core.replies, []
         for inbound in replies:
@@ -32,9 +40,7 @@ def collect(pod: Pod) -> None:
         _take_confirmed(pod)
     if core.cancelled:
         cancelled, core.cancelled = core.cancelled, []
-        for sender, seqs in cancelled:
-            for seq in seqs:
-                pod._cancellations.note(sender, seq)
+        _take_cancelled(pod, cancelled)
     if core.downs:
         downs, core.downs = core.downs, []
         for down in downs:
@@ -51,6 +57,20 @@ def collect(pod: Pod) -> None:
         pod._link.send_out(pod)
 
 
+def _collect_for_gateway(pod: Pod, gateway: GatewayPort) -> None:
+    """Give replies and news to the callback thread, in one order with what was published."""
+    core = pod._core
+    replies, core.replies = core.replies, []
+    for inbound in replies:
+        pod._callbacks.put(inbound)
+    local, core.local = core.local, []
+    for news in local:
+        pod._callbacks.put(partial(gateway.local, *news))
+    cancelled, core.cancelled = core.cancelled, []
+    for sender, seqs in cancelled:
+        pod._callbacks.put(partial(gateway.cancelled, sender, seqs))
+
+
 def _take_replies(pod: Pod, inbound: Inbound) -> None:
     origin = callbacks.origin_of(inbound)
     for record in callbacks.decode(pod, inbound):
@@ -63,6 +83,12 @@ def _take_replies(pod: Pod, inbound: Inbound) -> None:
             question.waiter.fail(unanswered_error(question, message))
         else:
             question.waiter.resolve(message.data)
+
+
+def _take_cancelled(pod: Pod, cancelled: list[tuple[bytes, tuple[int, ...]]]) -> None:
+    for sender, seqs in cancelled:
+        for seq in seqs:
+            pod._cancellations.note(sender, seq)
 
 
 def _take_acks(pod: Pod) -> None:
@@ -80,7 +106,13 @@ def _take_confirmed(pod: Pod) -> None:
     confirmed, core.confirmed = core.confirmed, []
     for request in confirmed:
         waiter = pod._confirmations.pop(request, None)
-        if waiter is not None and core.closed_by is None:
+        if request in core.refused:
+            core.refused.discard(request)
+            if waiter is not None:
+                waiter.fail(ConfigError(FILTERS_FULL))
+            else:  # asked for in the pod's own callback, which does not wait
+                logger.warning("pod %s keeps the filter that it had: %s", pod.label, FILTERS_FULL)
+        elif waiter is not None and core.closed_by is None:
             waiter.resolve(None)
         elif waiter is not None and core.closed_by is not None:
             waiter.fail(closed_error(core.closed_by))

@@ -1,28 +1,26 @@
-"""The link: the DEALER socket and the I/O thread that the pods of one process share.
+"""The link: the DEALER socket that the pods of one process share.
 
-Whoever holds `lock` may use the socket: the I/O thread receives, and any thread that has something to send
-sends it itself, which saves two changes of thread for a question. The I/O thread waits on the socket's file
-descriptor, never on the socket, and that descriptor is edge-triggered: whoever has sent looks whether
-something came in meanwhile, and wakes the I/O thread if so.
+Whoever holds `lock` may use the socket: the thread on duty receives (see `duty`), and any thread that has something
+to send sends it itself. The thread on duty waits on the socket's file descriptor, never on the socket, and that
+descriptor is edge-triggered: whoever has sent looks whether something came in meanwhile, and wakes the thread on duty
+if so.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import select
 import threading
 import time
 import weakref
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import zmq
 
 from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError, ProtocolError, WrongProcessError
 from grav_actors.pod.core import State
+from grav_actors.pod.duty import Duty, Ready
 from grav_actors.pod.intake import collect
 from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, Verb, max_frame_to_pod, pack, unpack_header
 
@@ -42,7 +40,7 @@ RECONNECT_MS = 20
 RECONNECT_MAX_MS = 50
 LINGER_MS = 1000
 SHORTEST_REST = 0.001
-"""Seconds that the I/O thread rests while there is traffic: what threads queue leaves then at the latest."""
+"""Seconds that the thread on duty rests while there is traffic: what threads queue leaves then at the latest."""
 LONGEST_REST = 0.1
 """Seconds between looks at a pod whose handler makes no progress."""
 
@@ -73,7 +71,10 @@ class Link:
 
     Attributes:
         lock: Guards the socket and the cores of all pods.
+        duty: Who serves the socket.
         heard_at: When the last frame came from the bus, in seconds of the monotonic clock.
+        turned_at: When the thread on duty looked last.
+        is_torn: A thread was interrupted while it served the socket.
         is_foreign: This process is a fork of the one that made the link.
     """
 
@@ -81,19 +82,19 @@ class Link:
         self.endpoint = endpoint
         self.send_timeout = send_timeout
         self.lock = threading.Lock()
-        self.heard_at = self._turned_at = time.monotonic()
+        self.heard_at = self.turned_at = time.monotonic()
         self.is_foreign = False
+        self.is_torn = False
         self._pods: dict[int, Pod] = {}
         self._next_slot = 1
         self._active: dict[Pod, None] = {}
         self._backlog: deque[tuple[bytes, Any]] = deque()
         self._sent_at = 0.0
         self._is_closing = False
-        self._is_waking = False
+        self._is_sending = False
         self._has_input = True
         self._next_rest = SHORTEST_REST
         self._resting = 0.0
-        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket = self._socket
@@ -120,8 +121,11 @@ class Link:
                 f"{endpoint!r} is no address of a bus ({exc}); it looks like ipc:///path/bus.sock or tcp://host:port"
             ) from exc
         self._descriptor = int(socket.getsockopt(zmq.FD))
-        self._thread = threading.Thread(target=self._serve, name="grav-link", daemon=True)
-        self._thread.start()
+        self._send_part = super(zmq.Socket, socket).send  # without the checks of the class above, which take as long
+        self._monitor_descriptor = int(self._monitor.getsockopt(zmq.FD))
+        self._is_reconnected()  # its descriptor tells of what comes after a look that found nothing
+        self.duty = Duty(self, (self._descriptor, self._monitor_descriptor))
+        self.duty.start()
         _links.add(self)
 
     def pods(self) -> list[Pod]:
@@ -160,62 +164,38 @@ class Link:
         for index, (header, body) in enumerate(out):
             if not self._send(header, body):
                 self._backlog.extend(out[index:])
-                self.wake()
+                self.duty.wake()
                 return
         self._sent_at = time.monotonic()
         self._check_input()
 
     def _send(self, header: bytes, body: Any) -> bool:
+        if self._is_sending:
+            return False  # Ctrl-C between header and body: see `_mend`
+        self._is_sending = True
         try:
-            self._socket.send(header, _SNDMORE_NOBLOCK)
+            self._send_part(header, _SNDMORE_NOBLOCK)
         except zmq.Again:
+            self._is_sending = False
             return False
-        self._socket.send(body, _NOBLOCK)
+        self._send_part(body, _NOBLOCK)
+        self._is_sending = False
         return True
 
     def _check_input(self) -> None:
         # Sending may have eaten the edge that announced input.
         if not self._has_input and self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
             self._has_input = True
-            self.wake()
-
-    def wake(self) -> None:
-        """Make the I/O thread look for work; cheap when it is about to."""
-        if not self._is_waking:
-            self._is_waking = True
-            if self._resting:
-                os.eventfd_write(self._waker, 1)
+            self.duty.wake()
 
     def expect_flush(self, pod: Pod) -> None:
-        """Have the I/O thread send what a pod has queued: at once, or under traffic within a millisecond."""
+        """Have the thread on duty send what a pod has queued: at once, or under traffic within a millisecond."""
         self._active[pod] = None
+        self._next_rest = SHORTEST_REST
         if self._resting > SHORTEST_REST:
-            self.wake()
+            self.duty.wake()
 
-    # The I/O thread
-
-    def _serve(self) -> None:
-        poll = select.poll()
-        descriptor = self._descriptor
-        poll.register(descriptor, select.POLLIN)
-        poll.register(self._waker, select.POLLIN)
-        monitor = int(self._monitor.getsockopt(zmq.FD))
-        poll.register(monitor, select.POLLIN)
-        self._is_reconnected()  # its descriptor tells of what comes after a look that found nothing
-        try:
-            while not self._is_closing:
-                with self.lock:
-                    rest = self._turn()
-                if rest > 0:
-                    for ready, _ in poll.poll(rest * 1000):
-                        if ready == descriptor:
-                            self._has_input = True
-                        elif ready == monitor and self._is_reconnected():
-                            with self.lock:
-                                self._greet(time.monotonic())
-        except zmq.ZMQError as exc:
-            if exc.errno not in (zmq.ETERM, zmq.ENOTSOCK, errno.EBADF):
-                raise
+    # On duty
 
     def _is_reconnected(self) -> bool:
         """Take in the connections that were made since the last look; return whether one was not the first."""
@@ -237,18 +217,24 @@ class Link:
         self._sent_at = now
         self._check_input()
 
-    def _turn(self) -> float:
-        """Receive, dispatch, send; return for how many seconds there is nothing to do, 0 for more at once."""
+    def turn(self, ready: Ready) -> float:
+        """Receive, dispatch, send; return for how many seconds there is nothing to do, 0 for more at once.
+
+        Args:
+            ready: What the descriptors are ready for.
+        """
         now = time.monotonic()
-        if now - self._turned_at >= 2 * BEAT_INTERVAL:
-            self.heard_at += now - self._turned_at  # this process was stopped, and cannot blame the bus for that time
-        self._turned_at = now
-        if self._is_waking:
-            self._is_waking = False
-            if self._resting:
-                with suppress(BlockingIOError):
-                    os.eventfd_read(self._waker)
+        if now - self.turned_at >= 2 * BEAT_INTERVAL:
+            self.heard_at += now - self.turned_at  # this process was stopped, and cannot blame the bus for that time
+        self.turned_at = now
         self._resting = 0.0
+        if self.is_torn or self._is_sending:
+            self._mend(now)
+        for descriptor, _ in ready:
+            if descriptor == self._descriptor:
+                self._has_input = True
+            elif descriptor == self._monitor_descriptor and self._is_reconnected():
+                self._greet(now)
         if self._has_input:
             self._has_input = False
             touched, is_drained = self._drain(now)
@@ -293,11 +279,12 @@ class Link:
     def _drain(self, now: float) -> tuple[dict[Pod, None], bool]:
         receive = self._socket.recv
         touched: dict[Pod, None] = {}
+        events = self._socket.getsockopt
         for _ in range(DRAIN_FRAMES):
-            try:
-                header = receive(_NOBLOCK, copy=False)
-            except zmq.Again:
+            # Asked first: an exception to say that there is nothing costs several times as much.
+            if not events(_EVENTS) & _POLLIN:  # type: ignore[operator]
                 return touched, True
+            header = receive(_NOBLOCK, copy=False)
             self.heard_at = now
             if not header.more:
                 self._bad_frame("a message of one frame")
@@ -334,6 +321,23 @@ class Link:
             return
         self._max_frame = max_frame
         self._socket.setsockopt(zmq.MAXMSGSIZE, max_frame)
+        self._connect_anew(now)
+
+    def _mend(self, now: float) -> None:
+        """Connect anew: to both ends an interrupted thread, with half a frame sent or taken, is a broken connection."""
+        self.is_torn = False
+        try:
+            if self._is_sending:
+                self._socket.send(b"", _NOBLOCK)
+            while True:
+                self._socket.recv(_NOBLOCK)
+        except zmq.Again:
+            pass
+        self._is_sending = False
+        self._backlog.clear()
+        self._connect_anew(now)
+
+    def _connect_anew(self, now: float) -> None:
         self._socket.disconnect(self.endpoint)
         self._socket.connect(self.endpoint)
         for pod in self._pods.values():
@@ -364,7 +368,7 @@ class Link:
         now = time.monotonic()
         silence = now - self.heard_at
         # When this process itself was stopped, what the bus has said meanwhile has yet to be read.
-        is_awake = now - self._turned_at < 2 * BEAT_INTERVAL
+        is_awake = now - self.turned_at < 2 * BEAT_INTERVAL
         if silence > self.send_timeout and is_awake:
             raise BusBusyError(
                 f"the bus at {self.endpoint} has taken nothing for {silence:.1f} s (send_timeout is "
@@ -381,8 +385,7 @@ class Link:
             self._is_closing = True
             for pod in self.pods():
                 pod._end(ConnectionClosedError("this node was stopped"))
-            self.wake()
-        self._thread.join()
+        self.duty.close()
         self._close_socket()
 
     def _close_socket(self) -> None:
@@ -390,4 +393,3 @@ class Link:
         self._monitor.close(0)
         self._socket.close()
         self._context.term()
-        os.close(self._waker)

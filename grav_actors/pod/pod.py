@@ -7,8 +7,9 @@ import logging
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from time import monotonic, time_ns
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from grav_actors.codec import is_fixed, pack_fields, pack_record
 from grav_actors.errors import (
@@ -62,10 +63,27 @@ CONFIRM_TIMEOUT = 10.0
 """Seconds that a change waits for the bus to confirm it."""
 QUIET = 500_000
 """Nanoseconds without a message after which the next one leaves at once; sooner it waits for company."""
+ANSWERS_TOGETHER = 32
+"""Answers after which they leave although the handlers of a run have not ended."""
 RECORD_BYTES = 40
 """What a record takes beside its data, about."""
 LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
+
+
+class GatewayPort(Protocol):
+    """What the pod that stands for other nodes is told, on its callback thread, in the order in which it came.
+
+    It is given replies by `_consume` too, instead of to receipts.
+    """
+
+    def local(self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...]) -> None:
+        """Take what the pods of the bus want, and which actors there are; fields of LOCAL."""
+        ...
+
+    def cancelled(self, sender: bytes, seqs: tuple[int, ...]) -> None:
+        """Note that nobody waits for these questions any more."""
+        ...
 
 
 class Pod:
@@ -97,6 +115,7 @@ class Pod:
         self._on_end: Callable[[Exception], None] | None = None
         self._on_replaced: Callable[[], None] | None = None
         self._on_down: Callable[[str, str, str], None] = lambda name, reason, error: None
+        self._gateway: GatewayPort | None = None
 
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
         """Say HELLO and wait until the bus knows the pod."""
@@ -105,7 +124,7 @@ class Pod:
             self._core.hello(monotonic())
             waiter = self._confirmation(self._core._hello_request)
             self._link.send_out(self)
-        if not waiter.wait(timeout):
+        if not self._link.duty.wait(waiter, timeout):
             with self._link.lock:
                 self._end(ConnectionClosedError("the pod never reached its bus"))
             raise BusBusyError(
@@ -195,13 +214,7 @@ class Pod:
             return self._refuse()
         message_id = new_id()
         now = time_ns()
-        record: Any = [message_id, b"", b"", now, data, None]
-        max_message = self._core.max_message
-        if is_fixed(data, max_message):
-            size = RECORD_BYTES + (len(data) if data.__class__ is bytes or data.__class__ is str else 0)
-        else:
-            record = pack_fields(record, max_message)
-            size = len(record)
+        record, size = _prepared([message_id, b"", b"", now, data, None], self._core.max_message)
         with self._link.lock:
             self._append(KIND_PUBLISH, type, None, record, size, now)
         return Receipt(self, message_id)
@@ -236,17 +249,20 @@ class Pod:
         packed = pack_record(message, self._core.max_message)
         return self._post(KIND_TELL, message._type, to, packed, message._record[0])
 
-    def _answer(self, question: Message, answer: Message) -> None:
-        """Send an answer to the asker alone."""
+    def _answer(self, question: Message, type: str, data: Any, parent_id: bytes = b"") -> None:
+        """Send an answer, of a type of the framework, to the asker alone."""
         origin = question._origin
         if self._gate is None and origin is not None:
-            packed = pack_record(answer, self._core.max_message)
-            self._post(KIND_ANSWER, answer._type, origin.sender, packed, answer._record[0])
+            now = time_ns()
+            fields = [new_id(), question._record[0], parent_id, now, data, None]
+            record, size = _prepared(fields, self._core.max_message)
+            with self._link.lock:
+                self._append(KIND_ANSWER, type, origin.sender, record, size, now)
 
     def _answer_error(self, question: Message, exc: BaseException) -> None:
         text = "".join(traceback.format_exception(exc))
         data = {"code": "failed", "error": f"{type(exc).__name__}: {exc}"[:2000], "traceback": text[-16_000:]}
-        self._answer(question, Message._framework(ERROR_TYPE, data, reply_to=question.uuid))
+        self._answer(question, ERROR_TYPE, data)
 
     def _post(self, kind: int, message_type: str, dest: Any, record: bytes, message_id: bytes) -> Receipt:
         with self._link.lock:
@@ -269,6 +285,8 @@ class Pod:
         queued = outbox.queued
         if queued >= MAX_RUN_MESSAGES or outbox.queued_bytes >= MAX_RUN_BYTES:
             self._flush_now()
+        elif kind == KIND_ANSWER and queued % ANSWERS_TOGETHER == 0:
+            self._flush_now()  # who has asked may go on while the others are answered
         elif self._callbacks.is_busy and self._callbacks.is_here():
             # It leaves when the handler has ended; the link looks after it if that takes long.
             if queued == 1:
@@ -360,10 +378,11 @@ class Pod:
             raise self._error()
         with self._link.lock:
             self._core.filters = filters
-            waiter = self._confirmation(self._core.request_filter())
+            request = self._core.request_filter()
+            waiter = None if self._callbacks.is_here() else self._confirmation(request)
             self._flush_now()
             self._link.send_out(self)
-        if not self._callbacks.is_here():
+        if waiter is not None:
             self._confirm(waiter, "the filter")
 
     def _confirmation(self, request: int) -> Waiter:
@@ -371,7 +390,7 @@ class Pod:
         return waiter
 
     def _confirm(self, waiter: Waiter, what: str) -> None:
-        if not waiter.wait(CONFIRM_TIMEOUT):
+        if not self._link.duty.wait(waiter, CONFIRM_TIMEOUT):
             raise BusBusyError(
                 f"the bus at {self._link.endpoint} has not confirmed {what} within {CONFIRM_TIMEOUT} s; it holds "
                 "when the bus is back"
@@ -466,7 +485,7 @@ class Pod:
         limit = seconds(timeout)
         question = self._ask(type, data, to, parent_id)
         try:
-            is_answered = question.waiter.wait(limit)
+            is_answered = self._link.duty.wait(question.waiter, limit)
         except BaseException:
             self._withdraw(question)
             raise
@@ -487,9 +506,10 @@ class Pod:
         """Ask in asyncio; see `ask`."""
         limit = seconds(timeout)
         question = self._ask(type, data, to, parent_id, flush=False)
-        self._flush_soon(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._flush_soon(loop)
         try:
-            is_answered = await question.waiter.wait_async(limit)
+            is_answered = await question.waiter.wait_async(limit, loop)
         except BaseException:
             self._withdraw(question)
             raise
@@ -513,17 +533,21 @@ class Pod:
         name = None if to is None else target_name(to)
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
-        # The framework's own questions go to its own names.
-        make = Message._framework if name is not None and name.startswith("grav.") else Message
-        message = make(type, data, parent_id=parent_id)
+        if type.__class__ is str and type in VALID_TYPES and not parent_id:
+            fields = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
+        else:
+            # The framework's own questions go to its own names.
+            make = Message._framework if name is not None and name.startswith("grav.") else Message
+            message = make(type, data, parent_id=parent_id)
+            type, fields = message._type, message._record
         if self._gate is not None:
             raise self._error()
-        packed = pack_record(message, self._core.max_message)
+        record, size = _prepared(fields, self._core.max_message)
+        uuid: bytes = fields[0]
         kind = KIND_ASK_ANY if name is None else KIND_ASK
         with self._link.lock:
             if self._gate is not None:
                 raise self._error()
-            uuid: bytes = message._record[0]
             about = type if name is None else f"{type} to {name!r}"
             question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter(), about=about)
             # What is asked of the bus itself is answered however full the mailboxes of others are.
@@ -531,7 +555,7 @@ class Pod:
                 self._wait_for_room()
                 question.seq = self._core.outbox.next_seq
             self._replies.ask(question)
-            self._core.outbox.add(kind, message._type, name, packed, len(packed))
+            self._core.outbox.add(kind, type, name, record, size)
             if flush or self._core.outbox.queued >= MAX_RUN_MESSAGES:
                 self._flush_now()
         return question
@@ -668,7 +692,7 @@ class Pod:
 
     def _finish_leaving(self, waiter: Waiter, timeout: float, *, join: bool = True) -> None:
         if not self._callbacks.is_here():
-            waiter.wait(timeout)
+            self._link.duty.wait(waiter, timeout)
         with self._link.lock:
             self._end(self._gate or Disconnected())
         if join:
@@ -720,10 +744,24 @@ class Pod:
         return ActorRef(name, self._port)
 
 
+def _prepared(record: list[Any], max_message: int) -> tuple[Any, int]:
+    """Return a record as `Outbox.add` takes it, and its size: encoded, unless that can be done with others later."""
+    data = record[4]
+    if is_fixed(data, max_message):
+        return record, RECORD_BYTES + (len(data) if data.__class__ is bytes or data.__class__ is str else 0)
+    packed = pack_fields(record, max_message)
+    return packed, len(packed)
+
+
 def _not_a_message(seen: object) -> MessageEncodeError:
     return MessageEncodeError(f"what is sent is a Message(type, data), not {show(seen)}; publish(type, data) makes one")
 
 
 def target_name(to: str | ActorRef) -> str:
     """Return the name of whom a message is for; ValueError if nobody can be called so."""
-    return to.name if isinstance(to, ActorRef) else ActorRef(to).name
+    return to.name if isinstance(to, ActorRef) else _checked_name(to)
+
+
+@lru_cache(maxsize=1024)
+def _checked_name(name: str) -> str:
+    return ActorRef(name).name

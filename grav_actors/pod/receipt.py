@@ -59,7 +59,7 @@ class Receipt:
         waiter = Waiter()
         pod._expect(self._id, waiter)
         try:
-            waiter.wait(limit)
+            pod._link.duty.wait(waiter, limit)
         finally:
             is_done = pod._forget(self._id, waiter)
         if not is_done:

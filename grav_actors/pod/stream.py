@@ -60,7 +60,7 @@ class MessageStream:
     async def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         pod = self._pod
-        self._ended._on_done = self._end
+        self._ended.on_done = self._end
         with pod._link.lock:
             pod._waiters.add(self._ended)
         await asyncio.to_thread(pod.on_type, self._pattern, self._give)

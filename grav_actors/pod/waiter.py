@@ -9,6 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+CLOCK_RESOLUTION = 0.001
+"""Seconds by which a loop may call its timers early."""
+
 
 class Waiter:
     """One outcome, given once: a value or an error.
@@ -16,12 +19,15 @@ class Waiter:
     A bare lock: an Event costs ten times as much, and one is made for every question.
     """
 
-    __slots__ = ("_lock", "_on_done", "error", "is_done", "value")
+    __slots__ = ("_is_called", "_lock", "error", "is_done", "on_done", "value")
+
+    is_callbacks = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
-        self._on_done: Callable[[], None] | None = None
+        self.on_done: Callable[[], None] | None = None
+        self._is_called = False
         self.is_done = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -41,9 +47,10 @@ class Waiter:
             self._wake()
 
     def _wake(self) -> None:
-        if self._on_done is not None:
-            self._on_done()
-        self._lock.release()
+        if self.on_done is not None:
+            self.on_done()
+        if not self._is_called:
+            self._lock.release()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until there is an outcome; return whether there is one within `timeout` seconds."""
@@ -51,9 +58,28 @@ class Waiter:
             return True
         if timeout is not None and timeout <= 0:
             return False
-        if self._lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+        if self.block(timeout):
             self._lock.release()
         return self.is_done
+
+    # For the duty of a link, which may have the thread serve the socket. The caller of the last two holds the lock.
+
+    def block(self, timeout: float | None) -> bool:
+        """Block until there is an outcome or a call, at most `timeout` seconds; return whether there is one."""
+        return self._lock.acquire(timeout=-1 if timeout is None else min(timeout, threading.TIMEOUT_MAX))
+
+    def call(self) -> None:
+        """Have the blocked thread come back without an outcome."""
+        if not (self.is_done or self._is_called):
+            self._is_called = True
+            self._lock.release()
+
+    def take_call(self) -> bool:
+        """Return whether the thread was called, which it knows from now on; it can block again."""
+        is_called, self._is_called = self._is_called, False
+        if is_called and not self.is_done:
+            self._lock.acquire(blocking=False)
+        return is_called
 
     def result(self) -> Any:
         """Return the value, or raise the error."""
@@ -61,39 +87,78 @@ class Waiter:
             raise self.error
         return self.value
 
-    async def wait_async(self, timeout: float | None) -> bool:
-        """Wait in asyncio; return whether there is an outcome within `timeout` seconds."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        waker = _waker_of(loop)
-        self._on_done = lambda: waker.wake(future)
-        if self.is_done:
-            return True
-        # A timer of the loop: asyncio.wait_for makes a task for every question.
-        timer = None if timeout is None else loop.call_later(timeout, _set, future)
+    async def wait_async(self, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None) -> bool:
+        """Wait in asyncio, in this running loop; return whether there is an outcome within `timeout` seconds."""
+        waker = _waker_of(loop or asyncio.get_running_loop())
+        future = waker.expect(timeout)
+        self.on_done = lambda: waker.wake(future)
         try:
-            await future
+            if not self.is_done:
+                await future
         finally:
-            if timer is not None:
-                timer.cancel()
+            waker.forget(future)
         return self.is_done
 
 
 class _Waker:
-    """Wakes the futures of one event loop from other threads: many outcomes, one wake-up."""
+    """Wakes the futures of one event loop: by outcomes in other threads, many with one wake-up, and by their limits.
 
-    __slots__ = ("_futures", "_is_called", "_loop")
+    One timer for all of them: a timer for each question would cost as much as the rest of it.
+    """
+
+    __slots__ = ("_due", "_futures", "_is_called", "_timer", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)  # the table of wakers must not keep loops alive
+        self.loop = weakref.ref(loop)  # the table of wakers must not keep loops alive
         self._futures: deque[asyncio.Future[None]] = deque()
         self._is_called = False
+        self._due: dict[asyncio.Future[None], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    # In the loop
+
+    def expect(self, timeout: float | None) -> asyncio.Future[None]:
+        """Return a future that is done when it is woken, or when `timeout` seconds have passed."""
+        loop = self.loop()
+        assert loop is not None
+        future: asyncio.Future[None] = loop.create_future()
+        if timeout is not None:
+            due = self._due[future] = loop.time() + timeout
+            if self._timer is None or due < self._timer.when():
+                self._set_timer(loop, due)
+        return future
+
+    def forget(self, future: asyncio.Future[None]) -> None:
+        """Note that nobody waits for a future any more."""
+        self._due.pop(future, None)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        loop = self.loop()
+        if loop is None:
+            return
+        now = loop.time() + CLOCK_RESOLUTION
+        for future, due in list(self._due.items()):
+            if due <= now:
+                del self._due[future]
+                _set(future)
+        if self._due:
+            self._set_timer(loop, min(self._due.values()))
+
+    # In any thread
 
     def wake(self, future: asyncio.Future[None]) -> None:
         """Have a future done soon."""
         self._futures.append(future)
-        loop = self._loop()
-        if not self._is_called and loop is not None:
+        if self._is_called:
+            return
+        loop = self.loop()
+        if loop is not None:
             self._is_called = True
             try:
                 loop.call_soon_threadsafe(self._drain)
@@ -107,12 +172,17 @@ class _Waker:
 
 
 _wakers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waker] = weakref.WeakKeyDictionary()
+_latest: _Waker | None = None
 
 
 def _waker_of(loop: asyncio.AbstractEventLoop) -> _Waker:
-    waker = _wakers.get(loop)
-    if waker is None:
-        waker = _wakers[loop] = _Waker(loop)
+    global _latest
+    waker = _latest
+    if waker is None or waker.loop() is not loop:
+        waker = _wakers.get(loop)
+        if waker is None:
+            waker = _wakers[loop] = _Waker(loop)
+        _latest = waker
     return waker
 
 

@@ -6,8 +6,8 @@ States, events and rules are in `docs/supervision.md`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from grav_actors.options import RestartLimits
 from grav_actors.supervisor.effects import (
@@ -27,7 +27,7 @@ from grav_actors.supervisor.effects import (
     Verdict,
 )
 from grav_actors.supervisor.place import Place, Request, Round, Rules, Step
-from grav_actors.supervisor.policy import GiveUp, RestartPolicy
+from grav_actors.supervisor.policy import GiveUp, Restart, RestartPolicy
 
 TERMINATE_PATIENCE = 1.0
 """Seconds between terminating a life and killing it."""
@@ -36,6 +36,13 @@ LEAST_PATIENCE = 0.1
 
 ASKED_RESTART = "a restart was asked for"
 STOPPING = "its supervisor is stopping"
+
+
+@dataclass(slots=True)
+class Failure:
+    """What the policy has decided about lives that end together, once one of them has failed."""
+
+    decision: Restart | GiveUp | None = None
 
 
 class SupervisorCore:
@@ -59,6 +66,8 @@ class SupervisorCore:
         self._policy = RestartPolicy(limits)
         self._chance = chance
         self._lives: dict[int, Place] = {}
+        self._ending: dict[int, Place] = {}
+        self._delayed: list[Round] = []
         self._timed: dict[Place, float] = {}
         self._life_numbers = itertools.count(1)
         self._pools: dict[str, Rules] = {}
@@ -270,22 +279,41 @@ class SupervisorCore:
 
     def ended(self, life: int, exit: Exit, now: float) -> list[Effect]:
         """Take note that a life has ended, or that a start has failed."""
-        place = self._lives.pop(life, None)
-        if place is None:
-            return []
+        return self.ended_together({life: exit}, now)
+
+    def ended_together(self, exits: Mapping[int, Exit], now: float) -> list[Effect]:
+        """Take note that lives have ended by one cause, as those in one process do; at most one failure is counted.
+
+        Those that were displaced, which is no failure of theirs, come after the others.
+        """
+        order = {place: number for number, place in enumerate(self.places.values())}
+        self._ending = {life: self._lives[life] for life in exits if life in self._lives}
+        failure = Failure()
+        for life in sorted(
+            self._ending, key=lambda life: (exits[life].how is How.DISPLACED, order[self._ending[life]])
+        ):
+            self._end(life, exits[life], now, failure)
+        while self._delayed:
+            self._advance(self._delayed.pop(0), now)
+        return self._effects()
+
+    def _end(self, life: int, exit: Exit, now: float, failure: Failure) -> None:
+        place = self._ending.pop(life)
+        del self._lives[life]
         place.life = None
         place.last = exit
         if place.leaving:
             self._has_left(place, life, exit, now)
+        elif exit.how is How.DISPLACED:
+            self._was_displaced(place, life, exit, now)
         elif place.state is not MemberState.STARTING and _is_final(place.rules.restart, exit):
             self._has_finished(place, life, exit, now)
         elif place.state is MemberState.STARTING and place.request is not None:
             self._tell_end(place, life, exit, Verdict.ENDED)
             self._fail(place.request, place, exit.cause, now)
         else:
-            self._has_failed(place, life, exit, now)
+            self._has_failed(place, life, exit, now, failure)
         self._note_end(place)
-        return self._effects()
 
     def tick(self, now: float) -> list[Effect]:
         """Do what has become due."""
@@ -319,9 +347,24 @@ class SupervisorCore:
             text = f"actor {place.name} has ended, which its supervisor depends on"
             self._close(Over(f"{text} ({exit.cause})" if is_crash else text, is_crash), now)
 
-    def _has_failed(self, place: Place, life: int, exit: Exit, now: float) -> None:
+    def _was_displaced(self, place: Place, life: int, exit: Exit, now: float) -> None:
+        """A life has ended because of another one; nothing is counted, and its child is started again at once."""
+        if place.rules.restart == "temporary" and place.request is None:
+            self._tell_end(place, life, exit, Verdict.STOPPED)
+            self._advance(self._put_down(place, MemberState.STOPPED), now)
+            return
+        place.is_restart = place.request is None
+        self._tell_end(place, life, exit, Verdict.RESTART)
+        place.cause = exit.cause
+        work = self._join([place], now)
+        self._await_turn(place, work, now)
+        self._advance(work, now)
+
+    def _has_failed(self, place: Place, life: int, exit: Exit, now: float, failure: Failure) -> None:
         """A life has ended, or a restart has failed, and its child is to be started again."""
-        decision = self._policy.failed(now, self._chance)
+        if failure.decision is None:
+            failure.decision = self._policy.failed(now, self._chance)
+        decision = failure.decision
         if isinstance(decision, GiveUp):
             self._tell_end(place, life, exit, Verdict.GIVE_UP)
             self._put_down(place, MemberState.FAILED)
@@ -385,9 +428,9 @@ class SupervisorCore:
             self.is_over = True
             self._out.append(self._closing)
 
-    def _put_down(self, place: Place, state: MemberState) -> None:
-        """A child is down, and stays down."""
-        self._take_out(place)
+    def _put_down(self, place: Place, state: MemberState) -> Round | None:
+        """A child is down, and stays down; return the round that it was part of."""
+        work = self._take_out(place)
         place.is_wanted = False
         self._change(place, state)
         is_forgotten = place.is_surplus or not place.rules.is_lasting
@@ -397,6 +440,7 @@ class SupervisorCore:
             if not place.rules.is_lasting and all(other.rules.pool != pool for other in self.places.values()):
                 self._pools.pop(pool, None)
         self._out.append(Gone(place.name, place.last, is_forgotten))
+        return work
 
     def _note_end(self, place: Place) -> None:
         """Answer who waits for the end of a life, or of what had not begun."""
@@ -493,7 +537,10 @@ class SupervisorCore:
 
     def _advance(self, work: Round | None, now: float) -> None:
         """Take the next step of a round, if there is nothing to wait for."""
-        if work not in self._rounds:
+        if work is None or work not in self._rounds:
+            return
+        if self._ending:
+            self._delayed.append(work)  # until all ends of this moment are known
             return
         leaving = [place for place in work.places if place.leaving]
         if leaving:

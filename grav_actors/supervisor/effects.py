@@ -25,11 +25,13 @@ class How(Enum):
     Attributes:
         ASKED: The actor itself was told to end, or asked to: `stop()`.
         WELL: Unasked, but without an error: exit code 0.
+        DISPLACED: Its process was replaced because of another life in it: the fault is not its own.
         CRASHED: Anything else, a start that failed too.
     """
 
     ASKED = "asked"
     WELL = "well"
+    DISPLACED = "displaced"
     CRASHED = "crashed"
 
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -25,6 +26,8 @@ from grav_actors import (
     Receipt,
     Reject,
 )
+from grav_actors.filters import ALL_FILTERS_BYTES, MAX_FILTER_BYTES, FilterSet
+from grav_actors.ids import new_id
 from grav_actors.pod.intake import collect
 from grav_actors.protocol import CLOSE_UNHEALTHY, Verb
 from support.collecting import LIMIT, Collector, in_thread, settle
@@ -417,6 +420,26 @@ def test_uuid_filter_refuses_one_message_of_many(connect: Connect) -> None:
     settle(sender)
     assert collected.data == [number for number in range(50) if number not in (0, 7, 49)]
     assert all_of_them.data == list(range(50))
+
+
+def test_filter_beyond_what_the_bus_keeps_for_all_pods_raises_and_the_one_before_holds(grav: Grav) -> None:
+    large = FilterSet(listening=True)
+    while large.size + 20 <= MAX_FILTER_BYTES:
+        large.set_uuid(new_id(), False)
+    collected = Collector()
+    with ExitStack() as stack:
+        hoarders = [stack.enter_context(grav.connect()) for _ in range(ALL_FILTERS_BYTES // large.size)]
+        sender, pod = (stack.enter_context(grav.connect()) for _ in range(2))
+        pod.on_type("room.a", collected)
+        for hoarder in hoarders:
+            hoarder._set_filters(large)
+        with pytest.raises(ConfigError, match="the filters of all pods of this bus have 16 MiB"):
+            pod._set_filters(large)
+        sender.publish("room.a", 1)
+        collected.wait(1)
+        hoarders[0].disconnect()
+        pod._set_filters(large)
+    assert collected.data == [1]
 
 
 def test_both_filters_must_allow(connect: Connect) -> None:

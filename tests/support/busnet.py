@@ -498,7 +498,10 @@ class Net:
         assert mailbox.waiting_count == sum(delivery.count for delivery in mailbox.waiting)
         assert mailbox.used == mailbox.waiting_count + flying
         assert mailbox.used_bytes == sum(delivery.size for delivery in mailbox.waiting) + flying_bytes
+        places = [delivery.place for delivery in mailbox.waiting]
+        assert places == sorted(places)
         for delivery in mailbox.waiting:
+            assert delivery.run.traces is None or (mailbox, delivery.place) in delivery.run.traces
             assert delivery.count > 0
             count_in(delivery, delivery.count)
         for sender in mailbox.blocked:

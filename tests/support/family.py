@@ -112,10 +112,18 @@ class Family:
 
     def end(self, name: str, how: How = How.ASKED, cause: str = "") -> None:
         """Have a life end."""
-        life = self.alive.pop(name)
+        self._take_in(self.core.ended(self._bury(name), Exit(how, cause), self.now))
+
+    def end_together(self, names: str, how: How = How.CRASHED, cause: str = "boom", displaced: str = "") -> None:
+        """Have the lives of a process end with it; those in `displaced` through no fault of theirs."""
+        exits = {self._bury(name): Exit(how, cause) for name in names.split()}
+        exits |= {self._bury(name): Exit(How.DISPLACED, "replaced") for name in displaced.split()}
+        self._take_in(self.core.ended_together(exits, self.now))
+
+    def _bury(self, name: str) -> int:
         self.told.pop(name, None)
         self.ready_ones.discard(name)
-        self._take_in(self.core.ended(life, Exit(how, cause), self.now))
+        return self.alive.pop(name)
 
     def wait(self, seconds: float) -> None:
         """Have time pass; the decider is woken whenever it asked for that."""
@@ -154,6 +162,10 @@ class Family:
     # What must hold
 
     def _take_in(self, effects: list[Effect]) -> None:
+        if any(isinstance(effect, Ended) and _is_counted(effect) for effect in effects):
+            recent = [then for then in self.failures if self.now - then < self.limits.within]
+            assert len(recent) < self.limits.max_restarts, "more restarts than allowed"
+            self.failures.append(self.now)
         for effect in effects:
             self._check(effect)
             if (text := _word(effect)) is not None:
@@ -179,12 +191,8 @@ class Family:
             case Answer(request):
                 assert request not in self.answers, "one answer for each request"
                 self.answers[request] = effect
-            case Ended(verdict=verdict, was_leaving=was_leaving):
+            case Ended():
                 self.ends.append(effect)
-                if verdict is Verdict.RESTART and not was_leaving:
-                    recent = [then for then in self.failures if self.now - then < self.limits.within]
-                    assert len(recent) < self.limits.max_restarts, "more restarts than allowed"
-                    self.failures.append(self.now)
             case Over():
                 self.over = effect
                 assert not self.alive, f"{self.alive} are left"
@@ -238,6 +246,11 @@ class Family:
             else:
                 assert len(starting) <= 1, "starts of one round are one after another"
                 assert starting in ([], work.places[:1]), "the first is started first"
+
+
+def _is_counted(end: Ended) -> bool:
+    """Return whether an end is a failure of those that are counted, several of one event as one."""
+    return end.verdict is Verdict.RESTART and not end.was_leaving and end.exit.how is not How.DISPLACED
 
 
 def _word(effect: Effect) -> str | None:

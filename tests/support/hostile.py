@@ -71,7 +71,7 @@ class Hostile:
         self.epochs = [b"", b"stale..1", bytes(8)]
         self._valid: list[Callable[[], tuple[Any, ...]]] = [
             self._send, self._send, self._send, self._handled, self._handled, self._filter, self._beat, self._bye,
-            self._sync, self._cancel, self._watch, self._from_bus,
+            self._sync, self._cancel, self._watch, self._gateway, self._from_bus,
         ]  # fmt: skip
         self._makers: list[Callable[[], list[bytes]]] = [
             self._noise, self._plain, self._plain, self._plain, self._mutated, self._mutated, self._mutated,
@@ -160,7 +160,7 @@ class Hostile:
         )  # fmt: skip
         hello = Hello(
             request=self.number() % MAX_NUMBER, uuid=source.choice(self.uuids),
-            name=source.choice(("h1", "h2", "h" * 64)), settings=settings,
+            name=source.choice(("h1", "h2", "h" * 64, "grav.mesh")), settings=settings,
             filters=source.choice(FILTERS), epoch=source.choice(self.epochs),
             received=self.number() % MAX_NUMBER, floor=floor, sent=max(floor, self.number() % MAX_NUMBER),
             claims=source.choice(((), ((bytes(16), ((1, 9), (3, MAX_NUMBER))),))),
@@ -200,6 +200,8 @@ class Hostile:
                 dest = source.choice((bytes(8), bytes(16), source.choice(self.uuids), source.choice(self.uuids)[:8]))
             elif kind in (2, 4):
                 dest = source.choice(("h1", "h2", "nobody", "grav.bus", "grav.node"))
+            elif kind in (0, 3) and source.random() < 0.2:
+                dest = source.choice(((0, None), (1, ("hg",)), (0, ("hg", "nobody")), (2, None), (0, (7,))))
             message_type = source.choice(TYPES) if source.random() < 0.2 else "h"
             if dest == "grav.bus":
                 message_type = source.choice(
@@ -244,6 +246,13 @@ class Hostile:
         )
         return (Verb.WATCH.value, self.slot(), begun, (self.number(),))
 
+    def _gateway(self) -> tuple[Any, ...]:
+        source = self.random
+        names = ("h1", "h9", "nobody", "")
+        begun = tuple((source.choice(names), bytes(16)) for _ in range(source.randrange(3)))
+        ended = tuple((source.choice(names), "lost", "why") for _ in range(source.randrange(2)))
+        return (Verb.GATEWAY.value, self.slot(), source.randrange(4), begun, ended)
+
     def _from_bus(self) -> tuple[Any, ...]:
         return self.bus_frame()
 
@@ -275,6 +284,7 @@ class Hostile:
             Verb.CLOSE: (source.choice(("unhealthy", "overflow", "stopping", "h")), "h"),
             Verb.CANCELLED: (source.choice(self.uuids), (number(), number())),
             Verb.DOWN: (number(), source.choice(("crashed", "stopping")), "h"),
+            Verb.LOCAL: (source.randrange(4), (("h.*", True),), (("hg", ">", False),), (("h1", None, ""),)),
         }  # fmt: skip
         return (verb.value, slot, *shapes[verb])
 

@@ -65,6 +65,19 @@ def test_it_is_half_empty_when_at_most_half_is_used() -> None:
     assert box.is_half_empty
 
 
+def test_what_came_back_before_stays_in_front_when_nothing_more_comes_back() -> None:
+    box = mailbox()
+    first = delivery(1, 1)
+    first.flush = True
+    box.add_again([first])
+    box.add_again([])
+    box.add(delivery(1, 2))
+    second = delivery(1, 3)
+    box.add_again([second])
+    assert [one.run.seq for one in box.waiting] == [1, 3, 2]
+    assert [one.place for one in box.waiting] == sorted({one.place for one in box.waiting})
+
+
 def test_what_is_put_in_front_keeps_its_order() -> None:
     box = mailbox()
     box.add(delivery(1, 9))

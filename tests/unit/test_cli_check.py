@@ -152,14 +152,34 @@ def test_mistake_has_file_and_line(project: Project, command: str, text: str, pl
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(("text", "reason"), [("[mesh]\n", "has no mesh yet")])
-def test_what_this_version_lacks_is_refused(project: Project, text: str, reason: str) -> None:
+MESH_MISTAKES = [
+    ('[mesh]\n\ntransport = "loopbak"\n', "grav.toml:3: [mesh] transport: ", 'did you mean "loopback"?'),
+    ('[mesh]\ntransport = "loopback"\ndiscovery = ["becon"]\n', "grav.toml:3: [mesh] ", 'did you mean "beacon"?'),
+    ('[mesh]\ntransport = "loopback"\nkeys = "nowhere"\n', "grav.toml:3: [mesh] keys: ", "grav-actors keys new --dir"),
+    (
+        '[mesh]\ntransport = "loopback"\n[mesh.beacon]\nsecret_file = "nowhere"\n',
+        "grav.toml:4: [mesh.beacon] secret_file: ",
+        "no such file",
+    ),
+]
+
+
+@pytest.mark.parametrize("command", ["check", "up"])
+@pytest.mark.parametrize(("text", "place", "reason"), MESH_MISTAKES)
+def test_mistake_of_the_mesh_has_file_and_line(
+    project: Project, command: str, text: str, place: str, reason: str
+) -> None:
     project.configure(text)
-    for command in ("check", "up"):
-        result = project.run(command)
-        assert result.exit_code == 2
-        assert "grav.toml:" in result.stderr
-        assert reason in result.stderr
+    result = project.run(command)
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.removeprefix("grav-actors: ").startswith(place)
+    assert reason in line
+
+
+def test_mesh_that_is_right_is_no_mistake(project: Project) -> None:
+    project.configure('[mesh]\ntransport = "loopback"\npeers = ["tcp://cellar:7470"]\n')
+    assert project.check().exit_code == 0
 
 
 def test_check_names_every_mistake(project: Project) -> None:

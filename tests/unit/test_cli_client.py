@@ -16,6 +16,7 @@ COMMANDS = [
     ("send", "sensor.poll"),
     ("ask", "display.last"),
     ("sub",),
+    ("nodes",),
     ("run", "json:JSONDecoder"),
 ]
 

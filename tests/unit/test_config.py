@@ -20,6 +20,9 @@ NAME_RULE = "must be a name of 1 to 64 characters of A-Z a-z 0-9 . _ -, not"
 
 SIZE_RULE = 'write "64KiB", "1MiB", "2GiB" or a whole number of bytes'
 DURATION_RULE = 'write "200ms", "5s", "10m", "1h" or a number of seconds, 0 or more'
+STATIC_RULE = 'discovery names "static", which dials peers, and there are none; add peers'
+BEACON_RULE = 'beacon has settings, but discovery does not name "beacon"; add it there'
+INSECURE_RULE = "insecure is true, which means without keys, and keys names some; take one out"
 SECRET_RULE = 'write it into a file of mode 0600 and name that: secret_file = "beacon.secret"'
 STRATEGIES = '"one_for_one", "one_for_all" or "rest_for_one"'
 
@@ -301,6 +304,9 @@ def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
         ("[mesh]\ninsecure = 1", "2: [mesh] insecure must be true or false, not 1"),
         ("[mesh]\ndiscovery = ['beacon', 'beacon']", '2: [mesh] discovery names "beacon" twice; take one out'),
         ("[mesh]\npeers = ['tcp://a:1', 'tcp://a:1']", '2: [mesh] peers names "tcp://a:1" twice; take one out'),
+        ("[mesh]\ndiscovery = ['static']", f"2: [mesh] {STATIC_RULE}"),
+        ("[mesh]\ndiscovery = []\n[mesh.beacon]\nport = 7000", f"3: [mesh] {BEACON_RULE}"),
+        ("[mesh]\nkeys = 'k'\ninsecure = true", f"3: [mesh] {INSECURE_RULE}"),
         ("[mesh]\nbeacon = 3", "2: [mesh] beacon must be a table, not 3"),
         ("[mesh.beacon]\nprot = 3", '2: [mesh.beacon] unknown key "prot"; did you mean "port"?'),
         ("[mesh.beacon]\n\nport = 0", "3: [mesh.beacon] port must be at least 1, not 0"),

@@ -400,6 +400,35 @@ def test_missing_messages_are_asked_for_and_delivered_in_order() -> None:
 # Interest
 
 
+def test_lag_is_what_has_not_come_and_what_is_not_acknowledged() -> None:
+    core = make()
+    core.want([">"], 0.0)
+    link = bring_up(core)
+    peer = core.peers()[0]
+    assert core.lag(peer) == (0, 0)
+
+    core.publish("a", 3, b"", b"body")
+    core.receive(link, beat(core, PEER, 9, sent=5), b"", 1.0)
+    assert core.lag(peer) == (5, 3)
+
+    heard = Pulse(LIFE, 1, 5, 1, 3, core._state.beats.number, 0)
+    core.receive(link, Beat(PEER_LIFE, 10, (heard,)), b"", 1.1)
+    assert core.lag(peer) == (5, 0)
+
+
+def test_endpoint_where_nobody_answers_is_told_until_somebody_does() -> None:
+    core = make()
+    link = dial(core)
+    assert core.unanswered() == {}
+    core.dial_failed(link, 0.0)
+    assert core.unanswered() == {"tcp://peer": 1}
+
+    core.tick(1.0)
+    (again,) = of(Dial, taken(core))
+    core.greeted(again.link, PEER.accept(), 1.0)
+    assert core.unanswered() == {}
+
+
 def test_change_of_interest_is_agreed_when_all_that_are_up_have_answered() -> None:
     core = make()
     link = bring_up(core)

@@ -32,7 +32,7 @@ A, B = b"a" * 8, b"b" * 8
 FRAMES: list[tuple[Frame, int]] = [
     (Run(A, ((B, 1, 7),), "sensor.temp", 3, b"meta"), 100),
     (Beat(A, 9, ()), 0),
-    (Beat(A, 9, (Pulse(B, 1, 2, 3, 4, 5, 6),)), 0),
+    (Beat(A, 9, (Pulse(B, 1, 2, 3, 4, 5, 6),), 1_700_000_000_000_000), 0),
     (Interest(A, B, 1, (b"ta\0", b"tb."), b"x1"), 0),
     (InterestDone(A, B, 1, 1, 0), 0),
     (Repair(A, B, 1, ((5, 9), (11, 11))), 0),

@@ -52,6 +52,14 @@ def test_round_trip_leaves_out_what_the_peer_waited() -> None:
     assert vitals.rtt == pytest.approx(0.1)
 
 
+def test_drift_is_known_with_the_round_trip_and_counts_half_of_it() -> None:
+    beats, vitals = Beats(), Vitals(0.0)
+    vitals.ahead = 2.0
+    assert vitals.drift() is None
+    vitals.hear_echo(pulse(beats.next(1.0)), beats, 1.5)
+    assert vitals.drift() == pytest.approx(2.25)
+
+
 @pytest.mark.parametrize("echo", [0, 2, 99])
 def test_echo_of_no_beat_says_nothing(echo: int) -> None:
     beats, vitals = Beats(), Vitals(0.0)

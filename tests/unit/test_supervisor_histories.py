@@ -87,6 +87,14 @@ class Histories(RuleBasedStateMachine):
     def end(self, data: st.DataObject, how: How) -> None:
         self.family.end(data.draw(st.sampled_from(list(self.family.alive))), how, "boom")
 
+    @precondition(lambda self: self.family.alive)
+    @rule(data=st.data(), how=HOWS)
+    def end_together(self, data: st.DataObject, how: How) -> None:
+        alive = st.sets(st.sampled_from(list(self.family.alive)), min_size=1)
+        names = data.draw(alive)
+        displaced = data.draw(alive) - names
+        self.family.end_together(" ".join(sorted(names)), how, "boom", " ".join(sorted(displaced)))
+
     @precondition(lambda self: self.family.told)
     @rule()
     def obey(self) -> None:
@@ -168,6 +176,31 @@ def test_permanent_children_run_unless_their_supervisor_gave_up(
     else:
         assert family.over.has_failed
         assert list(family.states().values()).count("failed") == 1
+
+
+@given(st.sampled_from(STRATEGIES), LIMITS, st.lists(st.sets(st.sampled_from("abcde"), min_size=1), max_size=8))
+def test_lives_that_end_together_are_one_failure_however_many(
+    strategy: str, limits: RestartLimits, deaths: list[set[str]]
+) -> None:
+    family = Family(strategy, limits)
+    family.run("a b c d e")
+    for names in deaths[: limits.max_restarts]:
+        family.end_together(" ".join(sorted(names)))
+        settle(family)
+    assert family.states() == dict.fromkeys("abcde", "ready")
+    assert len(family.failures) == min(len(deaths), limits.max_restarts)
+
+
+@given(st.sampled_from(STRATEGIES), st.sets(st.sampled_from("abcde"), min_size=1), st.integers(1, 20))
+def test_displaced_lives_are_followed_by_others_however_often(strategy: str, names: set[str], times: int) -> None:
+    family = Family(strategy, RestartLimits(0, 30.0))
+    family.run("a b c d e")
+    before = dict(family.alive)
+    for _ in range(times):
+        family.end_together("", displaced=" ".join(sorted(names)))
+        settle(family)
+    assert family.states() == dict.fromkeys("abcde", "ready")
+    assert {name for name, life in family.alive.items() if before[name] != life} == names
 
 
 @given(st.sampled_from(STRATEGIES), st.integers(0, 4))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from grav_actors.protocol import FAILED_LIMIT
-from support.simulation.conservation import conservation, effects, settling
+from support.simulation.conservation import conservation, effects, given_up, settling
 from support.simulation.history import (
     PUBLISHED,
     QUESTIONS,
@@ -312,6 +312,7 @@ CHECKERS: tuple[Checker, ...] = (
     attempts,
     health,
     conservation,
+    given_up,
     settling,
     effects,
     answers,

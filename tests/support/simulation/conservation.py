@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from support.simulation.history import PUBLISHED, QUESTIONS, line
-from support.simulation.ledger import Ledger, Story
+from support.simulation.ledger import Ledger, Stand, Story, allows
 
 
 def conservation(ledger: Ledger) -> Iterator[str]:
     """P3 and P4: each message that is protected is handled by each receiver, or dead, or a counted gap.
 
     Not protected, by the design: what a pod that is gone (left or killed) had not been told to be accepted, and of
-    it what the bus had not settled when it died. Excused, as not recorded one by one: what a receiver held that has
-    left. Needs Started, Joined, the filters, the ends, Sent, Accepted, Handled, Dead and Quiet.
+    it what the bus had not settled when it died. What a receiver held that has left is a gap, each message; only
+    where no bus tells what it took and gave up it is excused, as nobody has recorded it one by one. Needs Started,
+    Joined, the filters, the ends, Sent, Accepted, Handled, Dead and Quiet.
     """
     if not ledger.is_quiet:
         return
@@ -26,6 +27,36 @@ def conservation(ledger: Ledger) -> Iterator[str]:
             for receiver in receivers(ledger, story, story.settled if story.settled is not None else end):
                 if not _ends(ledger, story, receiver):
                     yield f"{story.index}: {receiver} never got, and nobody buried: {line(story.sent)}"
+
+
+def given_up(ledger: Ledger) -> Iterator[str]:
+    """P4: only what was held for an account, or group, that has left is given up, and that once. Needs Gap and Taken.
+
+    By name of the account; members of a group leave it what they have not handled, and the last one gives that up.
+    """
+    if not ledger.tells_all:
+        return
+    for story in ledger.stories.values():
+        before: set[tuple[int, str]] = set()
+        for index, gap in story.gaps:
+            key = (ledger.life(index), gap.account)
+            if key in before:
+                yield f"{index}: {line(gap)}, for the second time"
+            before.add(key)
+            if not any(taken < index for taken in story.taken):
+                yield f"{index}: {line(gap)}, but the bus never had it"
+            members = ledger.members.get(gap.account, {gap.account})
+            past = [stand for member in members for stand in ledger.between(member, 0, index) if stand.since <= index]
+            if not any(stand.presence == "left" for stand in past):
+                yield f"{index}: {line(gap)}, but nobody of that name has left"
+            sent = story.sent
+            if sent.kind in PUBLISHED and not any(_may_want(stand, story) for stand in past):
+                yield f"{index}: {line(gap)}, but it was never wanted there"
+
+
+def _may_want(stand: Stand, story: Story) -> bool:
+    sent = story.sent
+    return any(allows(wire, sent.uuid, sent.type) for wire in stand.filters)
 
 
 def settling(ledger: Ledger) -> Iterator[str]:
@@ -104,7 +135,7 @@ def receivers(ledger: Ledger, story: Story, until: int) -> Iterator[str]:
     for group, members in ledger.members.items():
         others = members - {sender}
         # What returned to the group from one member may have been counted as another left, the last.
-        has_left = any(
+        has_left = not ledger.tells_all and any(
             stand.presence == "left" for member in others for stand in ledger.between(member, story.index, until)
         )
         if not has_left and any(_is_for(ledger, story, member, until) for member in others):
@@ -123,8 +154,8 @@ def _is_for(ledger: Ledger, story: Story, account: str, until: int) -> bool:
         return False
     for stand in stands:
         if not stand.wants(sent.uuid, sent.type, sent.pod):
-            is_lost = stand.presence == "lost" and stand.since > story.index
-            return is_lost and _was_taken(ledger, story, stand.since)
+            is_gone = stand.presence == "lost" or (stand.presence == "left" and ledger.tells_all)
+            return is_gone and stand.since > story.index and _was_taken(ledger, story, stand.since)
     return True
 
 
@@ -136,7 +167,9 @@ def _was_taken(ledger: Ledger, story: Story, before: int) -> bool:
 
 
 def _told(ledger: Ledger, story: Story, until: int) -> bool:
-    """Whether a tell has to end somewhere: nobody of that name has left with what it held only counted."""
+    """Whether a tell has to end somewhere: nobody of that name has left with what it held only counted, untold."""
+    if ledger.tells_all:
+        return True
     for account in ledger.names.get(story.sent.dest, ()):
         if any(stand.presence == "left" for stand in ledger.between(account, story.index, until)):
             return False

@@ -163,6 +163,11 @@ class Ledger:
         return bisect_right(self.kills, index)
 
     @cached_property
+    def tells_all(self) -> bool:
+        """Whether the bus itself has told what it took, and then what it gave up: only a simulated bus does."""
+        return any(story.taken for story in self.stories.values())
+
+    @cached_property
     def stands(self) -> dict[str, list[Stand]]:
         """Each account with its stands, in order."""
         builder = _Stands(self.started)

@@ -68,13 +68,14 @@ MESSAGE_LIMIT = 1 << 20
 
 @dataclass(slots=True)
 class Post:
-    """A message to be sent."""
+    """A message to be sent; `padding` makes it longer by so many bytes."""
 
     kind: int
     type: str
     dest: Any = None
     reply_to: bytes = b""
     data: Any = None
+    padding: int = 0
 
 
 @dataclass(slots=True)
@@ -158,7 +159,11 @@ class SimPod(TestPod):
         message = Message._framework(post.type, post.data)
         record = message._record
         record[1] = post.reply_to
+        record[5] = {"padding": "." * post.padding} if post.padding else None
         packed = pack_record(message, MESSAGE_LIMIT)
+        largest = self.world.largest
+        is_answer = post.kind in (KIND_ANSWER, KIND_REPLY)
+        largest[is_answer] = max(largest[is_answer], len(packed))
         seq = self.core.outbox.add(post.kind, post.type, post.dest, packed, len(packed))
         uuid = id_text(record[0])
         if post.kind in QUESTION_KINDS:

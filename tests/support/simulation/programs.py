@@ -12,7 +12,17 @@ from grav_actors.bus.mailbox import Mailbox
 from grav_actors.filters import FilterSet
 from grav_actors.ids import id_text
 from grav_actors.pod.inbound import Inbound
-from grav_actors.protocol import FAILED_LIMIT, KIND_ASK, KIND_ASK_ANY, KIND_PUBLISH, KIND_REPLY, KIND_TELL, PodSettings
+from grav_actors.protocol import (
+    FAILED_LIMIT,
+    KIND_ASK,
+    KIND_ASK_ANY,
+    KIND_PUBLISH,
+    KIND_REPLY,
+    KIND_TELL,
+    RETAIN_BYTES,
+    WINDOW_BYTES,
+    PodSettings,
+)
 from support.busnet import Wire
 from support.simulation.history import Measured, Noted, Quiet
 from support.simulation.pods import Outcome, Post, SimPod
@@ -24,6 +34,10 @@ from support.simulation.world import World
 TYPES = ("x", "x", "x", "y", "y", "z.1", "z.2")
 PATTERNS = ("x", "y", "z.1", "z.*", ">", "*")
 TROUBLES = ("failures", "deaths", "cuts", "lost", "restarts", "stops", "hangs", "filters", "leaving", "late")
+BODY_HEADER = 5
+"""Bytes that the body of a run has beside its records, at most."""
+EVENT = 500
+"""Bytes that the event of a dead letter has beside the message, at most."""
 CALM = 3000.0
 """Virtual seconds within which everything must come to rest when all trouble has ended."""
 
@@ -116,6 +130,11 @@ class Program(World):
 
     # Who is there
 
+    @property
+    def keeps_little(self) -> bool:
+        """Whether senders may come to wait for what they keep."""
+        return self.limits.retained < 256 or self.limits.retained_bytes < RETAIN_BYTES
+
     def settings(self, **fixed: Any) -> dict[str, Any]:
         rng = self.rng
         limit = rng.choice((4, 16, 64)) if self.is_tight else 65_536
@@ -124,7 +143,7 @@ class Program(World):
             "mailbox_limit": limit,
             "overflow": rng.choice(("block", "block", "block", "drop_oldest", "drop_newest", "disconnect")),
             # Without it, two that wait in `send` for each other wait for ever, as they asked for.
-            "stuck_after": 5.0 if self.is_tight or self.limits.retained < 256 else rng.choice((5.0, None)),
+            "stuck_after": 5.0 if self.is_tight or self.keeps_little else rng.choice((5.0, None)),
             "max_deliver": rng.choice((1, 2, 5)),
             **fixed,
         }
@@ -237,14 +256,16 @@ class Program(World):
         self.next_data += 1
         luck = rng.random()
         names = [*self.wards, "service", "nobody"]
+        padding = rng.choice((0, 0, 0, 0, 0, 100, 1000)) if self.limits.window_bytes < WINDOW_BYTES else 0
         if luck < 0.12:
-            return Post(KIND_TELL, "told", rng.choice(names), data=self.next_data)
+            return Post(KIND_TELL, "told", rng.choice(names), data=self.next_data, padding=padding)
         if luck < 0.18:
             name = rng.choice(names)
-            return None if name == pod.core.name else Post(KIND_ASK, "q", name, data=self.next_data)
+            is_own = name == pod.core.name
+            return None if is_own else Post(KIND_ASK, "q", name, data=self.next_data, padding=padding)
         if luck < 0.22:
-            return Post(KIND_ASK_ANY, rng.choice(TYPES), data=self.next_data)
-        return Post(KIND_PUBLISH, rng.choice(TYPES), data=self.next_data)
+            return Post(KIND_ASK_ANY, rng.choice(TYPES), data=self.next_data, padding=padding)
+        return Post(KIND_PUBLISH, rng.choice(TYPES), data=self.next_data, padding=padding)
 
     def move(self) -> None:
         wire = self.rng.choice(self.wires)
@@ -437,6 +458,49 @@ class Program(World):
             box_ = pod.core.outbox
             self.measured(f"window of {pod.label}", box_.next_seq - 1 - box_.accepted, window)
             self.measured(f"kept by {pod.label}", box_.retained_messages + box_.queued, self.limits.retained)
+        self.measure_bytes(boxes)
+
+    def measure_bytes(self, boxes: list[Mailbox]) -> None:
+        """Note how many bytes everything holds, when these are more than ever.
+
+        What has room may take one message more than fits, and a window one run.
+        """
+        limits, bus = self.limits, self.bus
+        longest, answer = max(self.largest) + BODY_HEADER, self.largest[True] + BODY_HEADER
+        run = max(limits.run_bytes + BODY_HEADER, longest + EVENT)
+        window = limits.window_bytes + longest
+        self.measured("bytes of dead letters", bus.postman.shelf._bytes, limits.shelved_bytes)
+        self.measured("bytes in the replay ring", bus.postman.ring._bytes, limits.ring_bytes)
+        # What members leave returns to their group.
+        members = window + run if bus.directory.groups else 0
+        failed = FAILED_LIMIT * longest if "failures" in self.troubles else 0
+        slack = (window + members) * len(self.by_uuid) + limits.ring_bytes + failed
+        for box in boxes:
+            if box.overflow == "block":
+                self.measured(f"bytes in mailbox {box.name}", box.used_bytes, limits.mailbox_bytes + slack)
+            elif box.overflow == "drop_oldest":
+                waiting = sum(delivery.size for delivery in box.waiting)
+                most = limits.mailbox_bytes + 2 * run + window + members + failed
+                self.measured(f"bytes in mailbox {box.name}", waiting, most)
+        for receiver in bus.directory:
+            name = receiver.name
+            self.measured(f"bytes in flight to {name}", receiver.window_bytes, limits.window_bytes + run)
+            most = limits.answer_bytes + max(limits.run_bytes + BODY_HEADER, answer)
+            self.measured(f"bytes of answers to {name}", receiver.answer_bytes, most)
+        for pod in self.everybody():
+            box_ = pod.core.outbox
+            self.measured(f"bytes in the window of {pod.label}", box_.unaccepted_bytes, window)
+            kept = box_.retained_bytes + box_.queued_bytes
+            self.measured(f"bytes kept by {pod.label}", kept, limits.retained_bytes + longest)
+        # Those that have nothing to handle get no credit past the limit of the bus.
+        idle = [pod.uuid for pod in self.senders if not pod.core.filters.listening]
+        held = sum(
+            run.size
+            for uuid in idle
+            if uuid in bus.directory.by_uuid
+            for run in bus.directory.by_uuid[uuid].sender.open.values()
+        )
+        self.measured("bytes held for senders", held, limits.held_bytes + window * len(idle))
 
     def measured(self, what: str, used: float, limit: float) -> None:
         if used > self.highest.get(what, 0):

@@ -9,7 +9,18 @@ from itertools import count
 from unittest.mock import patch
 
 from grav_actors import ids, message, protocol
-from grav_actors.bus import ledger, membership, receiver, sender, shelf
+from grav_actors.bus import (
+    dead_letter_retry,
+    ledger,
+    mailbox,
+    mailroom,
+    membership,
+    postman,
+    receiver,
+    replay,
+    sender,
+    shelf,
+)
 from grav_actors.pod import core as pod_core
 from grav_actors.pod import outbox
 
@@ -43,6 +54,8 @@ class Limits:
         retained: Messages that a sender keeps until they are settled.
         shelved: Dead letters that are kept.
         held_bytes: Unsettled bytes at which the bus gives no credit.
+        window_bytes, run_bytes, retained_bytes, shelved_bytes: The same in bytes.
+        mailbox_bytes, answer_bytes, ring_bytes: Bytes in a mailbox, of answers to a pod, and in the replay ring.
         listed: Ranges in a watermark.
         failures: Failures in one.
     """
@@ -52,6 +65,13 @@ class Limits:
     retained: int = protocol.RETAIN_MESSAGES
     shelved: int = shelf.SHELF_MESSAGES
     held_bytes: int = ledger.HELD_BYTES
+    window_bytes: int = protocol.WINDOW_BYTES
+    run_bytes: int = protocol.MAX_RUN_BYTES
+    retained_bytes: int = protocol.RETAIN_BYTES
+    shelved_bytes: int = shelf.SHELF_BYTES
+    mailbox_bytes: int = mailbox.MAILBOX_BYTES
+    answer_bytes: int = receiver.ANSWERS_BYTES
+    ring_bytes: int = replay.RING_BYTES
     listed: int = protocol.MAX_OPEN_RANGES
     failures: int = protocol.MAX_FAILURES
 
@@ -64,6 +84,13 @@ class Limits:
             "RETAIN_MESSAGES": ((outbox, sender), self.retained),
             "SHELF_MESSAGES": ((shelf,), self.shelved),
             "HELD_BYTES": ((ledger,), self.held_bytes),
+            "WINDOW_BYTES": ((outbox, membership, sender, receiver), self.window_bytes),
+            "MAX_RUN_BYTES": ((outbox, receiver, postman), self.run_bytes),
+            "RETAIN_BYTES": ((outbox, sender), self.retained_bytes),
+            "SHELF_BYTES": ((shelf,), self.shelved_bytes),
+            "MAILBOX_BYTES": ((mailbox, mailroom, dead_letter_retry), self.mailbox_bytes),
+            "ANSWERS_BYTES": ((postman,), self.answer_bytes),
+            "RING_BYTES": ((replay,), self.ring_bytes),
             "MAX_OPEN_RANGES": ((sender, pod_core), self.listed),
             "MAX_FAILURES": ((pod_core,), self.failures),
         }

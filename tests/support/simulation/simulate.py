@@ -30,12 +30,18 @@ class Result:
         return "\n".join(lines)
 
 
-def simulate(seed: int, program: Callable[[random.Random, Limits], Program] = Program) -> Result:
-    """Run the program of a seed; the same seed gives the same history."""
+def simulate(
+    seed: int, program: Callable[[random.Random, Limits], Program] = Program, limits: Limits | None = None
+) -> Result:
+    """Run the program of a seed; the same seed gives the same history.
+
+    Args:
+        limits: Others than follow from the seed.
+    """
     rng = random.Random(seed)
     world: Program | None = None
     failure: list[Violation] = []
-    limits = _limits(rng)
+    limits = limits or _limits(rng)
     with seeded_ids(lambda: world.now if world is not None else 0.0), limits.applied():
         world = program(rng, limits)
         try:
@@ -52,6 +58,8 @@ def simulate(seed: int, program: Callable[[random.Random, Limits], Program] = Pr
 def _limits(rng: random.Random) -> Limits:
     if rng.random() < 0.5:
         return Limits()
+    if rng.random() < 0.3:
+        return _limits_in_bytes(rng)
     window = rng.choice((4, 16, 64))
     frame = rng.choice((1, 4, 16))
     return Limits(
@@ -62,6 +70,22 @@ def _limits(rng: random.Random) -> Limits:
         held_bytes=rng.choice((2_000, 1 << 28)),
         listed=3,
         failures=2,
+    )
+
+
+def _limits_in_bytes(rng: random.Random) -> Limits:
+    """Return limits of which those in bytes are reached first; a message takes 60 bytes, or some of them 1,000 more."""
+    window = rng.choice((300, 1500))
+    return Limits(
+        window_bytes=window,
+        run_bytes=rng.choice((200, 1000)),
+        retained_bytes=window * rng.choice((3, 100)),
+        held_bytes=rng.choice((2_000, 1 << 28)),
+        mailbox_bytes=rng.choice((500, 4000, 1 << 26)),
+        shelved_bytes=rng.choice((300, 3000)),
+        answer_bytes=rng.choice((100, 3000)),
+        ring_bytes=rng.choice((300, 3000)),
+        listed=3,
     )
 
 

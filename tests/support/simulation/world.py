@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from grav_actors.bus.core import BusCore
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.roster import read_roster
-from grav_actors.bus.run import Run
+from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.shelf import DeadLetter, Shelf
 from grav_actors.filters import FilterSet
 from grav_actors.pod.inbound import Inbound
-from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, PodSettings, Verb, pack, unpack_header
+from grav_actors.protocol import (
+    ACK_DELAY,
+    BEAT_INTERVAL,
+    QUESTION_KINDS,
+    PodSettings,
+    Verb,
+    pack,
+    unpack_header,
+)
 from support.busnet import Net, TestPod, Wire
 from support.simulation.history import (
     BusKilled,
@@ -26,6 +34,7 @@ from support.simulation.history import (
     Dead,
     Entrusted,
     Event,
+    Gap,
     Joined,
     Lost,
     Taken,
@@ -60,6 +69,7 @@ class World(Net):
         is_bus_up: Whether a bus runs.
         paused: Links whose process is stopped, as by SIGSTOP.
         ghosts: Routes that are broken, and the bus does not know it: what it sends there vanishes.
+        largest: Bytes of the longest message that was sent, and of the longest that answers another.
     """
 
     core_class: type[BusCore] = BusCore
@@ -75,6 +85,7 @@ class World(Net):
         self.paused: set[int] = set()
         self.ghosts: set[bytes] = set()
         self.is_bus_up = True
+        self.largest = [0, 0]
         super().__init__(replay_limit=replay_limit)
         self.record(BusStarted)
 
@@ -126,7 +137,25 @@ class World(Net):
                         self.record(Entrusted, uuid)
             entrust(run, now)
 
+        abandon = bus.dead_letters.abandon
+
+        def watched_abandon(deliveries: Iterable[Delivery], reason: str, target: str, now: float) -> None:
+            given = list(deliveries)
+            counted = bus.postman.counts.given_up
+            # What the bus itself has said is counted when it is buried, too.
+            ended = [one for one in given if not reason and one.run.kind not in QUESTION_KINDS]
+            own = [one for one in given if one not in ended and one.run.type.startswith("grav.sys.")]
+            abandon(given, reason, target, now)
+            counted = bus.postman.counts.given_up - counted
+            assert counted == sum(one.count for one in (*ended, *own)), "not all that is given up is counted"
+            for one in ended:
+                for index in range(one.lo, one.hi):
+                    uuid = self.messages.get((one.run.sender.uuid, one.run.seq + index))
+                    if uuid is not None:
+                        self.record(Gap, uuid, target, "given up")
+
         watched: Any = bus
+        watched.dead_letters.abandon = watched_abandon
         watched.ledger.entrust = watched_entrust
         watched._release = watched_release
         watched.postman.route = watched_route
