@@ -50,7 +50,8 @@ from grav_actors.project import find_running, private_folder, remove_private_fol
 from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
 from grav_actors.supervisor.branch import DONE, FAILED, REFUSED, outcome
-from grav_actors.supervisor.runner import OnLine, Runner, RunnerContext
+from grav_actors.supervisor.context import OnLine, RunnerContext
+from grav_actors.supervisor.runner import Runner
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
 from grav_actors.timeouts import Timeout, seconds
@@ -167,6 +168,7 @@ class Grav:
         node = cls.__new__(cls)
         node._setup(name, belongs_to, interests, options, limits, None, plan)
         node._strategy = strategy
+        node._hosts_threads = True
         node._on_line = on_line
         node._on_end = on_end
         node._on_peer = on_peer
@@ -193,6 +195,7 @@ class Grav:
         self._options = options
         self._limits = limits
         self._strategy = "one_for_one"
+        self._hosts_threads = False
         self._log = logger if logger is not None else logging.getLogger("grav_actors.node")
         self._folder = None
         self._bus: BusProcess | None = None
@@ -233,6 +236,7 @@ class Grav:
                     self._on_line,
                     self._strategy,
                     publish=self._announce,
+                    hosts_threads=self._hosts_threads,
                 )
             )
             self._overview = Overview(self._runner, self._pod.ask)

@@ -153,10 +153,6 @@ class ActorThread(Callbacks):
         super().__init__(runtime.pod)
         self._runtime = runtime
 
-    def has_more(self) -> bool:
-        """Whether something waits behind what it is doing."""
-        return not self._queue.empty()
-
     def _work(self) -> None:
         try:
             super()._work()
@@ -193,10 +189,6 @@ class ActorLoop(Callbacks):
                 self._loop.call_soon_threadsafe(self._ready.set)
             except RuntimeError:
                 return  # the loop has ended
-
-    def has_more(self) -> bool:
-        """Whether something waits behind what it is doing."""
-        return bool(self._items)
 
     def stop(self) -> None:
         """End the loop after what it is doing."""

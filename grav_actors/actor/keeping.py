@@ -127,7 +127,7 @@ class KeepingRuntime(ActorRuntime):
         if inbound.flags & FLAG_REDELIVERED or len(self._pending) >= NEW_RUNS:
             return True
         is_last = index + 1 == inbound.count
-        return (is_last and not self._thread.has_more()) or time.monotonic() - self._kept_at >= self._interval
+        return (is_last and not self._thread.items) or time.monotonic() - self._kept_at >= self._interval
 
     def _keep_later(self, job: Callable[[], Any]) -> None:
         """Have what is pending kept after all that waits now, if that does not happen before."""
@@ -253,7 +253,7 @@ class KeepingRuntime(ActorRuntime):
                 self._ending = Ending("crash", f"{type(error).__name__}: {error}", text)
 
 
-def make_runtime(
+def new_runtime(
     spec: ActorSpec,
     link: Link,
     on_end: Callable[[Ending], None],
@@ -263,9 +263,9 @@ def make_runtime(
     """Return what drives an incarnation.
 
     Args:
-        memory: For the state of an actor that keeps it, else None.
+        memory: For the state of an actor that keeps it; else it may be None.
     """
-    if memory is None:
+    if memory is None or not spec.actor_class._grav_handlers.keeps_state:
         return ActorRuntime(spec, link, on_end, spawn)
     return KeepingRuntime(spec, link, on_end, spawn, memory)
 

@@ -16,6 +16,9 @@ from grav_actors.errors import ActorStartError
 SCRIPT_MODULE = "__grav_script__"
 """Name under which a process imports the script that its class is defined in."""
 
+INSTEAD = ', or use kind="thread"'
+"""What a user may do whose class or arguments cannot travel to a process."""
+
 _loading = ""
 
 
@@ -35,8 +38,11 @@ class ClassOrigin:
     is_main: bool
 
     @classmethod
-    def of(cls, actor_class: type[Actor]) -> ClassOrigin:
+    def of(cls, actor_class: type[Actor], instead: str = INSTEAD) -> ClassOrigin:
         """Return where other processes find a class.
+
+        Args:
+            instead: What errors advise besides, or "".
 
         Raises:
             ActorStartError: They cannot.
@@ -45,17 +51,17 @@ class ClassOrigin:
         if "<locals>" in qualname:
             raise ActorStartError(
                 f"a process cannot import {name}, as it is defined inside a function; define it at the top of a "
-                'module, or use kind="thread"'
+                f"module{instead}"
             )
         module, script, is_main = actor_class.__module__, "", False
         if module in ("__main__", SCRIPT_MODULE):
-            module, script = _main_origin(name, module)
+            module, script = _main_origin(name, module, instead)
             is_main = True
         found = sys.modules.get(actor_class.__module__)
         if found is None or _walk(found, qualname) is not actor_class:
             raise ActorStartError(
                 f"a process cannot import {name}: {actor_class.__module__} has no such class under that name; give it "
-                'a name of its own at the top of a module, or use kind="thread"'
+                f"a name of its own at the top of a module{instead}"
             )
         return cls(module, qualname, script, is_main)
 
@@ -108,7 +114,7 @@ def refuse_while_loading() -> None:
         )
 
 
-def _main_origin(name: str, module: str) -> tuple[str, str]:
+def _main_origin(name: str, module: str, instead: str) -> tuple[str, str]:
     """Return module and script of what runs as `__main__`; one of them is empty."""
     main = sys.modules.get(module)
     spec_name = getattr(getattr(main, "__spec__", None), "name", None)
@@ -117,7 +123,7 @@ def _main_origin(name: str, module: str) -> tuple[str, str]:
     path = getattr(main, "__file__", None)
     if path is None or not Path(path).is_file():
         raise ActorStartError(
-            f'a process cannot import {name}, as it is defined at a prompt; put it into a file, or use kind="thread"'
+            f"a process cannot import {name}, as it is defined at a prompt; put it into a file{instead}"
         )
     return "", str(Path(path).resolve())
 

@@ -476,6 +476,10 @@ class ActorRuntime:
                 self._started.fail(ActorStartError(f"actor {self.name!r} did not start: {self.pod._error()}"))
         self._ended.set()
 
+    def is_idle(self) -> bool:
+        """Whether no handler runs, also none in a thread of its own; for one that has ended."""
+        return self._dispatch.drain(0)
+
     def wait(self, timeout: float | None) -> bool:
         """Wait for the end; return whether it has come."""
         return self._ended.wait(timeout)

@@ -27,7 +27,9 @@ _NUMBER = struct.Struct("<Q")
 _NUMBER_OFFSET = len(SNAPSHOT_MARK)
 _RUN = struct.Struct("<16sQQ")  # sender, first and last seq
 _PLACE = struct.Struct("<QQQ")  # number, runs that were ever written by then, bytes of the state
-_RING_OFFSET = 64
+HEADER_SIZE = 64
+"""Bytes at the beginning which say whether there is a state, and where; zeros say that there is none."""
+_RING_OFFSET = HEADER_SIZE
 _PLACES_OFFSET = _RING_OFFSET + RING_RUNS * _RUN.size
 
 Memory = mmap | bytearray | memoryview

@@ -25,6 +25,7 @@ class ActorSpec:
         supervisor: Uuid of the pod of the node that restarts it.
         cause: Why the incarnation before ended; "" in the first.
         snapshot: The state that it has left, None if it kept none.
+        hosts_threads: If it is a supervisor, its thread children live in a process of their own.
     """
 
     actor_class: type[Actor]
@@ -36,6 +37,7 @@ class ActorSpec:
     supervisor: bytes = b""
     incarnation: int = 0
     cause: str = ""
+    hosts_threads: bool = False
     snapshot: Snapshot | None = None
 
     def settings(self) -> PodSettings:

@@ -11,7 +11,8 @@ from typing import Any
 from grav_actors.errors import GravError
 from grav_actors.supervisor.effects import Ended, MemberState
 from grav_actors.supervisor.lanes import Lanes
-from grav_actors.supervisor.member import Life, Member
+from grav_actors.supervisor.life import Life
+from grav_actors.supervisor.member import Member
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,8 @@
 
 Frames from the parent:
 
-    ["spawn", id, {name, entry, path, cwd, env}]   with payload, stdout, stderr, report, slate
+    ["spawn", id, {name, entry, path, cwd, environment, takes_orders}]
+                                                   with payload, stdout, stderr, report, slate, and orders if it does
     ["signal", pid, number]
     ["stop"]
 

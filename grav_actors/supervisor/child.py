@@ -8,6 +8,7 @@ All of it runs in the child, in its main thread. An entry is a function
 while the parent is slow to read, and does nothing once the parent is gone, or in a process that was forked
 from this one. It raises TypeError or ValueError for what MessagePack cannot carry or is above `MAX_REPORT`.
 `slate` is memory, zeros at first, that the parent reads when this process has ended, however it has.
+One that takes orders has a fourth argument: the descriptor of a pipe on which they come, in frames of pipes.py.
 """
 
 import atexit
@@ -32,7 +33,7 @@ from typing import Any, NoReturn
 from grav_actors.supervisor.pipes import MAX_REPORT, encode_frame
 
 Report = Callable[[dict[str, Any]], None]
-Entry = Callable[[bytes, Report, mmap], object]
+Entry = Callable[..., object]
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -49,6 +50,7 @@ class Job:
     stderr_fd: int
     report_fd: int
     slate_fd: int
+    orders_fd: int | None
     name: str
     entry: str
     path: list[str]
@@ -89,7 +91,7 @@ def run(job: Job) -> NoReturn:
             payload = file.read()
         with os.fdopen(job.slate_fd, "r+b") as file:
             slate = mmap(file.fileno(), 0)
-        _load(job.entry)(payload, report, slate)
+        _load(job.entry)(payload, report, slate, *_orders(job))
         code = 0
     except SystemExit as error:
         code = _exit_code(error)
@@ -97,6 +99,10 @@ def run(job: Job) -> NoReturn:
         traceback.print_exc()
     finally:
         _end(code)
+
+
+def _orders(job: Job) -> tuple[int, ...]:
+    return () if job.orders_fd is None else (job.orders_fd,)
 
 
 def _settle(job: Job) -> Report:
@@ -109,7 +115,7 @@ def _settle(job: Job) -> Report:
     os.dup2(null, 0)
     os.dup2(job.stdout_fd, 1)
     os.dup2(job.stderr_fd, 2)
-    _close_all_but(job.payload_fd, job.report_fd, job.slate_fd)
+    _close_all_but(job.payload_fd, job.report_fd, job.slate_fd, *_orders(job))
     _open_streams()
     if prctl := _prctl():
         prctl(_PR_SET_NAME, ctypes.c_char_p(f"actor:{job.name}".encode()[:15]))

@@ -119,7 +119,7 @@ class ForkServer:
         return None
 
     def _spawn(self, order: int, request: dict[str, Any]) -> Job | None:
-        fds = self._channel.take_fds(5)
+        fds = self._channel.take_fds(6 if request.pop("takes_orders") else 5)
         if not fds:
             # Descriptors of other requests may be in the wrong place too: better none than a mix.
             self._stopping = True
@@ -131,8 +131,8 @@ class ForkServer:
         try:
             pid = os.fork()
             if pid == 0:
-                payload, stdout, stderr, report, slate = fds
-                return Job(parent, payload, stdout, stderr, report, slate, **request)
+                payload, stdout, stderr, report, slate, *orders = fds
+                return Job(parent, payload, stdout, stderr, report, slate, orders[0] if orders else None, **request)
         except OSError as error:
             self._channel.send(["failed", order, f"fork: {error.strerror}"])
             return None

@@ -18,6 +18,9 @@ MAX_LINE = 64 * 1024
 MAX_REPORT = 1024 * 1024
 """Bytes of one report."""
 
+MAX_ORDER = 64 * 1024 * 1024
+"""Bytes of one order to a child."""
+
 READ_SIZE = 64 * 1024
 
 _LENGTH = struct.Struct(">I")

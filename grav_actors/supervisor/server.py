@@ -28,6 +28,8 @@ class Order:
     payload: bytes
     capture: bool
     slate_size: int
+    kept_size: int
+    takes_orders: bool
     answered: threading.Event = field(default_factory=threading.Event)
     child: ChildProcess | None = None
     error: str = ""
@@ -68,10 +70,11 @@ class Pending:
     stderr: int
     report: int
     slate: int
+    orders: int | None
 
     def close(self) -> None:
         """Close the pipes and the slate."""
-        for fd in (self.stdout, self.stderr, self.report, self.slate):
+        for fd in (self.stdout, self.stderr, self.report, self.slate, self.orders):
             if fd is not None:
                 os.close(fd)
 
@@ -125,16 +128,20 @@ class Server:
                 stdout_end = _kept(opened, _own_stdout())
             stderr, stderr_end = _pipe(opened)
             report, report_end = _pipe(opened)
-            slate = _kept(opened, slate_file(order.slate_size))
+            slate = _kept(opened, slate_file(order.slate_size + order.kept_size))
             slate_end = _kept(opened, os.dup(slate))
             self._last += 1
-            ends = (payload, stdout_end, stderr_end, report_end, slate_end)
-            self.channel.send(["spawn", self._last, order.request], ends)
+            ends = [payload, stdout_end, stderr_end, report_end, slate_end]
+            orders = None
+            if order.takes_orders:
+                orders_end, orders = _pipe(opened)
+                ends.append(orders_end)
+            self.channel.send(["spawn", self._last, {**order.request, "takes_orders": order.takes_orders}], ends)
         except (OSError, ValueError, TypeError):
             for fd in opened:
                 os.close(fd)
             raise
-        self.pending[self._last] = Pending(order, stdout, stderr, report, slate)
+        self.pending[self._last] = Pending(order, stdout, stderr, report, slate, orders)
 
     def stop(self, timeout: float) -> int | None:
         """Close the channel and kill the process, if it runs. Return its exit code, None if it hangs."""

@@ -16,7 +16,8 @@ from grav_actors.message import Message
 from grav_actors.options import Backoff, RestartLimits, check_choice, check_int
 from grav_actors.protocol import BUS_NAME
 from grav_actors.supervisor.branch import Branch
-from grav_actors.supervisor.runner import Runner, RunnerContext
+from grav_actors.supervisor.context import RunnerContext
+from grav_actors.supervisor.runner import Runner
 from grav_actors.supervisor.spec import Child
 from grav_actors.supervisor.tree import children_of, names_below
 from grav_actors.tables import STRATEGIES
@@ -97,6 +98,7 @@ class Supervisor(Actor):
                 first_incarnation=min(runtime.spec.incarnation << LIVES_BITS, LAST_NUMBER),
                 name=runtime.name,
                 publish=self._announce,
+                hosts_threads=runtime.spec.hosts_threads,
             )
         )
         try:

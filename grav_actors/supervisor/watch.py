@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import termios
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -128,6 +129,51 @@ class ReportPipe(Pipe):
         return True
 
 
+class OrdersPipe:
+    """What is still to be written to a child that takes orders; nobody waits for it to read."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.is_open = True
+        self._waiting: deque[memoryview] = deque()
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether something waits for room in the pipe."""
+        return self.is_open and bool(self._waiting)
+
+    def add(self, frame: bytes) -> None:
+        """Write a frame behind those that wait."""
+        if self.is_open:
+            self._waiting.append(memoryview(frame))
+            self.flush()
+
+    def flush(self) -> bool:
+        """Write what fits; return whether nothing is left to write."""
+        while self._waiting:
+            frame = self._waiting[0]
+            try:
+                written = os.write(self.fd, frame)
+            except BlockingIOError:
+                return False
+            except OSError:  # it has ended, or has closed its end
+                self._waiting.clear()
+                return True
+            if written < len(frame):
+                self._waiting[0] = frame[written:]
+            else:
+                self._waiting.popleft()
+        return True
+
+    def close(self) -> None:
+        """Close the pipe; what waits is dropped."""
+        if self.is_open:
+            self.is_open = False
+            self._waiting.clear()
+            os.close(self.fd)
+
+
 class Watch:
     """One child and its pipes, from its start until all it has said is delivered."""
 
@@ -141,13 +187,17 @@ class Watch:
         stderr: int,
         report: int,
         slate: int,
+        slate_size: int,
+        orders: int | None,
     ) -> None:
         self.child = child
         self.deadline: float | None = None
         self._callbacks = callbacks
         self._tee = tee
         self._slate = slate
-        child.show_slate(slate)
+        self._slate_size = slate_size
+        self.orders = OrdersPipe(orders) if orders is not None else None
+        child.show_slate(slate, slate_size)
         self.pipes: list[Pipe] = [OutputPipe(stderr, self._stderr), ReportPipe(report, self._report)]
         if stdout is not None:
             self.pipes.append(OutputPipe(stdout, self._stdout))
@@ -157,7 +207,7 @@ class Watch:
         for pipe in self.pipes:
             pipe.writer_ended()
         self.deadline = now + DRAIN_LIMIT
-        self.child.record_exit(code, os.pread(self._slate, os.fstat(self._slate).st_size, 0))
+        self.child.record_exit(code, os.pread(self._slate, self._slate_size, 0))
 
     def is_over(self, now: float) -> bool:
         """Whether the child has ended and its pipes have, or have had their time."""
@@ -169,9 +219,10 @@ class Watch:
 
     def finish(self) -> None:
         """Say that the child has ended; its pipes are closed."""
-        os.close(self._slate)
         self.child.record_end()
         guarded(self._callbacks.on_exit, self.child)
+        self.child.record_close()
+        os.close(self._slate)
 
     def _stdout(self, lines: list[str]) -> None:
         for line in lines:

@@ -18,7 +18,7 @@ from typing import Any
 from grav_actors.supervisor.handle import ChildProcess
 from grav_actors.supervisor.pipes import StderrTee
 from grav_actors.supervisor.server import Order, Server
-from grav_actors.supervisor.watch import Callbacks, Pipe, Watch, guarded
+from grav_actors.supervisor.watch import Callbacks, OrdersPipe, Pipe, Watch, guarded
 
 KILL_LIMIT = 2.0
 """Seconds that a process may take to be gone once it was told to end, or killed."""
@@ -92,6 +92,19 @@ class Watcher:
         def command() -> None:
             if self._server is not None and child.pid in self._server.watches and child.is_alive():
                 self._server.channel.send(["signal", child.pid, int(number)])
+
+        self._submit(command)
+
+    def give_order(self, child: ChildProcess, frame: bytes) -> None:
+        """Have a frame written to a child that takes orders."""
+
+        def command() -> None:
+            watch = self._server.watches.get(child.pid) if self._server is not None else None
+            if watch is not None and watch.child is child and watch.orders is not None:
+                was_waiting = watch.orders.wants_write
+                watch.orders.add(frame)
+                if not was_waiting:
+                    self._await_room(watch.orders)
 
         self._submit(command)
 
@@ -235,6 +248,8 @@ class Watcher:
             stderr=pending.stderr,
             report=pending.report,
             slate=pending.slate,
+            slate_size=order.slate_size,
+            orders=pending.orders,
         )
         server.watches[pid] = watch
         self._watches.add(watch)
@@ -249,12 +264,30 @@ class Watcher:
 
         return read
 
+    def _await_room(self, orders: OrdersPipe) -> None:
+        if orders.wants_write:
+            self._selector.register(orders.fd, selectors.EVENT_WRITE, self._writer(orders))
+
+    def _writer(self, orders: OrdersPipe) -> Callable[[], None]:
+        def write() -> None:
+            if orders.wants_write and orders.flush():
+                self._selector.unregister(orders.fd)
+
+        return write
+
+    def _close_orders(self, watch: Watch) -> None:
+        if watch.orders is not None:
+            if watch.orders.wants_write:
+                self._selector.unregister(watch.orders.fd)
+            watch.orders.close()
+
     def _close_pipe(self, pipe: Pipe) -> None:
         if pipe.is_open:
             self._selector.unregister(pipe.fd)
             pipe.close()
 
     def _exited(self, watch: Watch, code: int) -> None:
+        self._close_orders(watch)
         watch.exited(code, time.monotonic())
         self._ending.add(watch)
 
@@ -310,6 +343,7 @@ class Watcher:
         if self._server is not None:  # only after a failure
             self._lose_server(self._server)
         for watch in self._watches:
+            self._close_orders(watch)
             for pipe in watch.pipes:
                 self._close_pipe(pipe)
             watch.finish()

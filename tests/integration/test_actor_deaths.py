@@ -21,9 +21,10 @@ from grav_actors import (
     Grav,
     Message,
 )
+from grav_actors.actor.keeping import new_runtime
 from grav_actors.actor.runtime import ActorRuntime
-from grav_actors.supervisor import runner
-from grav_actors.supervisor.member import Life
+from grav_actors.supervisor import lives
+from grav_actors.supervisor.life import Life
 from support import actors, deadly
 from support.collecting import LIMIT, Collector, in_thread, settle
 from support.nodes import collect, wait_dead_letters, wait_gone, wait_restarts
@@ -235,7 +236,7 @@ def test_starts_that_fail_charge_nobody(grav: Grav, kind: str) -> None:
 def test_process_that_a_thread_keeps_from_ending_is_killed_and_started_again(
     grav: Grav, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner, "KILL_LIMIT", 0.2)
+    monkeypatch.setattr(lives, "KILL_LIMIT", 0.2)
     hooks = collect(grav, "hook")
     ref = grav.spawn(deadly.KeptByThread)
     ref.tell("end")
@@ -248,13 +249,13 @@ def test_process_that_a_thread_keeps_from_ending_is_killed_and_started_again(
 
 
 def test_end_that_is_noted_twice_is_followed_by_one_life(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
-    has_ended = grav._runner._has_ended
+    over = grav._runner._lives.over
 
-    def note_twice(life: Life) -> None:
-        has_ended(life)
-        has_ended(life)
+    def note_twice(lives: list[Life]) -> None:
+        over(lives)
+        over(lives)
 
-    monkeypatch.setattr(grav._runner, "_has_ended", note_twice)
+    monkeypatch.setattr(grav._runner._lives, "over", note_twice)
     hooks = collect(grav, "hook")
     ref = grav.spawn(actors.Hooked)
     for restarts in (1, 2):
@@ -277,9 +278,9 @@ def test_node_that_stops_while_a_thread_actor_is_made_ends_it(
         joins.append(in_thread(grav.stop))
         while not grav._runner._is_stopping:
             os.sched_yield()
-        return ActorRuntime(*args)
+        return new_runtime(*args)
 
-    monkeypatch.setattr(runner, "make_runtime", make_late)
+    monkeypatch.setattr(lives, "new_runtime", make_late)
     with suppress(ActorStartError, ConnectionClosedError):
         grav.spawn(actors.Plain, kind="thread")
     joins[0]()

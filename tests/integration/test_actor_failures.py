@@ -268,8 +268,8 @@ def test_what_a_killed_member_leaves_is_handled_by_others(grav: Grav) -> None:
     worked.wait(17)
     member = grav._runner._members[slow].life
     assert member is not None
-    assert member.process is not None
-    member.process.kill()
+    assert member.vessel is not None
+    member.vessel.kill()
     grav.ask("gate.arrived", 2, to="gate", timeout=LIMIT)  # the other one has the first message now
     grav.ask("gate.open", to="gate", timeout=LIMIT)
     done = {message.data[1]: message.data for message in worked.wait(21)}

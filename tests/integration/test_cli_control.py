@@ -128,8 +128,8 @@ def test_ps_and_tree_show_the_children_of_nested_supervisors(project: Project) -
         "pair-2": "inner",
     }
     assert {row["state"] for row in rows.values()} == {"ready"}
-    assert rows["pool-1"]["pid"] == program.pid
-    assert rows["deep"]["pid"] == rows["inner"]["pid"] != rows["crew"]["pid"]
+    assert rows["pool-1"]["pid"] == rows["pool-2"]["pid"] == rows["fickle"]["pid"] != program.pid
+    assert rows["deep"]["pid"] == rows["pair-1"]["pid"] not in {rows["inner"]["pid"], rows["pool-1"]["pid"]}
     assert rows["hand"]["pid"] == json.loads(project.run("ask", "--to", "hand", "work.pid").stdout)
     assert rows["hand"]["memory"] > 1_000_000
     drawn = project.run("tree")

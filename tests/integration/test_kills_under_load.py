@@ -43,8 +43,8 @@ def kill_actor(grav: Grav, name: str) -> None:
     deadline = time.monotonic() + LIMIT
     while time.monotonic() < deadline:
         life = grav._runner._members[name].life
-        if life is not None and life.process is not None and life.process.is_alive():
-            life.process.kill()
+        if life is not None and life.vessel is not None and life.vessel.is_alive:
+            life.vessel.kill()
             return
     raise AssertionError(f"{name} has no process")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from grav_actors import Actor, Backoff, Child, Crash, Message, Supervisor, on_type
@@ -18,7 +19,7 @@ class Hand(Actor):
     def __init__(self, fails: str = "") -> None:
         self.fails = fails
 
-    def tell_crew(self, event: str, text: str = "") -> None:
+    def tell_crew(self, event: str, text: Any = "") -> None:
         """Publish what happens."""
         self.publish("crew", [self.name, event, text])
         if event == self.fails:
@@ -42,6 +43,16 @@ class Hand(Actor):
         self.tell_crew("echo", msg.data)
         return msg.data
 
+    @on_type("attempt")
+    def attempt(self, msg: Message) -> None:
+        self.tell_crew("attempt", [msg.attempt, msg.redelivered])
+        if not msg.redelivered:
+            threading.Event().wait(msg.data)
+
+    @on_type("poison")
+    def poison(self, msg: Message) -> None:
+        os.kill(os.getpid(), SIGNALS[msg.data])
+
     @on_type("end")
     def end(self, msg: Message) -> None:
         if msg.redelivered:
@@ -57,6 +68,9 @@ class Hand(Actor):
             raise Crash("told to")
         elif how == "stop":
             self.stop()
+        elif how == "hang":
+            self.tell_crew("hang")
+            threading.Event().wait(60)
 
 
 class Watchman(Supervisor):
@@ -84,6 +98,27 @@ class Watchman(Supervisor):
 def hands(kind: str = "process") -> list[Child]:
     """Return three children."""
     return [Child(Hand, name=name, kind=kind) for name in "abc"]
+
+
+class NeverStarts(Hand):
+    """Its start does not come to an end."""
+
+    def on_start(self) -> None:
+        threading.Event().wait(60)
+
+
+class Recruiter(Hand):
+    """Starts another one."""
+
+    @on_type("recruit")
+    def recruit(self, msg: Message) -> str:
+        return self.spawn(Hand, name="recruited", kind=msg.data).name
+
+
+class SeveralHands(Hand):
+    """Handles several messages at a time."""
+
+    concurrency = 3
 
 
 class Alone(Watchman):

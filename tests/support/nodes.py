@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
 
-from grav_actors import ActorRef, Grav
+from grav_actors import ActorRef, Backoff, Grav
+from grav_actors.bus.process import BusSpec
+from grav_actors.options import BusOptions, RestartLimits
+from grav_actors.project import private_folder, remove_private_folder
 from support.collecting import LIMIT, Collector
 
 
@@ -13,6 +19,29 @@ def collect(grav: Grav, message_type: str) -> Collector:
     collector = Collector()
     grav.connect().on_type(message_type, collector)
     return collector
+
+
+@contextmanager
+def hosting_node(**options: Any) -> Generator[Grav]:
+    """Run a node whose thread actors live in hosts, as that of `grav-actors up`."""
+    limits = RestartLimits(options.pop("max_restarts", 5), 30.0, Backoff(first=0))
+    folder = private_folder()
+    grav = Grav._in_folder(
+        BusSpec(str(folder), "", 128, 1 << 20),
+        name=None,
+        belongs_to="*",
+        interests=(),
+        options=BusOptions(),
+        limits=limits,
+        strategy=options.pop("strategy", "one_for_one"),
+        on_line=options.pop("on_line", None),
+        on_end=lambda text: None,
+    )
+    try:
+        yield grav
+    finally:
+        grav.stop(**options)
+        remove_private_folder(folder)
 
 
 def wait_gone(grav: Grav, ref: ActorRef) -> None:

@@ -12,7 +12,8 @@ from grav_actors import Actor, Child, ConnectionClosedError
 from grav_actors.supervisor import announcer
 from grav_actors.supervisor.announcer import Announcer
 from grav_actors.supervisor.effects import Ended, Exit, How, MemberState, Verdict
-from grav_actors.supervisor.member import Life, Member
+from grav_actors.supervisor.life import Life
+from grav_actors.supervisor.member import Member
 
 LIMIT = 10.0
 

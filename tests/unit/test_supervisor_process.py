@@ -231,6 +231,9 @@ class FakeOverseer:
     def send_signal(self, child: ChildProcess, number: int) -> None:
         self.signals.append((child.pid, number))
 
+    def give_order(self, child: ChildProcess, frame: bytes) -> None:
+        raise AssertionError("nobody takes orders here")
+
 
 class TestHandle:
     @pytest.mark.parametrize(
