@@ -45,7 +45,7 @@ class Axis:
             last = max(first + 1, math.ceil(math.log(max(*values, lowest), base) - 1e-9))
             zero = [0.0] if min(values) <= 0 else []
             return zero + [float(base) ** exponent for exponent in range(first, last + 1)]
-        highest = max(max(values), 1e-9)
+        highest = max(*values, 1e-9)
         step = 10.0 ** math.floor(math.log10(highest))
         step = next(one for one in (step / 5, step / 2, step, step * 2) if highest / one <= 6)
         return [index * step for index in range(math.ceil(highest / step - 1e-9) + 1)]
@@ -130,7 +130,8 @@ def _y(part: float) -> float:
 def _head(title: str, count: int) -> str:
     light = "\n".join(_colours(index, LIGHT) for index in range(count))
     dark = "\n".join(_colours(index, DARK) for index in range(count))
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">
+    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"
+ role="img" aria-label="{escape(title)}">
 <style>
 text {{ {FONT}; fill: #1f2328 }}
 .paper {{ fill: #ffffff }}

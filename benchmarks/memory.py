@@ -2,7 +2,8 @@
 
 $ python -m benchmarks.memory [--seconds S] [--messages N] [--visits N] [--only NAME]...
 
-`stopped`: a flood against a process that is stopped. `hung`: one delivery hangs while a flood goes elsewhere.
+`stopped`: a flood against a process that is stopped. `hung`: one delivery hangs while a flood goes elsewhere, to one
+receiver and to several.
 `growth`: so many messages through one bus. `visits`: so many pods that connect, publish one message and leave.
 `neighbour`: beside a flood another pod sends 1,000 messages a second. Exit code 1: a message was lost, or memory
 is over what is configured.
@@ -27,6 +28,10 @@ BASE = 64 * MIB
 """Bytes that an idle process may need, with room for what allocators keep."""
 MAILBOX = 2 * 64 * MIB
 """A full mailbox, and its records as objects of their own or in the pipes of ZeroMQ."""
+
+
+FAN_OUT = 8
+"""Receivers of the flood beside a hung delivery: most of the work is theirs, and the bus can show what it delivers."""
 
 
 class Gauge:
@@ -124,17 +129,30 @@ def stopped(scene: Scene, options: argparse.Namespace) -> Problems:
 
 
 def hung(scene: Scene, options: argparse.Namespace) -> Problems:
-    """Send one message whose handler hangs, and then as many as possible elsewhere."""
+    """Send one message whose handler hangs, and then as many as possible elsewhere: to one pod, and to several."""
+    problems: Problems = []
     scene.add("listener", type="load.hung", hangs=True)
-    quick = scene.add("listener", type="load.quick")
-    sender = scene.add("flooder", type="load.quick", size=100, seconds=options.seconds, messages=0, first="load.hung")
-    with Gauge(bus=scene.bus_pid, sender=sender.pid) as gauge:
-        report = done(sender)
-    rate = report["messages"] / report["seconds"]
-    print(f"hung: {rate:,.0f} messages/s elsewhere; {gauge}; sender keeps {report['kept_messages']:,} messages")
-    done(quick)
-    is_bounded = gauge.highest["sender"] <= BASE + 32 * MIB and gauge.highest["bus"] <= BASE + 32 * MIB
-    return [] if is_bounded else ["hung: memory grows with what goes elsewhere"]
+    for receivers in (1, FAN_OUT):
+        name = f"load.to{receivers}"
+        quick = [scene.add("listener", type=name) for _ in range(receivers)]
+        flood = {"type": name, "size": 100, "seconds": options.seconds, "messages": 0}
+        sender = scene.add("flooder", **flood, first="load.hung", is_handled=True)
+        pids = {f"receiver {number}": made.pid for number, made in enumerate(quick[:2], 1)}
+        with Gauge(bus=scene.bus_pid, sender=sender.pid, **pids) as gauge:
+            report = done(sender)
+        rate = report["messages"] * receivers / report["seconds"]
+        print(
+            f"hung, 1 to {receivers} elsewhere: {rate:,.0f} deliveries/s; {gauge}; "
+            f"sender keeps {report['kept_messages']:,} messages"
+        )
+        counts = [done(made)["messages"] for made in quick]
+        if any(count != report["messages"] for count in counts):
+            problems.append(f"hung, 1 to {receivers}: {min(counts)} of {report['messages']} messages came")
+        if any(size > BASE + 32 * MIB for size in gauge.highest.values()):
+            problems.append(f"hung, 1 to {receivers}: memory grows with what goes elsewhere")
+        for made in (*quick, sender):
+            made.stop()
+    return problems
 
 
 def growth(scene: Scene, options: argparse.Namespace) -> Problems:

@@ -69,7 +69,8 @@ class MeshPlan:
         def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
             return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)
 
-        options = TransportOptions(uuid, self.port, self.uri, logger, self.custom)
+        custom = {**self.custom, "max_message": pod._core.max_message}
+        options = TransportOptions(uuid, self.port, self.uri, logger, custom)
         hub = Hub(pod, self.transport, options, identity, logger=logger, report=report)
         try:
             for discovery in self.discoveries:

@@ -141,6 +141,7 @@ class Kind(IntEnum):
 # Plain ints: reading an IntEnum member costs a lookup and a comparison through Python code.
 VERB_SEND: Final = 2
 VERB_HANDLED: Final = 3
+VERB_WELCOME: Final = 16
 VERB_DELIVER: Final = 17
 VERB_ACK: Final = 18
 KIND_PUBLISH: Final = 0
@@ -357,7 +358,8 @@ def unpack_header(header: bytes) -> tuple[Any, ...]:
 def read_handled(value: Any) -> Handled:
     """Check a handled watermark."""
     if type(value) is int:
-        _match(value, int, "handled")
+        if not 0 <= value <= MAX_NUMBER:
+            _match(value, int, "handled")
         return value
     _match(value, [int, tuple, tuple], "handled")
     _read_ranges(value[1], "handled range")
@@ -562,7 +564,10 @@ def read_ack(value: Any) -> Ack:
     if type(value) is not tuple or len(value) not in (2, 4):
         raise ProtocolError(f"ack: malformed, saw {_brief(value)}")
     if len(value) == 2:
-        _match(value, [int, int], "ack")
+        # Written out, as it runs for most frames.
+        accepted, settled = value
+        if not (type(accepted) is int is type(settled) and 0 <= accepted <= MAX_NUMBER and 0 <= settled <= MAX_NUMBER):
+            _match(value, [int, int], "ack")
     else:
         _match(value, [int, int, int, tuple], "ack")
         _read_ranges(value[3], "open range")

@@ -37,6 +37,8 @@ STRATEGIES: Final[tuple[str, ...]] = get_args(Strategy)
 _ENDPOINT = re.compile(r"([a-z][a-z0-9+-]*)://(\S+)")
 _HOST_PORT = re.compile(r"(?:[^\s:\[\]/]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
 _HIGHEST_PORT: Final = 65535
+_LOCAL_BY_DEFAULT: Final = ("loopback", "zmq")
+"""Transports that this machine alone can reach when nothing is said of where to listen."""
 _MOST_INSTANCES: Final = 10_000
 
 
@@ -168,7 +170,9 @@ class MeshTable:
     @property
     def is_exposed(self) -> bool:
         """Whether other machines may reach the listener; so it is taken to be unless it says that they cannot."""
-        return self.transport != "loopback" and (self.listen is None or not is_local(self.listen))
+        if self.listen is None or self.transport == "loopback":
+            return self.transport not in _LOCAL_BY_DEFAULT
+        return not is_local(self.listen)
 
 
 def _check_texts(option: str, value: object) -> None:

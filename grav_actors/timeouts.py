@@ -15,7 +15,7 @@ def seconds(timeout: Timeout) -> float | None:
     Raises:
         ValueError: It is negative or no number.
     """
-    if timeout.__class__ is float and timeout >= 0:
+    if isinstance(timeout, float) and timeout >= 0:
         return timeout
     value = timeout() if callable(timeout) else timeout
     if value is None:

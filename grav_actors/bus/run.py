@@ -119,8 +119,7 @@ class Delivery:
     """
 
     __slots__ = ("attempt", "deaths", "flags", "flush", "group", "hi", "lo", "marks", "number", "place", "priority",
-                   "relayed",
-                 "run", "settled")  # fmt: skip
+                 "relayed", "run", "settled")  # fmt: skip
 
     def __init__(self, run: Run, lo: int, hi: int, flags: int = 0, attempt: int = 1) -> None:
         self.run = run

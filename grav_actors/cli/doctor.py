@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ANSWER_LIMIT = 3.0
 """Seconds that the node that runs here may take to say how it is."""
 WIDTH = 110
+HIGHEST_PORT = 65535
 
 
 @click.command("doctor")
@@ -155,10 +156,12 @@ def _examine_network(config: NodeConfig, running: dict[str, Any] | None, listen:
         judge_listener,
         judge_multicast,
         judge_reach,
+        judge_stream,
     )
     from grav_actors.doctor.network_probe import dial, hear_own_beacons, look_for_firewall, port_of, try_to_listen
     from grav_actors.doctor.trust_probe import read_secret
     from grav_actors.ids import id_bytes
+    from grav_actors.transports.zeromq import STREAM_PORT_OFFSET
 
     mesh = config.mesh
     settings = mesh.beacon if mesh is not None and mesh.beacon is not None else BeaconSettings()
@@ -173,11 +176,15 @@ def _examine_network(config: NodeConfig, running: dict[str, Any] | None, listen:
     state = running["mesh"] if running is not None else None
     listens = state["listens"] if state is not None else ""
     wanted = mesh.listen or listens
+    ports = [port for port in (port_of(listens) or port_of(wanted),) if port is not None]
     if wanted:
         yield judge_listener(try_to_listen(wanted, listens))
+    if mesh.transport == "zmq" and ports and ports[0] + STREAM_PORT_OFFSET < HIGHEST_PORT:
+        ports.append(ports[0] + STREAM_PORT_OFFSET)
+        if not listens:
+            yield from judge_stream(try_to_listen(f"{wanted.rpartition(':')[0]}:{ports[1]}"))
     if mesh.is_exposed:
-        port = port_of(listens) or (port_of(mesh.listen) if mesh.listen is not None else None)
-        yield judge_firewall(look_for_firewall(), port, settings.port if has_beacon else None)
+        yield judge_firewall(look_for_firewall(), ports, settings.port if has_beacon else None)
     yield from map(judge_reach, dial(mesh.peers))
 
 

@@ -16,7 +16,8 @@ REMEMBERED = 1024
 
 def mesh_line(table: MeshTable, endpoint: str) -> str:
     """Return where the node listens, and how it finds others."""
-    where = f"listens on {endpoint}" if endpoint else "does not listen"
+    alone = "" if table.is_exposed else ", for this machine alone"
+    where = f"listens on {endpoint}{alone}" if endpoint else "does not listen"
     ways = [name for name in table.discovery if name != "static"]
     if table.peers:
         ways.append(f"a list of {len(table.peers)}")

@@ -48,7 +48,7 @@ def judge_interfaces(echoes: Sequence[Echo], wanted: Sequence[str]) -> list[Find
     ]
     if not echoes:
         findings.append(wrong("interfaces", "none is up with an address", "connect this machine to a network"))
-    elif all(echo.is_loopback for echo in echoes):
+    elif not wanted and all(echo.is_loopback for echo in echoes):
         text = "only the loopback is up: nodes of this machine can be found, others not"
         findings.append(warning("interfaces", text, "connect this machine to a network"))
     else:
@@ -136,17 +136,25 @@ class Firewall:
     name: str
 
 
-def judge_firewall(facts: Firewall, tcp: int | None, udp: int | None) -> Finding:
+def judge_stream(facts: Listener) -> list[Finding]:
+    """Say whether the second port of the transport is its usual one; nothing when it is."""
+    if facts.listening is not Listening.TAKEN:
+        return []
+    remedy = "choose another port for `listen` in [mesh], if a firewall is to let the other one in"
+    return [warning("port", f"another program listens on {facts.endpoint}; any free port is taken instead", remedy)]
+
+
+def judge_firewall(facts: Firewall, tcp: Sequence[int], udp: int | None) -> Finding:
     """Say which ports have to be open.
 
     Args:
-        tcp: Port on which the node listens; None when it does not, or chooses one.
+        tcp: Ports on which the node listens; none when it chooses them itself.
         udp: Port of the beacons; None without them.
     """
-    ports = [(port, kind) for port, kind in ((tcp, "tcp"), (udp, "udp")) if port is not None]
+    ports = [*((port, "tcp") for port in tcp), *(((udp, "udp"),) if udp is not None else ())]
     if not ports:
         return ok("firewall", "nothing of this node has to be let in")
-    texts = " and ".join(f"{port}/{kind}" for port, kind in ports)
+    texts = ", ".join(f"{port}/{kind}" for port, kind in ports)
     match facts.name:
         case "ufw":
             commands = " && ".join(f"sudo ufw allow {port}/{kind}" for port, kind in ports)

@@ -93,6 +93,7 @@ class Hub:
         self._leaving_bytes = 0  # of the local bus, not taken by the core yet
         self._coming_bytes = 0  # of peers, same
         self._peers: list[Peer] = []
+        self._announced: set[str] = set()  # peers that are up as far as the bus knows; one that was suspect still is
         self._refused: dict[str, DialRefused | GravError] = {}
         self._tunnels: dict[int, TunnelEnded] = {}
         self._has_left = False
@@ -368,9 +369,11 @@ class Hub:
                 self._note(lambda: self._refused.pop(endpoint, None))
             # Not the view's own state: what is told one after another may have changed at once.
             self._report(replace(known, state=state), reason)
-        if state == PeerState.UP.value:
+        if state == PeerState.UP.value and uuid not in self._announced:
+            self._announced.add(uuid)
             self._relay.announce(NODE_UP, {"uuid": uuid, "name": name, "endpoint": endpoint})
         elif state in (PeerState.DOWN.value, PeerState.WITHDRAWN.value):
+            self._announced.discard(uuid)
             self._relay.announce(NODE_DOWN, {"uuid": uuid, "name": name, "endpoint": endpoint, "reason": reason})
 
     def _view(self, peer: KnownPeer, now: float) -> Peer:

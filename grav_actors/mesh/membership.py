@@ -20,6 +20,8 @@ FORGET_AFTER = 600.0
 """Seconds after which a peer that is down or has withdrawn is forgotten, with all that was kept for it."""
 MAX_POSITIONS = 4096
 """Forgotten incarnations whose positions are remembered, so that one which returns does not repeat itself."""
+MAX_REPLACED = 4
+"""Links of a peer that wait for its present one to be proven; past it the oldest is closed before."""
 
 
 class Membership:
@@ -168,8 +170,13 @@ class Membership:
             state.peers[other.uuid] = peer
         link.uuid = other.uuid
         old, peer.link = peer.link, link.number
-        if old:
+        if old and link.is_dialled:
             state.close(old)
+        elif old:
+            # Its end must not reach the peer before the answer that tells of the new one: that would be a lost link.
+            peer.replaced.append(old)
+            if len(peer.replaced) > MAX_REPLACED:
+                state.close(peer.replaced.pop(0))
         peer.attached_at = now
         peer.vitals.hear(now)
         peer.is_answered = peer.is_heard = False
@@ -211,6 +218,8 @@ class Membership:
     def evaluate(self, peer: Peer, now: float) -> None:
         """Put a peer into the state that its signs of life call for."""
         silence = peer.vitals.silence(now)
+        if peer.replaced and peer.is_proven():
+            self._close_replaced(peer)
         match peer.state:
             case PeerState.JOINING | PeerState.DOWN:
                 if silence < SUSPECT_AFTER and peer.is_proven() and self._agreement.knows(peer):
@@ -230,6 +239,7 @@ class Membership:
 
     def _down(self, peer: Peer, now: float, reason: str) -> None:
         # Its link stays, if it has not ended: it may heal by itself, and a new one may take its place.
+        self._close_replaced(peer)
         self._state.change(peer, PeerState.DOWN, now, reason)
         self._agreement.settle()
         self._on_gone(peer, now)
@@ -256,7 +266,13 @@ class Membership:
             self._positions.popitem(last=False)
         self._drop(peer)
 
+    def _close_replaced(self, peer: Peer) -> None:
+        for number in peer.replaced:
+            self._state.close(number)
+        peer.replaced.clear()
+
     def _drop(self, peer: Peer) -> None:
+        self._close_replaced(peer)
         if peer.link:
             self._state.close(peer.link)
         self._state.outflow.close(peer.incarnation)

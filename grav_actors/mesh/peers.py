@@ -76,6 +76,7 @@ class Peer:
 
     Attributes:
         link: Number of its link; 0 for none.
+        replaced: Links in whose place that one came; closed when it is proven.
         attached_at: When that link became its link.
         asked: What this node wants, as long as the peer has not answered.
         agreed: Local version up to which the peer knows what this node wants; -1 for nothing.
@@ -113,6 +114,7 @@ class Peer:
     is_told: bool = False
     told_at: float = float("-inf")
     subscribed: tuple[bytes, ...] = ()
+    replaced: list[int] = field(default_factory=list[int])
     arrived: Arrived = field(default_factory=Arrived)
     version: int = 0
 

@@ -2,7 +2,7 @@
 
 A thread that asks reads its own answer, and the callback thread of a pod that has nothing to do reads its own
 messages: so in the common case nothing changes threads. While nobody waits, as a handler runs or user code is
-elsewhere, the relief thread of the link takes over within two milliseconds.
+elsewhere, the relief thread of the link takes over within some milliseconds.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LOOK_INTERVAL = 0.001
 """Seconds that nobody may be on duty before the relief thread takes over, at its next look."""
+BUSY_LOOK = 0.004
+"""Seconds between looks while threads come and go."""
 LONGEST_LOOK = 1.0
 """Seconds between looks while the same thread stays on duty; who leaves it rings."""
 TAKE_OVER_AFTER = 2
@@ -98,10 +100,12 @@ class Duty:
     # For those who have something to be done. The caller holds the lock.
 
     def wake(self) -> None:
-        """Have the thread on duty look for work, if it waits; else somebody looks soon anyway."""
+        """Have the thread on duty look for work, if it waits; nobody on duty: have the relief thread look soon."""
         if self._is_away and self._post is not None:
             self._is_away = False
             self._post.ring()
+        elif self._holder is None and self._look_at - monotonic() > 2 * LOOK_INTERVAL:
+            self._ring()
 
     def tell(self, callbacks: Callbacks) -> None:
         """Have the callback thread of a pod look at what it was given."""
@@ -240,7 +244,7 @@ class Duty:
             self._call_next()
         elif self._is_relief_there:
             self._relief_post.ring()  # it has not seen yet that its duty was taken
-        elif self._look_at - monotonic() > 2 * LOOK_INTERVAL:
+        elif self._look_at - monotonic() > 2 * BUSY_LOOK:
             self._ring()
 
     def _call_next(self) -> None:
@@ -271,8 +275,9 @@ class Duty:
                 post = None
                 if self._terms != seen:
                     seen = self._terms
-                    delay = LOOK_INTERVAL
+                    delay = LOOK_INTERVAL if self._holder is None else min(2 * delay, BUSY_LOOK)
                 elif self._holder is None:
+                    delay = LOOK_INTERVAL
                     post = self._begin(self, self._relief_post)
                     self._is_relief_there = True
                 else:

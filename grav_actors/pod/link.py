@@ -22,7 +22,7 @@ from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError,
 from grav_actors.pod.core import State
 from grav_actors.pod.duty import Duty, Ready
 from grav_actors.pod.intake import collect
-from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, Verb, max_frame_to_pod, pack, unpack_header
+from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, VERB_WELCOME, Verb, max_frame_to_pod, pack, unpack_header
 
 if TYPE_CHECKING:
     from grav_actors.pod.pod import Pod
@@ -94,6 +94,7 @@ class Link:
         self._is_sending = False
         self._has_input = True
         self._next_rest = SHORTEST_REST
+        self._look_at = 0.0
         self._resting = 0.0
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
@@ -146,6 +147,7 @@ class Link:
             raise ConnectionClosedError("this node is stopped; make a new Grav")
         self._pods[pod._core.slot] = pod
         self._active[pod] = None
+        self._look_at = 0.0
 
     def remove(self, pod: Pod) -> None:
         """Strike a pod."""
@@ -192,6 +194,7 @@ class Link:
         """Have the thread on duty send what a pod has queued: at once, or under traffic within a millisecond."""
         self._active[pod] = None
         self._next_rest = SHORTEST_REST
+        self._look_at = min(self._look_at, self.turned_at + SHORTEST_REST)
         if self._resting > SHORTEST_REST:
             self.duty.wake()
 
@@ -244,8 +247,11 @@ class Link:
                 self._active[pod] = None
             if touched:
                 self._next_rest = SHORTEST_REST
-        if self._active:
+                self._look_at = min(self._look_at, now + SHORTEST_REST)
+        if self._active and now >= self._look_at:
             self._look_after(now)
+            self._look_at = now + self._next_rest
+            self._next_rest = min(self._next_rest * 2, LONGEST_REST)
         while self._backlog and self._send(*self._backlog[0]):
             self._backlog.popleft()
         if now - self._sent_at >= BEAT_INTERVAL:
@@ -258,8 +264,7 @@ class Link:
         if self._backlog:
             rest = SHORTEST_REST
         elif self._active:
-            rest = min(rest, self._next_rest)
-            self._next_rest = min(self._next_rest * 2, LONGEST_REST)
+            rest = min(rest, self._look_at - now)
         self._resting = max(rest, SHORTEST_REST)
         return self._resting
 
@@ -308,7 +313,7 @@ class Link:
                 size = len(body)
                 pod._core.receive(fields, body.bytes if size < LARGE_BODY else body.buffer, now)
                 touched[pod] = None
-                if fields[0] == Verb.WELCOME:
+                if fields[0] == VERB_WELCOME:
                     self._make_way(fields[8][0], now)
             except ProtocolError as exc:
                 self._bad_frame(str(exc))
@@ -343,12 +348,14 @@ class Link:
         for pod in self._pods.values():
             pod._core.rejoin(now)
             self._active[pod] = None
+        self._look_at = 0.0
 
     def _on_link_frame(self, fields: tuple[Any, ...], now: float) -> None:
         if fields[0] == Verb.REJOIN:
             for pod in self._pods.values():
                 pod._core.receive(fields, b"", now)
                 self._active[pod] = None
+            self._look_at = 0.0
         elif fields[0] != Verb.PING:
             raise ProtocolError(f"verb {fields[0]} needs a slot")
 

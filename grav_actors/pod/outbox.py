@@ -129,6 +129,33 @@ class Outbox:
         self.room_bytes -= size
         return seq
 
+    def join(self, message_type: str, record: Any, size: int) -> bool:
+        """Append a published message to the run that is forming, if there is one for it and neither is then full.
+
+        Does what `add` does for most messages there are, and nothing is to be done after it.
+        """
+        run = self._last
+        if (
+            run is None
+            or run.type != message_type
+            or run.kind
+            or run.count >= MAX_RUN_MESSAGES - 1
+            or self.queued_bytes + size >= MAX_RUN_BYTES
+            or self.room <= 0
+            or self.room_bytes <= 0
+        ):
+            return False
+        run.records.append(record)
+        run.count += 1
+        run.size += size
+        self.next_seq += 1
+        self.queued += 1
+        self.queued_bytes += size
+        self.unaccepted_bytes += size
+        self.room -= 1
+        self.room_bytes -= size
+        return True
+
     def take_frames(self) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send, and keep them until they are settled."""
         queue, self._queue = self._queue, []

@@ -214,9 +214,17 @@ class Pod:
             return self._refuse()
         message_id = new_id()
         now = time_ns()
-        record, size = _prepared([message_id, b"", b"", now, data, None], self._core.max_message)
+        core = self._core
+        record: Any = [message_id, b"", b"", now, data, None]
+        if data.__class__ is bytes and len(data) <= core.max_message:
+            size = RECORD_BYTES + len(data)
+        else:
+            record, size = _prepared(record, core.max_message)
         with self._link.lock:
-            self._append(KIND_PUBLISH, type, None, record, size, now)
+            if now - self._appended_at <= QUIET and core.outbox.join(type, record, size):
+                self._appended_at = now
+            else:
+                self._append(KIND_PUBLISH, type, None, record, size, now)
         return Receipt(self, message_id)
 
     def reply_to(self, in_reply_to: Message | Receipt | str, message: Message) -> Receipt:
@@ -534,7 +542,7 @@ class Pod:
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
         if type.__class__ is str and type in VALID_TYPES and not parent_id:
-            fields = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
+            fields: list[Any] = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
         else:
             # The framework's own questions go to its own names.
             make = Message._framework if name is not None and name.startswith("grav.") else Message

@@ -149,7 +149,7 @@ def found(result: Result) -> dict[str, dict[str, str]]:
 def test_mesh_of_this_machine_has_nothing_wrong(project: Callable[[str], pathlib.Path]) -> None:
     project('[mesh]\ntransport = "loopback"\n')
     result = doctor("--json")
-    assert result.exit_code == 3, result.output  # the loopback alone is a warning
+    assert result.exit_code in (0, 3), result.output  # 3 where no time service keeps the clock
     rows = found(result)
     assert {row["state"] for row in rows.values()} <= {"ok", "warning"}
     assert rows["multicast"]["state"] == "ok"

@@ -14,6 +14,7 @@ from grav_actors.discovery.base import DiscoveryOptions
 from grav_actors.discovery.beacon import Beacon
 from support.lanlab import Host, Lan
 from support.lanlab.programs import PROGRAM_LIMIT
+from support.lanmesh.attacks import FLOOD
 
 PROGRAM = """
 import json, sys, time
@@ -29,13 +30,6 @@ beacon.start(DiscoveryOptions(node, None, uri), discovered)
 print(json.dumps([time.monotonic(), "", ""]), flush=True)
 sys.stdin.read()
 beacon.stop()
-"""
-FLOOD = """
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for number in range(1, 100_001):
-    port = number % 64_000 + 1000
-    s.sendto(b"GRAV\\1\\1\\0\\0" + number.to_bytes(16, "big") + port.to_bytes(2, "big"), ("239.255.71.82", 7471))
 """
 LIMIT = 40.0
 

@@ -68,6 +68,30 @@ class Program:
             assert found(), f"{'ended without' if in_time else 'no'} line {pattern!r}:\n{self.output}"
             return found()[0]
 
+    def wait_count(self, pattern: str, count: int) -> None:
+        """Wait for so many lines of output."""
+
+        def found() -> int:
+            return sum(re.search(pattern, line) is not None for line in self.lines)
+
+        with self._changed:
+            assert self._changed.wait_for(lambda: found() >= count, START_LIMIT), (
+                f"{found()} of {count}:\n{self.output}"
+            )
+
+    @staticmethod
+    def ended(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that ends by itself in a folder where nothing need run."""
+        return subprocess.run(
+            [*GRAV_ACTORS, *arguments],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT,
+            check=False,
+        )
+
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run another command of the user in the same folder."""
         return subprocess.run(

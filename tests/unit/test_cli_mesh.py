@@ -74,9 +74,18 @@ def test_only_so_many_peers_are_remembered() -> None:
 @pytest.mark.parametrize(
     ("table", "endpoint", "line"),
     [
-        (MeshTable(), "tcp://0.0.0.0:7470", "mesh: listens on tcp://0.0.0.0:7470; finds others by beacon"),
         (
-            MeshTable(discovery=("beacon", "static"), peers=("tcp://a:1", "tcp://b:1")),
+            MeshTable(listen="tcp://0.0.0.0:7470"),
+            "tcp://0.0.0.0:7470",
+            "mesh: listens on tcp://0.0.0.0:7470; finds others by beacon",
+        ),
+        (
+            MeshTable(),
+            "tcp://127.0.0.1:5",
+            "mesh: listens on tcp://127.0.0.1:5, for this machine alone; finds others by beacon",
+        ),
+        (
+            MeshTable(listen="tcp://a:7470", discovery=("beacon", "static"), peers=("tcp://a:1", "tcp://b:1")),
             "tcp://a:7470",
             "mesh: listens on tcp://a:7470; finds others by beacon and a list of 2",
         ),

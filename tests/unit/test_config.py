@@ -180,7 +180,7 @@ def test_beacons_have_a_table_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("listen", "is_exposed"),
     [
-        (None, True),
+        (None, False),
         ("tcp://0.0.0.0:7470", True),
         ("tcp://*:7470", True),
         ("tcp://10.0.0.1:7470", True),
@@ -196,6 +196,11 @@ def test_beacons_have_a_table_of_their_own(tmp_path: Path) -> None:
 )
 def test_listener_is_exposed_unless_it_is_known_not_to_be(listen: str | None, is_exposed: bool) -> None:
     assert MeshTable(listen=listen).is_exposed is is_exposed
+
+
+def test_listener_of_a_strangers_transport_is_exposed_unless_it_says_otherwise() -> None:
+    assert MeshTable(transport="pigeon").is_exposed
+    assert not MeshTable(transport="pigeon", listen="pigeon://127.0.0.1:1").is_exposed
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from grav_actors.doctor.network import (
     judge_listener,
     judge_multicast,
     judge_reach,
+    judge_stream,
 )
 
 ETH = Echo("eth0", "10.0.0.1", came_back=True)
@@ -30,6 +31,10 @@ def test_interfaces_are_listed_with_their_addresses() -> None:
 def test_loopback_alone_is_a_warning_and_nothing_is_wrong() -> None:
     assert judge_interfaces([LOOPBACK], ())[0].state is State.WARNING
     assert judge_interfaces([], ())[0].state is State.WRONG
+
+
+def test_loopback_alone_is_ok_for_who_has_named_it() -> None:
+    assert judge_interfaces([LOOPBACK], ("lo",))[0].state is State.OK
 
 
 def test_interface_that_is_configured_and_not_there_is_wrong() -> None:
@@ -73,28 +78,34 @@ def test_endpoint_on_which_nobody_can_listen_is_wrong(listening: Listening, stat
     assert bool(finding.remedy) == (state is not State.OK)
 
 
+def test_second_port_that_is_taken_is_a_warning_as_another_one_is_used() -> None:
+    assert judge_stream(Listener("tcp://0.0.0.0:17470", Listening.FREE)) == []
+    (finding,) = judge_stream(Listener("tcp://0.0.0.0:17470", Listening.TAKEN))
+    assert finding.state is State.WARNING
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("ufw", "sudo ufw allow 7470/tcp && sudo ufw allow 7471/udp"),
-        ("firewalld", "--add-port=7470/tcp --add-port=7471/udp"),
+        ("ufw", "sudo ufw allow 7470/tcp && sudo ufw allow 17470/tcp && sudo ufw allow 7471/udp"),
+        ("firewalld", "--add-port=7470/tcp --add-port=17470/tcp --add-port=7471/udp"),
     ],
 )
 def test_firewall_that_is_on_gets_the_commands_that_open_it(name: str, remedy: str) -> None:
-    finding = judge_firewall(Firewall(name), 7470, 7471)
+    finding = judge_firewall(Firewall(name), [7470, 17470], 7471)
     assert finding.state is State.WARNING
     assert remedy in finding.remedy
 
 
 def test_without_a_known_firewall_the_ports_are_named_all_the_same() -> None:
-    finding = judge_firewall(Firewall(""), 7470, 7471)
+    finding = judge_firewall(Firewall(""), [7470], 7471)
     assert finding.state is State.OK
-    assert "7470/tcp and 7471/udp" in finding.seen
+    assert "7470/tcp, 7471/udp" in finding.seen
 
 
 def test_node_that_needs_no_port_needs_no_firewall() -> None:
-    assert judge_firewall(Firewall("ufw"), None, None).state is State.OK
-    assert "7471/udp" in judge_firewall(Firewall("ufw"), None, 7471).remedy
+    assert judge_firewall(Firewall("ufw"), [], None).state is State.OK
+    assert "7471/udp" in judge_firewall(Firewall("ufw"), [], 7471).remedy
 
 
 def test_peer_that_cannot_be_reached_is_a_warning() -> None:

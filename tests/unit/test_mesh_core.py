@@ -174,7 +174,11 @@ def test_of_two_links_the_one_that_the_lower_uuid_dialled_stands(me: str, peer: 
 
     assert answer.accept != is_kept
     assert answer.code == ("duplicate" if is_kept else "")
-    assert (Close(mine) in taken(core)) != is_kept
+    assert Close(mine) not in core.out
+    if not is_kept:
+        bring_up(core, other, 0.3, link=theirs)
+        assert core.peers()[0].link == theirs
+        assert list(core._state.links) == [theirs]
 
 
 @pytest.mark.parametrize(("me", "peer", "is_kept"), [(ONE, TWO, True), (TWO, ONE, False)])
@@ -190,11 +194,36 @@ def test_own_dial_that_crossed_with_the_peers_stands_if_own_uuid_is_lower(me: st
 
 def test_peer_that_dials_again_gets_a_new_link() -> None:
     core = make()
-    first = bring_up(core)
+    bring_up(core)
     second = joined(core)
 
-    assert Close(first) in taken(core)
     assert core.peers()[0].link == second
+
+
+def test_link_that_is_replaced_is_closed_when_the_new_one_is_proven_and_its_end_before_is_no_loss() -> None:
+    core = make()
+    first = bring_up(core)
+    second = joined(core)
+    assert Close(first) not in core.out  # its end could reach the peer before the answer to its dial
+    third = joined(core)
+    core.link_down(first, "the peer has closed it", 0.2)
+    assert state_of(core) == "up"
+
+    assert list(core._state.links) == [second, third]
+    bring_up(core, now=0.3, link=third)
+    assert list(core._state.links) == [third]
+    assert core.peers()[0].link == third
+
+
+def test_links_that_are_replaced_and_never_proven_do_not_pile_up() -> None:
+    core = make()
+    links = [joined(core) for _ in range(10)]
+
+    assert list(core._state.links) == links[5:]
+    for tenth in range(1, 120):
+        core.tick(tenth / 10)
+    assert state_of(core) == "down"
+    assert [link for link in links if link in core._state.links] == links[-1:]
 
 
 def test_other_life_of_a_peer_that_answers_is_refused_and_of_a_silent_one_taken() -> None:

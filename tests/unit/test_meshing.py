@@ -89,8 +89,14 @@ def test_node_of_this_machine_alone_has_no_keys_unless_the_file_names_some(home:
     assert plan(table(listen=LOCAL, keys=tmp_path / "own")).custom["keys"] == tmp_path / "own"
 
 
-def test_loopback_transport_needs_no_keys() -> None:
-    assert plan(table(transport="loopback")).custom == {"keys": None, "insecure": False}
+@pytest.mark.parametrize("transport", ["loopback", "zmq"])
+def test_transport_that_stays_on_this_machine_by_default_needs_no_keys(transport: str) -> None:
+    assert plan(table(transport=transport)).custom == {"keys": None, "insecure": False}
+
+
+def test_zmq_that_listens_beyond_this_machine_needs_keys() -> None:
+    with pytest.raises(ConfigError, match="grav-actors keys new"):
+        plan(table(transport="zmq", listen=EVERYWHERE))
 
 
 def test_insecure_needs_no_keys(home: Path) -> None:

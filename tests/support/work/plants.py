@@ -1,0 +1,53 @@
+"""Slow changes to be planted: each is of a kind that a stopwatch on a busy machine does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from grav_actors.bus.postman import Postman
+from grav_actors.pod import callbacks
+from grav_actors.pod.outbox import Outbox
+
+
+def _replace(owner: object, slow: Callable[..., Any]) -> None:
+    """Put `slow_x` in the place of `x`."""
+    setattr(owner, slow.__name__.removeprefix("slow_"), slow)
+
+
+def _slow_sender() -> None:
+    """Look at each byte of a message's type before it is queued."""
+    add = Outbox.add
+
+    def slow_add(self: Outbox, kind: int, message_type: str, *rest: Any) -> int:
+        for _ in message_type:
+            pass
+        return add(self, kind, message_type, *rest)
+
+    _replace(Outbox, slow_add)
+
+
+def _slow_bus() -> None:
+    """Look at every pod of the bus for each run, whether it wants the run or not."""
+    route = Postman.route
+
+    def slow_route(self: Postman, *rest: Any) -> None:
+        for _ in self.directory:
+            pass
+        route(self, *rest)
+
+    _replace(Postman, slow_route)
+
+
+def _slow_receiver() -> None:
+    """Decode every run twice."""
+    decode = callbacks.decode
+
+    def slow_decode(pod: Any, inbound: Any) -> list[list[Any]]:
+        return decode(pod, inbound) and decode(pod, inbound)
+
+    _replace(callbacks, slow_decode)
+
+
+PLANTS: dict[str, Callable[[], None]] = {"sender": _slow_sender, "bus": _slow_bus, "receiver": _slow_receiver}
+"""By the part that becomes slow."""

@@ -1,0 +1,105 @@
+"""What is done while work is counted: each scene has a unit, for which its work is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from grav_actors.message import Message
+from grav_actors.pod.pod import Pod
+from grav_actors.protocol import MAX_RUN_MESSAGES
+from support.work.rig import Member, Rig, Script
+
+TYPE = "work.data"
+DATA = b"x" * 100
+RUNS = 2
+"""Full runs of a scene that are counted; one more goes before, uncounted, and fills the caches."""
+WARM_UP = 10
+SINGLE = 40
+"""Messages that travel alone."""
+FANOUT = 10
+CROWD = 300
+"""Pods that want something else, each with patterns."""
+PATTERNS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One scene.
+
+    Attributes:
+        units: For each part that matters here, what its work is divided by, and how many of them there are.
+    """
+
+    name: str
+    units: dict[str, tuple[str, int]]
+    script: Callable[[Rig], Script]
+
+
+def _ignore(pod: Pod, message: Message) -> None:
+    """Handle a message."""
+
+
+def _publish(rig: Rig, sender: Member, count: int) -> None:
+    with rig.meter.part("sender"):
+        publish = sender.pod.publish
+        for _ in range(count):
+            publish(TYPE, DATA)
+        rig.flush(sender)
+
+
+def _stream(rig: Rig, receivers: int, crowd: int = 0) -> Script:
+    """Full runs from one pod to others."""
+    sender = rig.join("sender")
+    for _ in range(receivers):
+        rig.join("receiver", "work.*", handler=_ignore)
+    for index in range(crowd):
+        rig.join("crowd", f"idle.{index}", *(f"other.{index}.{other}.*" for other in range(PATTERNS)))
+    yield
+    for turn in range(1 + RUNS):
+        if turn > 0:
+            rig.begin()
+        _publish(rig, sender, MAX_RUN_MESSAGES)
+        yield
+
+
+def _single(rig: Rig) -> Script:
+    """Messages that travel alone, one after the other."""
+    sender = rig.join("sender")
+    rig.join("receiver", "work.*", handler=_ignore)
+    yield
+    for turn in range(WARM_UP + SINGLE):
+        if turn >= WARM_UP:
+            rig.begin()
+        _publish(rig, sender, 1)
+        yield
+
+
+def _question(rig: Rig) -> Script:
+    """Questions, one after the other, each answered."""
+    asker = rig.join("sender")
+    rig.join("receiver", TYPE, handler=lambda pod, message: pod.reply_to(message, Message(TYPE, message.data)))
+    yield
+    for turn in range(WARM_UP + SINGLE):
+        if turn >= WARM_UP:
+            rig.begin()
+        with rig.meter.part("sender"):
+            question = asker.pod._ask(TYPE, DATA, None, "")
+        yield
+        if question.waiter.result() != DATA:
+            raise AssertionError("the answer is not what was asked")
+
+
+def scenes() -> list[Scene]:
+    """Return all scenes."""
+    messages = ("message", RUNS * MAX_RUN_MESSAGES)
+    runs = ("run", RUNS)
+    single = ("message", SINGLE)
+    question = ("question", SINGLE)
+    return [
+        Scene("stream", {"sender": messages, "bus": runs, "receiver": messages}, lambda rig: _stream(rig, 1)),
+        Scene("fanout", {"bus": ("run and receiver", RUNS * FANOUT)}, lambda rig: _stream(rig, FANOUT)),
+        Scene("crowd", {"bus": runs}, lambda rig: _stream(rig, 1, CROWD)),
+        Scene("single", {"sender": single, "bus": single, "receiver": single}, _single),
+        Scene("question", {"sender": question, "bus": question, "receiver": question}, _question),
+    ]
