@@ -143,7 +143,7 @@ class Host:
         try:
             with self._loading:  # one after another: while a class is imported, nothing else may make a node
                 actor_class = content.origin.load()
-            runtime = make_runtime(actor_class, content, self._link, partial(self._has_ended, life), kept)
+            runtime = make_runtime(actor_class, content, self._link, partial(self._has_ended, life), kept, self._report)
             runtime.note_on(slate)
             with self._lock:
                 guest = self._guests[life]

@@ -29,6 +29,8 @@ from grav_actors.errors import ActorStartError
 from grav_actors.pod.link import Link
 
 ENTRY = "grav_actors.actor.process:main"
+LINE = "line"
+"""The event of a report that a process below has written a line: `[name, stream, line]` under `line`."""
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -49,6 +51,7 @@ class ChildPayload:
     cause: str
     hosts_threads: bool
     snapshot: Snapshot | None
+    is_captured: bool
     log_level: int
 
 
@@ -73,7 +76,8 @@ def make_payload(spec: ActorSpec, endpoint: str, send_timeout: float, *, is_thre
     level = logging.getLogger("grav_actors").getEffectiveLevel()
     payload = ChildPayload(
         endpoint, send_timeout, origin, arguments, spec.name, spec.service, spec.group, spec.supervisor,
-        spec.incarnation, spec.cause, spec.hosts_threads, spec.snapshot, level,
+        spec.incarnation, spec.cause, spec.hosts_threads, spec.snapshot,
+        spec.is_captured, level,
     )  # fmt: skip
     return pickle.dumps(payload)
 
@@ -90,7 +94,7 @@ def main(payload: bytes, report: Report, slate: mmap) -> None:
         report({"event": "ready"})
 
     try:
-        link, runtime = _start(content, events.put, memoryview(slate), tell_ready)
+        link, runtime = _start(content, events.put, memoryview(slate), report, tell_ready)
     except BaseException as exc:
         report({"event": "failed", **describe_failure(content.name, exc)})
         sys.exit(1)
@@ -148,13 +152,17 @@ def describe_failure(name: str, exc: BaseException) -> dict[str, str]:
 
 
 def _start(
-    content: ChildPayload, on_end: Callable[[Ending], None], memory: memoryview, on_ready: Callable[[], None]
+    content: ChildPayload,
+    on_end: Callable[[Ending], None],
+    memory: memoryview,
+    report: Report,
+    on_ready: Callable[[], None],
 ) -> tuple[Link, ActorRuntime]:
     actor_class = content.origin.load()
     link = Link(content.endpoint, send_timeout=content.send_timeout)
     try:
         slots = slate_size(actor_class.concurrency)
-        runtime = make_runtime(actor_class, content, link, on_end, memory[slots:])
+        runtime = make_runtime(actor_class, content, link, on_end, memory[slots:], report)
         runtime.note_on(Slate(memory[:slots]))
         runtime.start(None, on_ready)  # the parent keeps the time
     except BaseException:
@@ -169,11 +177,13 @@ def make_runtime(
     link: Link,
     on_end: Callable[[Ending], None],
     memory: memoryview,
+    report: Report,
 ) -> ActorRuntime:
     """Return what drives an actor that its supervisor has described, before its start.
 
     Args:
         memory: For the state of an actor that keeps it.
+        report: Tells the supervisor what children of the actor write, if it wants to know.
 
     Raises:
         ActorStartError: Its arguments cannot be read here.
@@ -188,8 +198,11 @@ def make_runtime(
         cause=content.cause,
         hosts_threads=content.hosts_threads,
         snapshot=content.snapshot,
+        is_captured=content.is_captured,
     )
     runtime = new_runtime(spec, link, on_end, None, memory)
+    if content.is_captured:
+        runtime.on_line = lambda name, stream, line: report({"event": LINE, "line": [name, stream, line]})
     runtime.spawner = partial(remote_spawn, runtime.pod)
     try:
         spec.args, spec.kwargs = load_arguments(content.arguments, runtime.pod._port)

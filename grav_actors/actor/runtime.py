@@ -52,6 +52,8 @@ class ActorRuntime:
         slot: The slot for all of them when they run one after another, else None.
         is_over: No handler is to be called any more, as one has crashed the actor.
         patience: Seconds that it has to stop, if its supervisor has said so.
+        on_line: Takes what processes below it write: the name, `stdout` or `stderr`, the line; None leaves that to
+            the terminal.
     """
 
     def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
@@ -61,6 +63,7 @@ class ActorRuntime:
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
         self.is_over = False
         self.patience: float | None = None
+        self.on_line: Callable[[str, str, str], None] | None = None
         self.slate: Slate | None = None
         self.slot: Slot | None = None
         self._handlers = cls._grav_handlers

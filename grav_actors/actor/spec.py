@@ -25,6 +25,7 @@ class ActorSpec:
         supervisor: Uuid of the pod of the node that restarts it.
         cause: Why the incarnation before ended; "" in the first.
         snapshot: The state that it has left, None if it kept none.
+        is_captured: What its process writes goes to its supervisor, line by line.
         hosts_threads: If it is a supervisor, its thread children live in a process of their own.
     """
 
@@ -39,6 +40,7 @@ class ActorSpec:
     cause: str = ""
     hosts_threads: bool = False
     snapshot: Snapshot | None = None
+    is_captured: bool = False
 
     def settings(self) -> PodSettings:
         """Return what its pod says of itself; raise OptionError for a group that its class does not go with."""

@@ -106,10 +106,11 @@ class Lives:
                 self.ready(life)  # it was, or this would not be called
                 self.over([life])
 
-        spec = member.spec(life, context.supervisor, hosts_threads=False)
+        spec = member.spec(life, context.supervisor, hosts_threads=False, is_captured=False)
         size = self._kept_size(life)
         kept = mmap(-1, size) if size else None
         runtime = new_runtime(spec, context.link, on_end, context.spawn, kept)
+        runtime.on_line = context.on_line
         notes = bytearray()
         if member.child.handler_timeout is not None:
             notes = bytearray(slate_size(member.child.actor_class.concurrency))
@@ -161,7 +162,12 @@ class Lives:
 
     def _payload(self, life: Life) -> bytes:
         context = self._context
-        spec = life.member.spec(life, context.supervisor, hosts_threads=context.hosts_threads)
+        spec = life.member.spec(
+            life,
+            context.supervisor,
+            hosts_threads=context.hosts_threads,
+            is_captured=context.on_line is not None,
+        )
         is_thread = life.member.child.kind == "thread"
         return make_payload(spec, context.link.endpoint, context.link.send_timeout, is_thread=is_thread)
 

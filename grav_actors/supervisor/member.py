@@ -41,12 +41,13 @@ class Member:
     is_kept: bool = False
     snapshot: Snapshot | None = None
 
-    def spec(self, life: Life, supervisor: bytes, *, hosts_threads: bool) -> ActorSpec:
+    def spec(self, life: Life, supervisor: bytes, *, hosts_threads: bool, is_captured: bool) -> ActorSpec:
         """Return what a life is made of."""
         child = self.child
         return ActorSpec(
             child.actor_class, self.name, tuple(child.args), dict(child.kwargs), self.service, child.group or "",
             supervisor, life.number, life.start_cause, hosts_threads, self.snapshot,
+            is_captured,
         )  # fmt: skip
 
     def describe(self, place: Place) -> dict[str, Any]:

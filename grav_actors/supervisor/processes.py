@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from grav_actors.actor.process import LINE
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.context import OnLine
 from grav_actors.supervisor.handle import ChildProcess
@@ -105,6 +106,10 @@ class Processes:
                 event(listener)
 
     def _on_report(self, process: ChildProcess, report: dict[str, Any]) -> None:
+        if report.get("event") == LINE:  # not under the lock: a terminal may be slow to take it
+            if self._on_line is not None:
+                self._on_line(*map(str, report["line"]))
+            return
         self._hear(process, lambda listener: listener.reported(report))
 
     def _on_exit(self, process: ChildProcess) -> None:

@@ -320,7 +320,7 @@ class Runner:
         report = crash_report(life, step)
         life.member.report = report
         life.member.reported_at = time.time()
-        logger.error("%s", report)
+        logger.error("%s", report, extra={"is_event": True})
         self._announcer.crashed(life, report, step)
 
     def _release(self, life: Life, end: Ended, reason: str) -> None:

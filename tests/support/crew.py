@@ -59,7 +59,7 @@ class Hand(Actor):
             return
         how = msg.data
         if how in SIGNALS:
-            os.kill(os.getpid(), SIGNALS[how])
+            signal.raise_signal(SIGNALS[how])  # in this thread: else the handler may return before
         elif how == "os_exit":
             os._exit(3)
         elif how == "exit":
