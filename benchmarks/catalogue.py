@@ -115,6 +115,15 @@ def measures() -> list[Measure]:
             _beside_idle,
         ),
         Measure(
+            "spawn",
+            [OURS, "process"],
+            [
+                Series("process actor, spawned and ready", "ms", [Limit(25)]),
+                Series("thread actor, spawned and ready", "ms", [Limit(2)]),
+            ],
+            startup.measure_actors,
+        ),
+        Measure(
             "startup",
             [OURS, "python"],
             [

@@ -11,6 +11,7 @@ Its supervisor orders what is to start and to stop, on a pipe, and is told what 
     {life, event: "failed", error, traceback}
     {life, event: "ended", reason, error, traceback, has_left}   has_left: a thread of it has not ended
     {event: "ending"}                                            the process was told to end, from outside
+    {event: "line", name, stream, line}                          an actor has written a line
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +38,7 @@ from grav_actors.actor.process import (
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Slate
 from grav_actors.actor.spec import Ending
+from grav_actors.actor.streams import ActorStream, tell_lines_apart
 from grav_actors.pod.link import Link
 from grav_actors.supervisor.pipes import MAX_ORDER, READ_SIZE, FrameBuffer
 
@@ -57,17 +60,25 @@ class HostPayload:
 
     endpoint: str
     send_timeout: float
+    tells_lines: bool
     log_level: int
 
 
-def make_host_payload(endpoint: str, send_timeout: float) -> bytes:
-    """Return the payload of a host."""
-    return pickle.dumps(HostPayload(endpoint, send_timeout, logging.getLogger("grav_actors").getEffectiveLevel()))
+def make_host_payload(endpoint: str, send_timeout: float, *, tells_lines: bool) -> bytes:
+    """Return the payload of a host.
+
+    Args:
+        tells_lines: What its actors print is reported, instead of written to its standard streams.
+    """
+    level = logging.getLogger("grav_actors").getEffectiveLevel()
+    return pickle.dumps(HostPayload(endpoint, send_timeout, tells_lines, level))
 
 
 def main(payload: bytes, report: Report, slate: mmap, orders: int) -> None:
     """Run thread actors until the supervisor, or a signal, has this process end."""
     content: HostPayload = pickle.loads(payload)  # noqa: S301  (from the own parent, through an anonymous file)
+    if content.tells_lines:
+        tell_lines_apart(report)
     configure_logging(content.log_level)
     events = Events()
     events.catch(signal.SIGTERM, "shutdown")
@@ -76,6 +87,9 @@ def main(payload: bytes, report: Report, slate: mmap, orders: int) -> None:
     link = Link(content.endpoint, send_timeout=content.send_timeout)
     Host(link, report, slate, events).serve()
     link.close()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, ActorStream):
+            stream.finish()
 
 
 @dataclass(slots=True)

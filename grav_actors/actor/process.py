@@ -25,12 +25,11 @@ from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Slate, slate_size
 from grav_actors.actor.snapshot import Snapshot
 from grav_actors.actor.spec import ActorSpec, Ending
+from grav_actors.actor.streams import LINE
 from grav_actors.errors import ActorStartError
 from grav_actors.pod.link import Link
 
 ENTRY = "grav_actors.actor.process:main"
-LINE = "line"
-"""The event of a report that a process below has written a line: `[name, stream, line]` under `line`."""
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -202,7 +201,9 @@ def make_runtime(
     )
     runtime = new_runtime(spec, link, on_end, None, memory)
     if content.is_captured:
-        runtime.on_line = lambda name, stream, line: report({"event": LINE, "line": [name, stream, line]})
+        runtime.on_line = lambda name, stream, line: report(
+            {"event": LINE, "name": name, "stream": stream, "line": line}
+        )
     runtime.spawner = partial(remote_spawn, runtime.pod)
     try:
         spec.args, spec.kwargs = load_arguments(content.arguments, runtime.pod._port)

@@ -289,6 +289,10 @@ class BusCore(Membership):
             starved = self.directory.by_uuid.get(sender.uuid)
             if starved is not None and starved.mailbox.used:
                 self.ledger.feed(sender, now)
+        for receiver in self.directory:
+            if receiver.sender.is_behind:
+                # It may have nothing more to say: it may wait in `send` for just what was settled and not told.
+                self.ledger.note(receiver.sender, now)
         self.dead_letters.log.tick(now)
         self.mailroom.check_slow(now)
 

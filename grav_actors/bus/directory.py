@@ -11,6 +11,7 @@ from grav_actors.bus.ordered import OrderedSet
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Delivery
 from grav_actors.filters import ALL_FILTERS_BYTES, FilterSet
+from grav_actors.protocol import WINDOW_BYTES
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
@@ -54,7 +55,9 @@ class Group:
             if member.uuid == sender or not member.filters.allows_type(message_type):
                 continue
             is_possible = True
-            room = member.room() - member.mailbox.waiting_count
+            # By bytes, too: what waits at one member could return to the group behind what another leaves later.
+            has_room = member.mailbox.used_bytes < WINDOW_BYTES
+            room = member.room() - member.mailbox.waiting_count if has_room else 0
             if member.route and room > best_room:
                 best, best_room = member, room
         return best, is_possible

@@ -53,7 +53,7 @@ MAX_PODS = 65_536
 MAX_LEVELS = 16
 """Supervisors above each other that are looked at; what pods say of theirs might go in a circle."""
 MAX_DEPARTED = 4096
-"""Lost pods whose numbers are remembered, so that one which comes back does not send anything twice."""
+"""Pods that are gone whose numbers are remembered, so that one which comes back does not send anything twice."""
 MAX_REPEATS = 16
 """Times that a pod which finishes nothing is given again, by one route, what is in flight to it."""
 NAME_TAKEN = "name_taken"
@@ -343,10 +343,10 @@ class Membership:
                 self._tell_all(self.watches.remote_ended(name, node, Ended("lost", "this node has left the mesh")))
             self._tell_all(self.watches.remote_known())
         self.handover.give_up(receiver, reason, now)
-        if reason == "pod_lost":
-            self._departed[receiver.uuid] = receiver.sender
-            if len(self._departed) > MAX_DEPARTED:
-                del self._departed[next(iter(self._departed))]
+        # One that has left, too: if its connection breaks before it learns of that it joins once more.
+        self._departed[receiver.uuid] = receiver.sender
+        if len(self._departed) > MAX_DEPARTED:
+            del self._departed[next(iter(self._departed))]
         self._end_group(ended_group, reason, now)
         self.journal.append(roster.leave_record(receiver.uuid))
 

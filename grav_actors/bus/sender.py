@@ -35,11 +35,13 @@ class Sender:
         ended: Questions that were settled since the last acknowledgement, while earlier runs are open.
         unheard: Of these, such as no acknowledgement could list: their asker must be told by an answer.
         sent_bytes: Bytes of all runs that arrived.
+        is_behind: The last acknowledgement moved the floor, and so told nothing of what is settled above it.
         resent_until: What it sends up to this seq it had sent to an earlier bus.
     """
 
-    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "ended", "open",
-                 "questions", "received", "resent_until", "sent_bytes", "unheard", "urgent", "uuid")  # fmt: skip
+    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "ended", "is_behind",
+                 "open", "questions", "received", "resent_until", "sent_bytes", "unheard", "urgent",
+                 "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
@@ -52,6 +54,7 @@ class Sender:
         self.urgent = False
         self.ended: list[Run] = []
         self.unheard: list[Run] = []
+        self.is_behind = False
         self.resent_until = 0
         self.sent_bytes = 0
         self._sent_accepted = received
@@ -124,6 +127,7 @@ class Sender:
         self.urgent = False
         # Who keeps much is told all: it may have to wait for just what lies behind the first open runs.
         limit = SCANNED_RUNS if self.received - floor < RETAIN_MESSAGES // 4 else len(self.open)
+        self.is_behind = floor != self.received and not stands
         if floor == self.received or not stands:
             self.ended.clear()  # nothing is open, or all of them were listed before
             return (self.accepted, floor)

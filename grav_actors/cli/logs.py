@@ -40,8 +40,7 @@ def command(
     """Print what the actors of this directory's node wrote, and what happened to them: all, or those of NAME.
 
     NAME is an actor, a pool (all its instances), or grav for the node itself. The last 4 to 8 MiB are kept, over ends
-    of the node too, however it ended. What thread actors print goes by the name of their process (`threads`); what they
-    log goes by their own.
+    of the node too, however it ended.
     """
     from grav_actors.cli.journal import Reader
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import threading
 from collections.abc import Iterable
@@ -19,7 +18,6 @@ COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 ERROR_COLOUR = 31
 
 _ACTOR_LOGGERS = "grav_actors.actor."
-_LOGGED = re.compile(r"[A-Z]+ grav_actors\.actor\.([A-Za-z0-9._-]{1,64}): ")
 _OWN_LOGGERS = "grav_actors."
 
 
@@ -61,7 +59,7 @@ class Output:
     def write(self, name: str, stream: str, text: str) -> None:
         """Write the lines of a text to `stdout` or `stderr`; never raises for the sake of the stream."""
         if self._journal is not None:
-            self._journal.write(writer_of(name, stream, text), stream, text)
+            self._journal.write(name, stream, text)
         self._show(name, stream, text)
 
     def _show(self, name: str, stream: str, text: str) -> None:
@@ -82,12 +80,6 @@ class Output:
             file.flush()
         except (OSError, ValueError):
             self._broken.add(stream)
-
-
-def writer_of(name: str, stream: str, text: str) -> str:
-    """Return whose line it is that a process wrote: what actors log in a process of many begins with their logger."""
-    found = _LOGGED.match(text) if stream == "stderr" else None
-    return found.group(1) if found is not None else name
 
 
 def colour_of(name: str, colours: dict[str, int]) -> int:

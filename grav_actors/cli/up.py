@@ -178,6 +178,7 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
     from grav_actors.cli.plan import mesh_of
     from grav_actors.node import Grav
 
+    mesh = mesh_of(config)
     try:
         node = Grav._in_folder(  # made for this command
             BusSpec(str(folder), "", config.bus.replay_limit, config.bus.max_message),
@@ -189,13 +190,13 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
             strategy=config.supervisor.strategy,
             on_line=output.write,
             on_end=foreground.end,
-            plan=mesh_of(config),
+            plan=mesh,
             on_peer=PeerNews(output.say).tell,
         )
     except BusNotFoundError as exc:
         raise Failure(str(exc), FAILED) from exc  # it is this command that should have started it
-    if config.mesh is not None and node._hub is not None:
-        output.say(mesh_line(config.mesh, node._hub.endpoint))
+    if config.mesh is not None and mesh is not None and node._hub is not None:
+        output.say(mesh_line(config.mesh, node._hub.endpoint, mesh.custom["keys"]))
     return node
 
 
@@ -212,8 +213,8 @@ def _fill(node: Grav, children: list[Child], output: Output) -> None:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """Return where an actor runs: `process 4711`, or `thread`."""
-    return f"process {row['pid']}" if row["kind"] == "process" else str(row["kind"])
+    """Return where an actor runs: `process 4711`, or `thread in process 4711`."""
+    return f"{'' if row['kind'] == 'process' else 'thread in '}process {row['pid']}"
 
 
 def _names(child: Child) -> list[str]:

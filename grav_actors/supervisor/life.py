@@ -95,8 +95,8 @@ class Life:
     def last_words(self) -> str:
         """The end of what it wrote to standard error, or the traceback of its crash."""
         words = self.vessel.last_words if self.vessel is not None else ""
-        if not words and self.ending is not None:
-            words = self.ending.traceback.rstrip()
+        if self.ending is not None and self.ending.traceback and self.ending.traceback.rstrip() not in words:
+            words = f"{words}\n{self.ending.traceback.rstrip()}".lstrip("\n")
         return words
 
     @property

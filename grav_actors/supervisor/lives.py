@@ -185,7 +185,9 @@ class Lives:
                 host = self._host
                 if host is None or host.is_leaving:
                     name = f"{context.name}.threads" if context.name else "threads"
-                    payload = make_host_payload(context.link.endpoint, context.link.send_timeout)
+                    payload = make_host_payload(
+                        context.link.endpoint, context.link.send_timeout, tells_lines=context.on_line is not None
+                    )
                     process = self.processes.start(
                         name, HOST_ENTRY, payload, slate_size=SLATE_SIZE, kept_size=KEPT_SIZE, takes_orders=True
                     )
@@ -342,6 +344,9 @@ class ProcessListener:
         elif event == "ended":
             life.ending = Ending(str(report.get("reason", "")), error, traceback)
             self._agenda.add(KILL_LIMIT, lambda: _end_remains(self._process))
+
+    def wrote(self, name: str, line: str) -> None:
+        """Its lines are those of its process."""
 
     def exited(self) -> None:
         """Take note of the end of the process, and so of the life."""

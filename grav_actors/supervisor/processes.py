@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from grav_actors.actor.process import LINE
+from grav_actors.actor.streams import LINE
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.context import OnLine
 from grav_actors.supervisor.handle import ChildProcess
@@ -18,6 +18,10 @@ class Listener(Protocol):
 
     def reported(self, report: dict[str, Any]) -> None:
         """The process has reported something."""
+        ...
+
+    def wrote(self, name: str, line: str) -> None:
+        """An actor in the process has written a line to standard error. Not under the lock, but one at a time."""
         ...
 
     def exited(self) -> None:
@@ -106,9 +110,14 @@ class Processes:
                 event(listener)
 
     def _on_report(self, process: ChildProcess, report: dict[str, Any]) -> None:
-        if report.get("event") == LINE:  # not under the lock: a terminal may be slow to take it
+        if report.get("event") == LINE:
+            # Not under the lock: who takes the line may wait.
+            name, stream, line = (str(report.get(key, "")) for key in ("name", "stream", "line"))
+            listener = self._listeners.get(process)
+            if stream == "stderr" and listener is not None:
+                listener.wrote(name, line)
             if self._on_line is not None:
-                self._on_line(*map(str, report["line"]))
+                self._on_line(name, stream, line)
             return
         self._hear(process, lambda listener: listener.reported(report))
 

@@ -5,6 +5,7 @@ All of it is used under the supervisor's lock; nothing here waits.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Protocol
 
 from grav_actors.actor.host import END, KEPT_SIZE, SLATE_SIZE, START, STOP
@@ -12,7 +13,7 @@ from grav_actors.actor.slate import Handling, read_slate, slate_size
 from grav_actors.actor.snapshot import HEADER_SIZE, Snapshot, read_snapshot
 from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
-from grav_actors.supervisor.handle import ChildProcess
+from grav_actors.supervisor.handle import TAIL_CHARACTERS, TAIL_LINES, ChildProcess
 from grav_actors.supervisor.life import Life
 
 
@@ -56,6 +57,7 @@ class ThreadHost:
         self._regions = Regions(SLATE_SIZE)
         self._kept_regions = Regions(KEPT_SIZE)
         self._has_said_so = False
+        self._tails: dict[str, deque[str]] = {}
 
     # What it is told
 
@@ -139,7 +141,17 @@ class ThreadHost:
     def _release(self, life: Life) -> None:
         self.lives.pop(life.key, None)
         self._events.over([life])
+        self._tails.pop(life.member.name, None)
         self.kill_if_done()
+
+    def wrote(self, name: str, line: str) -> None:
+        """Keep what an actor has written last to standard error."""
+        self._tails.setdefault(name, deque(maxlen=TAIL_LINES)).append(line[:TAIL_CHARACTERS])
+
+    def last_words(self, name: str) -> list[str]:
+        """Return the last that an actor has written, and, if the process has ended, the last of that."""
+        own = [] if self.process.is_alive() else self.process.stderr_tail
+        return [*self._tails.get(name, ()), *own]
 
     def exited(self) -> None:
         """The process has ended, and with it all that was in it."""
@@ -182,6 +194,7 @@ class HostedVessel:
         self.size = slate_size(life.member.child.actor_class.concurrency)
         self.offset = regions.take(self.size)
         self._noted: tuple[Handling, ...] | None = None
+        self._words: list[str] = []
 
     @property
     def pid(self) -> int:
@@ -205,8 +218,8 @@ class HostedVessel:
 
     @property
     def last_words(self) -> str:
-        """The last that the host wrote, if it has ended; else that belongs to others too."""
-        return "" if self.is_alive else "\n".join(self.host.process.stderr_tail)
+        """The last that it wrote to standard error, and if the host has ended, the last of that."""
+        return "\n".join(self._words)
 
     @property
     def at_work(self) -> list[Handling]:
@@ -239,6 +252,7 @@ class HostedVessel:
             process = self.host.process
             if self.kept_size:
                 self.snapshot = read_snapshot(process.kept_part(self.kept_offset, self.kept_size))
+            self._words = self.host.last_words(self._life.member.name)
             if self._life not in self.host.culprits:
                 if self.kept_size:
                     process.clear_kept_part(self.kept_offset, HEADER_SIZE)

@@ -106,6 +106,7 @@ def test_nodes_with_each_others_keys_link_up_and_a_stranger_does_not(projects: P
         assert allowed.returncode == 0, allowed.stderr
 
     farm, cellar, stranger = (start_program(folder, "up") for folder in folders.values())
+    farm.wait_line(f"; trusts the keys in {folders['farm'] / 'keys'}")
     farm.wait_line("node cellar has joined")
     cellar.wait_line("node farm has joined")
     farm.wait_line("was turned away: its key .* is not allowed")

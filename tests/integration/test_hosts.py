@@ -24,6 +24,13 @@ def grav() -> Iterator[Grav]:
         yield node
 
 
+@pytest.fixture
+def grav_with_lines() -> Iterator[Grav]:
+    """The same, with a terminal."""
+    with hosting_node(on_line=lambda *line: None) as node:
+        yield node
+
+
 def hands(grav: Grav, names: str = "abc", **options: object) -> Collector:
     """Start thread actors, and return what collects what they tell."""
     log = collect(grav, "crew")
@@ -104,6 +111,40 @@ def test_start_that_takes_too_long_has_the_host_replaced(grav: Grav, caplog: pyt
     wait_restarts(grav, grav.actor("a"), 1)
     assert not pids(grav, "a") & before
     assert "actor b did not finish on_start in time; its host" in caplog.text
+
+
+def test_lines_of_actors_in_a_host_carry_their_names() -> None:
+    lines: list[tuple[str, str, str]] = []
+    with hosting_node(on_line=lambda *line: lines.append(line)) as grav:
+        for actor_class, name in ((crew.Talker, "a"), (crew.AsyncTalker, "b"), (crew.TalkerInPool, "c")):
+            grav.spawn(Child(actor_class, name=name, kind="thread"))
+        for name in "abc":
+            grav.ask("say", "well\ndone", to=name, timeout=LIMIT)
+    for name in "abc":
+        own = [line for line in lines if line[0] == name]
+        assert [line for line in own if line[1] == "stdout"] == [
+            (name, "stdout", "started"),
+            (name, "stdout", "well"),
+            (name, "stdout", "done"),
+            (name, "stdout", "no end"),
+        ]
+        assert (name, "stderr", f"WARNING grav_actors.actor.{name}: careful") in own
+    assert {line[0] for line in lines} == {*"abc"}
+
+
+def test_report_of_a_thread_has_what_it_wrote_last(grav_with_lines: Grav) -> None:
+    grav = grav_with_lines
+    for name in "ab":
+        grav.spawn(Child(crew.Talker, name=name, kind="thread"))
+    for name in "ab":
+        grav.ask("say", "well", to=name, timeout=LIMIT)
+    grav.actor("a").tell("end", "segv")
+    for name in "ab":
+        wait_restarts(grav, grav.actor(name), 1)
+        report = grav._runner.inspect(name)["report"]
+        assert f"WARNING grav_actors.actor.{name}: careful" in report
+        assert "Fatal Python error: Segmentation fault" in report
+        assert f"grav_actors.actor.{'b' if name == 'a' else 'a'}:" not in report
 
 
 # A host that dies

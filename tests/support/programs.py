@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -17,16 +18,28 @@ STOP_LIMIT = 20.0
 
 
 class Program:
-    """A long-running command as a user starts it: own session, output read by a thread."""
+    """A long-running command as a user starts it: own session, output read by a thread.
 
-    def __init__(self, folder: pathlib.Path, *arguments: str) -> None:
+    Args:
+        command: What the arguments are for.
+        env: The environment; default: that of the tests.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *arguments: str,
+        command: Sequence[str] = GRAV_ACTORS,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.lines: list[str] = []
         self._has_ended = False
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
-            [*GRAV_ACTORS, *arguments],
+            [*command, *arguments],
             cwd=folder,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -80,11 +93,17 @@ class Program:
             )
 
     @staticmethod
-    def ended(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command that ends by itself in a folder where nothing need run."""
+    def ended(
+        folder: pathlib.Path,
+        *arguments: str,
+        command: Sequence[str] = GRAV_ACTORS,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that ends by itself in a folder where nothing need run; the rest as for `Program`."""
         return subprocess.run(
-            [*GRAV_ACTORS, *arguments],
+            [*command, *arguments],
             cwd=folder,
+            env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

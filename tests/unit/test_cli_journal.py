@@ -9,7 +9,6 @@ import pytest
 
 from grav_actors.cli.journal import JOURNAL, OLD_JOURNAL, Entry, Journal, Reader, parse_entry
 from grav_actors.cli.logs import belongs
-from grav_actors.cli.output import writer_of
 from grav_actors.cli.up import event_text
 
 
@@ -100,19 +99,6 @@ def test_a_journal_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
 )
 def test_a_name_is_that_of_an_actor_or_of_its_pool(writer: str, name: str, expected: bool) -> None:
     assert belongs(writer, name) is expected
-
-
-@pytest.mark.parametrize(
-    ("stream", "text", "writer"),
-    [
-        ("stderr", "WARNING grav_actors.actor.display: hot", "display"),
-        ("stdout", "WARNING grav_actors.actor.display: hot", "threads"),
-        ("stderr", "WARNING grav_actors.supervisor.runner: hot", "threads"),
-        ("stderr", "hot", "threads"),
-    ],
-)
-def test_what_an_actor_logs_in_a_process_of_many_goes_by_its_name(stream: str, text: str, writer: str) -> None:
-    assert writer_of("threads", stream, text) == writer
 
 
 def test_events_are_told_in_words() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from grav_actors.bus import membership
 from grav_actors.bus.core import PING
 from grav_actors.bus.mailroom import SLOW_AFTER
 from grav_actors.bus.membership import BAD_FRAMES_LIMIT, MAX_REPEATS
@@ -216,7 +217,8 @@ def test_one_hung_delivery_keeps_nothing_but_itself_at_its_sender() -> None:
 # Pods that come and go
 
 
-def test_pods_that_come_send_and_leave_are_forgotten() -> None:
+def test_pods_that_come_send_and_leave_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "MAX_DEPARTED", 8)
     net = Net()
     receiver = net.pod("", "x")
     wire = net.wire()
@@ -234,8 +236,10 @@ def test_pods_that_come_send_and_leave_are_forgotten() -> None:
             )
         ]  # fmt: skip
 
-    before = sizes()
+    before: list[int] = []
     for number in range(300):
+        if number == 8:  # of the last ones the bus remembers what they had sent
+            before = sizes()
         sender = net.pod(wire=wire)
         sender.publish("x", number)
         sender.leave()
@@ -319,3 +323,33 @@ def test_each_route_is_pinged_every_second() -> None:
     net.now += 1
     net.bus.tick(net.now)
     assert (pod.wire.route, PING, b"") in net.bus.out
+
+
+def test_what_is_settled_above_the_floor_is_told_although_nothing_more_happens() -> None:
+    net = Net()
+    sender = net.pod()
+    first, hung, last = (net.pod("", message_type) for message_type in "abc")
+    for pod in (first, hung, last):
+        pod.paused = True
+    for message_type in "abc":
+        sender.publish(message_type, 1)
+    net.settle()
+    for pod in (first, last):
+        pod.paused = False
+    net.settle()
+    net.advance(2)
+    assert sender.core.outbox.retained_messages == 1, "what hangs, and nothing else"
+
+
+def test_what_a_pod_sent_is_taken_once_although_its_connection_breaks_as_it_leaves() -> None:
+    net = Net()
+    sender, receiver = net.pod(), net.pod("", "x")
+    sender.publish("x", 1)
+    sender.leave()
+    sender.push()
+    net.up(sender.wire)
+    net.route()
+    net.cut(sender.wire)
+    net.advance(3)
+    assert [(got.data, got.redelivered) for got in receiver.got] == [(1, False)]
+    assert net.bus.postman.counts.messages == 1

@@ -19,11 +19,13 @@ from support.simulation.history import (
     Dead,
     Delivered,
     Disturbed,
+    Dropped,
     Ended,
     Event,
     Failed,
     FilterAsked,
     FilterConfirmed,
+    Gap,
     Handled,
     Joined,
     Leaving,
@@ -368,6 +370,69 @@ def test_a_late_first_delivery_of_one_sender_is_found_across_lives(write: Writer
     write.handle(2)
     write.handle(1)
     assert write.found() == {"fifo"}
+
+
+def test_a_question_that_ended_for_a_receiver_comes_late_when_the_bus_that_ended_it_has_died(write: Writer) -> None:
+    write.send(1, kind="ask_any")
+    write.send(2)
+    write(Dropped, uuid(1), "overflow", "r")
+    write.handle(2)
+    write(BusKilled)
+    write.handle(1)
+    assert write.found() == set()
+
+
+def test_a_question_that_ended_for_another_receiver_excuses_nobody(write: Writer) -> None:
+    write.send(1, kind="ask_any")
+    write.send(2)
+    write(Dropped, uuid(1), "overflow", "q")
+    write.handle(2)
+    write(BusKilled)
+    write.handle(1)
+    assert write.found() == {"fifo"}
+
+
+def lose_an_effect(write: Writer) -> None:
+    """Have `a` handle what its service was told, and end before the bus has taken what it sent there."""
+    write.pod("a", service="both", supervised=True)
+    write.pod("b", service="both", supervised=True)
+    write.send(1, kind="tell", dest="both")
+    write(Taken, uuid(1))
+    write.give(1, "a")
+    write(Sent, "a", 1, uuid(2), "y", cause=uuid(1))
+    write(Handled, "a", uuid(1))
+    write(Ended, "a", "killed")
+
+
+def test_an_effect_that_is_lost_with_its_pod_is_found(write: Writer) -> None:
+    lose_an_effect(write)
+    write(Quiet)
+    assert write.found() == {"effects"}
+
+
+def test_what_another_instance_of_a_service_is_told_again_makes_up_for_a_lost_effect(write: Writer) -> None:
+    lose_an_effect(write)
+    write(BusKilled)
+    write.handle(1, "b")
+    write(Quiet)
+    assert write.found() == set()
+
+
+def test_a_gap_for_a_pod_that_was_given_up_and_then_left_is_right(write: Writer) -> None:
+    write(Lost, "r")
+    write(Leaving, "r", "")
+    write.send(1, kind="tell", dest="r")
+    write(Taken, uuid(1))
+    write(Gap, uuid(1), "r", "given up")
+    assert write.found() == set()
+
+
+def test_a_gap_for_a_pod_that_was_only_given_up_is_found(write: Writer) -> None:
+    write(Lost, "r")
+    write.send(1, kind="tell", dest="r")
+    write(Taken, uuid(1))
+    write(Gap, uuid(1), "r", "given up")
+    assert write.found() == {"given_up"}
 
 
 def test_two_at_a_time_are_found(write: Writer) -> None:

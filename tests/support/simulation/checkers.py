@@ -160,7 +160,7 @@ def fifo(ledger: Ledger) -> Iterator[str]:
     """P1: first deliveries of one sender come in the order in which it sent them, across lives of the bus too.
 
     Needs Sent and Delivered. Where a bus died, what an account did not ask for when it was sent is left out, and
-    what was for a service: they may come late.
+    what was for a service: they may come late. So may what had ended for it, by a dead letter or a question's error.
     """
     newest: dict[tuple[str, str, str], Sent] = {}
     for index, event in enumerate(ledger.history):
@@ -173,7 +173,9 @@ def fifo(ledger: Ledger) -> Iterator[str]:
         account = ledger.account(event.pod)
         if ledger.kills and not _was_wanted(ledger, story, account):
             continue
-        if any(position < index and dead.target == account for position, dead in story.dead):
+        ends = [(position, end.target) for position, end in story.dead]
+        ends += [(position, end.target) for position, end in story.dropped]
+        if any(position < index and target == account for position, target in ends):
             continue  # it had ended, and comes again as the bus that buried it has died
         key = (event.pod, _channel(ledger, event), story.sent.pod)
         last = newest.get(key)

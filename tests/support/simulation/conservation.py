@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from support.simulation.history import PUBLISHED, QUESTIONS, line
+from support.simulation.history import PUBLISHED, QUESTIONS, Started, line
 from support.simulation.ledger import Ledger, Stand, Story, allows
 
 
@@ -94,13 +94,23 @@ def effects(ledger: Ledger) -> Iterator[str]:
             continue
         claimants = {ledger.account(sent.pod), ledger.started[sent.pod].group if sent.pod in ledger.started else ""}
         accounts = claimants.union(*(ledger.members.get(claimant, set()) for claimant in claimants))
+        if cause.sent.kind == "tell":
+            accounts |= ledger.names[cause.sent.dest]  # a new bus may tell another instance of a service
         stays = all(
             stand.wants(cause.sent.uuid, cause.sent.type, cause.sent.pod)
             for stand in ledger.between(ledger.account(sent.pod), end, len(ledger.history))
         )
         # A bus that died may have taken the news with it, and the next one may expect nobody of that name any more.
+        # A next incarnation that does not want it any more finishes it without a handler.
+        refuses = any(
+            isinstance(event, Started)
+            and event.account == ledger.account(sent.pod)
+            and not allows(event.filters, cause.sent.uuid, cause.sent.type)
+            for event in ledger.history[end:]
+        )
+        lived = len(ledger.kills) if not refuses else -1
         is_handled = any(
-            handled.pod == sent.pod and index < end and (stays or ledger.life(index) == len(ledger.kills))
+            handled.pod == sent.pod and index < end and (stays or ledger.life(index) == lived)
             for index, handled in cause.handled
         )
         comes_again = any(index > end and ledger.account(one.pod) in accounts for index, one in cause.delivered)

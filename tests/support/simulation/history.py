@@ -234,6 +234,18 @@ class Dead(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped(Event):
+    """A question was ended for one of its receivers, an account or group, where others become dead letters.
+
+    Only a simulated bus tells.
+    """
+
+    uuid: str
+    reason: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Gap(Event):
     """A message will not be handled by this account (or group), and somebody has counted that."""
 

@@ -16,6 +16,7 @@ from support.simulation.history import (
     BusKilled,
     Dead,
     Delivered,
+    Dropped,
     Ended,
     Entrusted,
     Event,
@@ -103,6 +104,7 @@ class Story:
     handled: list[tuple[int, Handled]] = field(default_factory=list)
     failed: list[tuple[int, Failed]] = field(default_factory=list)
     dead: list[tuple[int, Dead]] = field(default_factory=list)
+    dropped: list[tuple[int, Dropped]] = field(default_factory=list)
     gaps: list[tuple[int, Gap]] = field(default_factory=list)
 
 
@@ -131,7 +133,10 @@ class Ledger:
         match event:
             case Sent():
                 self.stories[event.uuid] = Story(index, event)
-            case Taken() | Accepted() | Entrusted() | Settled() | Delivered() | Handled() | Failed() | Dead() | Gap():
+            case (
+                Taken() | Accepted() | Entrusted() | Settled() | Delivered() | Handled() | Failed() | Dead() | Dropped()
+                | Gap()
+            ):  # fmt: skip
                 story = self.stories.get(event.uuid)
                 if story is None:
                     self.strangers.append((index, event))
@@ -203,6 +208,8 @@ def _tell(story: Story, index: int, event: Event) -> None:
             story.failed.append((index, event))
         case Dead():
             story.dead.append((index, event))
+        case Dropped():
+            story.dropped.append((index, event))
         case Gap():
             story.gaps.append((index, event))
         case _:
@@ -265,7 +272,11 @@ class _Stands:
     def _gone(self, index: int, pod: str, how: str) -> None:
         started = self._started.get(pod)
         stand = self._last(started.account) if started is not None else None
-        if started is None or stand is None or stand.presence != "there":
+        if started is None or stand is None:
+            return
+        # One that the bus has given up, and that leaves before it learns of that, may join once more to do so.
+        says_bye = stand.presence == "lost" and stand.pod == pod and how in COUNTED
+        if stand.presence != "there" and not says_bye:
             return
         if pod not in (stand.pod, self._newest[started.account]):
             return

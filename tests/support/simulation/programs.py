@@ -388,7 +388,9 @@ class Program(World):
 
     def part(self) -> None:
         pod = self.anybody()
-        if pod.is_here and pod is not self.supervisor and len(self.everybody()) > 3:
+        # Members of groups are actors, which leave when their handlers have ended.
+        is_busy = bool(pod.core.settings.group and pod.running)
+        if pod.is_here and not is_busy and pod is not self.supervisor and len(self.everybody()) > 3:
             pod.leave(self.rng.choice(("", "", "stopping")))
 
     def arrive(self) -> None:

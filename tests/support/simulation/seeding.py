@@ -11,6 +11,7 @@ from unittest.mock import patch
 from grav_actors import ids, message, protocol
 from grav_actors.bus import (
     dead_letter_retry,
+    directory,
     ledger,
     mailbox,
     mailroom,
@@ -84,7 +85,7 @@ class Limits:
             "RETAIN_MESSAGES": ((outbox, sender), self.retained),
             "SHELF_MESSAGES": ((shelf,), self.shelved),
             "HELD_BYTES": ((ledger,), self.held_bytes),
-            "WINDOW_BYTES": ((outbox, membership, sender, receiver), self.window_bytes),
+            "WINDOW_BYTES": ((outbox, membership, sender, receiver, directory), self.window_bytes),
             "MAX_RUN_BYTES": ((outbox, receiver, postman), self.run_bytes),
             "RETAIN_BYTES": ((outbox, sender), self.retained_bytes),
             "SHELF_BYTES": ((shelf,), self.shelved_bytes),

@@ -32,6 +32,7 @@ from support.simulation.history import (
     BusKilled,
     BusStarted,
     Dead,
+    Dropped,
     Entrusted,
     Event,
     Gap,
@@ -137,6 +138,13 @@ class World(Net):
                         self.record(Entrusted, uuid)
             entrust(run, now)
 
+        bury = bus.dead_letters.bury
+
+        def watched_bury(delivery: Delivery, reason: str, target: str, *args: Any, **options: Any) -> None:
+            if delivery.run.kind in QUESTION_KINDS:
+                self._tell_of(delivery, Dropped, reason, target)
+            bury(delivery, reason, target, *args, **options)
+
         abandon = bus.dead_letters.abandon
 
         def watched_abandon(deliveries: Iterable[Delivery], reason: str, target: str, now: float) -> None:
@@ -149,12 +157,10 @@ class World(Net):
             counted = bus.postman.counts.given_up - counted
             assert counted == sum(one.count for one in (*ended, *own)), "not all that is given up is counted"
             for one in ended:
-                for index in range(one.lo, one.hi):
-                    uuid = self.messages.get((one.run.sender.uuid, one.run.seq + index))
-                    if uuid is not None:
-                        self.record(Gap, uuid, target, "given up")
+                self._tell_of(one, Gap, target, "given up")
 
         watched: Any = bus
+        watched.dead_letters.bury = watched_bury
         watched.dead_letters.abandon = watched_abandon
         watched.ledger.entrust = watched_entrust
         watched._release = watched_release
@@ -162,11 +168,14 @@ class World(Net):
         bus.dead_letters.shelf = bus.postman.shelf = RecordingShelf(self._buried)
 
     def _buried(self, letter: DeadLetter) -> None:
-        delivery = letter.delivery
+        self._tell_of(letter.delivery, Dead, letter.reason, letter.target, letter.attempts)
+
+    def _tell_of(self, delivery: Delivery, event: type[Event], *args: Any) -> None:
+        """Write down the same of each message of a delivery."""
         for index in range(delivery.lo, delivery.hi):
             uuid = self.messages.get((delivery.run.sender.uuid, delivery.run.seq + index))
             if uuid is not None:
-                self.record(Dead, uuid, letter.reason, letter.target, letter.attempts)
+                self.record(event, uuid, *args)
 
     def kill_bus(self) -> None:
         """End the bus; every connection breaks."""
