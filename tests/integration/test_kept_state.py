@@ -11,7 +11,7 @@ import pytest
 from grav_actors import ActorRef, ActorStoppedError, Backoff, Child, Grav, Supervisor
 from support.collecting import LIMIT, Collector
 from support.keeping import AsyncLedger, Brittle, Ledger, Picky
-from support.nodes import wait_restarts
+from support.nodes import hosting_node, wait_gone, wait_restarts
 
 QUICK = Backoff(first=0, max=0)
 
@@ -188,3 +188,24 @@ class TestErrors:
             grav._runner.restart_child(brittle.name)
             assert look(brittle)[0] == [1]
             assert "SnapshotError: snapshot() of brittle has no state that can be kept" in caplog.text
+
+
+def test_the_states_of_threads_outlive_the_host_that_they_share() -> None:
+    """One is killed by a handler of the other; the room of one that has ended goes to the next."""
+    with hosting_node(max_restarts=1000) as grav:
+        first, second = (grav.spawn(Ledger, name=name, kind="thread") for name in ("first", "second"))
+        for number in range(3):
+            first.tell("ledger.add", number)
+            second.tell("ledger.add", -number)
+        assert look(first)[2] == look(second)[2]
+        os.kill(look(second)[2], signal.SIGKILL)
+        for ledger in (first, second):
+            wait_restarts(grav, ledger, 1)
+        assert look(first)[:2] == ([0, 1, 2], ["init", "restart", "start", "restore"])
+        assert look(second)[0] == [0, -1, -2]
+        first.stop()
+        wait_gone(grav, first)
+        third = grav.spawn(Ledger, name="third", kind="thread")
+        third.tell("ledger.crash")
+        wait_restarts(grav, third, 1)
+        assert look(third)[1][:3] == ["init", "restart", "start"]
