@@ -6,6 +6,7 @@ The states, and the answer to every frame in each, are in `docs/protocol.md`.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -17,6 +18,7 @@ from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
 from grav_actors.pod.ranges import Memories, Ranges
 from grav_actors.protocol import (
+    BYE_CRASHED,
     FAIL_CRASH,
     FAIL_ERROR,
     FAILED_LIMIT,
@@ -183,8 +185,18 @@ class PodCore:
         header = pack(Verb.FILTER.value, self.slot, self._request, self.filters.to_wire())
         return self._send_request(header)
 
-    def request_bye(self, reason: str) -> int:
-        """Leave; return the request whose confirmation to wait for."""
+    def request_bye(self, reason: str, asked: Iterable[Inbound] = ()) -> int:
+        """Leave; return the request whose confirmation to wait for.
+
+        Args:
+            asked: Runs of questions with which handlers have begun. What is not finished of them is told to the bus:
+                nobody else may be asked the same.
+        """
+        if reason != BYE_CRASHED:  # then all questions end with an error, and what is told is charged
+            for inbound in asked:
+                for index in range(inbound.skip, inbound.count):
+                    if not inbound.is_done(index):
+                        self.crashed(inbound, index, "")
         self._request += 1
         self._bye_request = self._request
         header = pack(Verb.BYE.value, self.slot, self._request, reason)
@@ -314,10 +326,11 @@ class PodCore:
         if self.stands_for is None or self.state is not State.JOINED:
             return
         names = list(self.stands_for.items())
-        self._send_stage(STAGE_BEGIN, names[:MAX_GATEWAY_ITEMS], [])
-        for first in range(MAX_GATEWAY_ITEMS, len(names), MAX_GATEWAY_ITEMS):
-            self._send_stage(STAGE_CHANGE, names[first : first + MAX_GATEWAY_ITEMS], [])
-        self._send_stage(STAGE_END, [], [])
+        for first in range(0, max(1, len(names)), MAX_GATEWAY_ITEMS):
+            stage = STAGE_BEGIN if first == 0 else STAGE_CHANGE
+            if first + MAX_GATEWAY_ITEMS >= len(names):
+                stage |= STAGE_END
+            self._send_stage(stage, names[first : first + MAX_GATEWAY_ITEMS], [])
 
     def _send_stage(self, stage: int, begun: list[tuple[str, bytes]], ended: list[tuple[str, str, str]]) -> None:
         self.out.append((pack(Verb.GATEWAY.value, self.slot, stage, begun, ended), b""))

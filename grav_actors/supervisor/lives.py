@@ -76,6 +76,7 @@ class Lives:
         self._events = events
         self._host: ThreadHost | None = None
         self._host_lock = threading.Lock()
+        self._held_up: list[ThreadHost] = []
         self._left_behind: list[ActorRuntime] = []
 
     # Their beginning
@@ -183,7 +184,7 @@ class Lives:
         while True:
             with self._host_lock:
                 host = self._host
-                if host is None or host.is_leaving:
+                if host is None or host.is_leaving or not host.process.is_alive():
                     name = f"{context.name}.threads" if context.name else "threads"
                     payload = make_host_payload(
                         context.link.endpoint, context.link.send_timeout, tells_lines=context.on_line is not None
@@ -292,6 +293,7 @@ class Lives:
         if self._events.is_closing():
             # The others have their own time to end in; then the process is killed.
             logger.error("actor %s %s; it ends with its host, process %d", name, text, host.process.pid)
+            self._held_up.append(host)
             host.culprits.add(culprit)
             host.lives.pop(culprit.key, None)
             self.over([culprit])
@@ -311,9 +313,9 @@ class Lives:
     # The end
 
     def end_remains(self) -> None:
-        """All lives are over: kill a host in which threads are left."""
-        if self._host is not None and self._host.culprits:
-            self._host.process.kill()
+        """All lives are over: kill the hosts in which threads are left."""
+        for host in self._held_up:
+            host.process.kill()
 
     def stop_processes(self, timeout: float) -> None:
         """End what the lives were in. Not under the lock: this waits."""

@@ -15,6 +15,7 @@ from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.handle import TAIL_CHARACTERS, TAIL_LINES, ChildProcess
 from grav_actors.supervisor.life import Life
+from grav_actors.supervisor.pipes import MAX_ORDER
 
 
 class HostEvents(Protocol):
@@ -74,15 +75,23 @@ class ThreadHost:
         """Have a life begun.
 
         Raises:
-            ValueError: Its arguments are too large, or the host has no room for its state.
+            ActorStartError: Its arguments are too large, or the host has no room for its state.
         """
         if vessel.kept_size and vessel.kept_offset >= KEPT_SIZE:
-            raise ValueError(
+            del self.lives[life.key]
+            raise ActorStartError(
                 f"the host of the threads has no room for the state of one more ({KEPT_SIZE // vessel.kept_size} have "
                 "theirs in it); use processes, or a further supervisor"
             )
         kept = [SLATE_SIZE + vessel.kept_offset, vessel.kept_size]
-        self.process.give_order([START, life.key, vessel.offset, vessel.size, *kept, payload])
+        try:
+            self.process.give_order([START, life.key, vessel.offset, vessel.size, *kept, payload])
+        except ValueError:
+            del self.lives[life.key]
+            raise ActorStartError(
+                f"the arguments of actor {life.member.name!r} take {len(payload):,} bytes; at most {MAX_ORDER:,} can "
+                "be carried to the process of its thread: pass what it can read them from"
+            ) from None
 
     def stop(self, life: Life, reason: str, patience: float | None) -> None:
         """Have a life end after what was delivered to it."""
