@@ -1,6 +1,6 @@
 """Run folders: where the files of a running node are, one folder per user and project directory.
 
-A run folder holds `bus.sock`, `roster`, the `journal` of what actors wrote (which stays), and two lock files that stay
+A run folder holds `bus.sock`, `roster`, the `logbook` of what actors wrote (which stays), and two lock files that stay
 when their owners go: `bus.lock`, held by the bus process for its life, and `node.lock`, held by `up` or `bus`. Whoever
 holds a lock is the owner, whatever the files say: the system lets go of the lock of a process that was killed.
 """

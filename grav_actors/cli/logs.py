@@ -16,7 +16,7 @@ from grav_actors.cli.failure import NO_BUS, USAGE, Failure
 from grav_actors.cli.params import bus_option, duration, json_option
 
 if TYPE_CHECKING:
-    from grav_actors.cli.journal import Entry
+    from grav_actors.cli.logbook import Entry
 
 LOOK_INTERVAL = 0.1
 """Seconds between looks for what was added, with `--follow`."""
@@ -42,7 +42,7 @@ def command(
     NAME is an actor, a pool (all its instances), or grav for the node itself. The last 4 to 8 MiB are kept, over ends
     of the node too, however it ended.
     """
-    from grav_actors.cli.journal import Reader
+    from grav_actors.cli.logbook import Reader
 
     folder = find_folder(bus)
     reader = Reader(folder)
@@ -76,25 +76,25 @@ def belongs(writer: str, name: str) -> bool:
 
 
 def find_folder(bus: str | None) -> Path:
-    """Return the run folder with the journal of this directory's node, or of the one at an address.
+    """Return the run folder with the logbook of this directory's node, or of the one at an address.
 
     Raises:
         Failure: There is none.
     """
     from grav_actors.cli.client import lock_of
-    from grav_actors.cli.journal import JOURNAL
+    from grav_actors.cli.logbook import LOGBOOK
     from grav_actors.project import find_run_folder
 
     here = Path.cwd()
     if bus is None:
-        folder = find_run_folder(here, JOURNAL)
+        folder = find_run_folder(here, LOGBOOK)
         if folder is None:
             raise Failure(
                 f"nothing was logged for {here} or a directory above it; `grav-actors up` starts a node there", NO_BUS
             )
         return folder
     lock = lock_of(bus)
-    if lock is None or not (lock.parent / JOURNAL).exists():
+    if lock is None or not (lock.parent / LOGBOOK).exists():
         raise Failure(
             f"no node on this machine has logged anything at {bus}; `grav-actors logs` needs its folder", NO_BUS
         )

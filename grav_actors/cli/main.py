@@ -27,6 +27,7 @@ COMMANDS = {
     "run": "Run one actor on the bus that runs here.",
     "bus": "Run a bus alone; other programs bring the actors.",
     "ps": "List the actors.",
+    "top": "Show the actors again and again, with rates and memory.",
     "tree": "Draw the supervisors with what they run.",
     "inspect": "Show all that is known of one actor.",
     "start": "Start actors that are down.",

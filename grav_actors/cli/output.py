@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from grav_actors.cli.journal import Journal
+    from grav_actors.cli.logbook import Logbook
 
 NODE = "grav"
 """What stands before the lines of the node itself."""
@@ -28,11 +28,11 @@ class Output:
 
     Args:
         names: Names that are known to come, for the width; a longer one moves the column.
-        journal: Is given all of it first.
+        logbook: Is given all of it first.
     """
 
-    def __init__(self, names: Iterable[str] = (), journal: Journal | None = None) -> None:
-        self._journal = journal
+    def __init__(self, names: Iterable[str] = (), logbook: Logbook | None = None) -> None:
+        self._logbook = logbook
         self._width = max(map(len, (NODE, *names)))
         self._lock = threading.Lock()
         self._colours: dict[str, int] = {}
@@ -50,16 +50,16 @@ class Output:
         """Write what this process logs, to standard error.
 
         Args:
-            is_told: The journal has it from elsewhere.
+            is_told: The logbook has it from elsewhere.
         """
-        if self._journal is not None and not is_told:
-            self._journal.write(name, "log", text)
+        if self._logbook is not None and not is_told:
+            self._logbook.write(name, "log", text)
         self._show(name, "stderr", text)
 
     def write(self, name: str, stream: str, text: str) -> None:
         """Write the lines of a text to `stdout` or `stderr`; never raises for the sake of the stream."""
-        if self._journal is not None:
-            self._journal.write(name, stream, text)
+        if self._logbook is not None:
+            self._logbook.write(name, stream, text)
         self._show(name, stream, text)
 
     def _show(self, name: str, stream: str, text: str) -> None:

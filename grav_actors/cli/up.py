@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from grav_actors.cli.changes import Reloader
     from grav_actors.cli.foreground import Foreground
-    from grav_actors.cli.journal import Journal
+    from grav_actors.cli.logbook import Logbook
     from grav_actors.cli.notify import Notifier
     from grav_actors.cli.output import Output
     from grav_actors.config import NodeConfig
@@ -53,8 +53,8 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
         folder = lock.path.parent
         children = children_of(plan)
         clean_folder(folder, held=(lock,))
-        journal = _open_journal(folder)
-        output = Output((name for child in children for name in _names(child)), journal)
+        logbook = _open_logbook(folder)
+        output = Output((name for child in children for name in _names(child)), logbook)
         log_among(output)
         _print_at_once()
         service = Service(Reloader(plan, children, output.say), notifier, output.say)
@@ -66,8 +66,8 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
         )
 
         def fill(node: Grav) -> None:
-            if journal is not None:
-                _note_events(node, journal)
+            if logbook is not None:
+                _note_events(node, logbook)
             service.begin(node)
             _fill(node, children, output)
             service.ready()
@@ -76,35 +76,35 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
             code = foreground.run(lambda: _make(plan.config, folder, output, foreground), fill)
         finally:
             service.close()
-            if journal is not None:
-                journal.close()
+            if logbook is not None:
+                logbook.close()
     ctx.exit(code)
 
 
-def _open_journal(folder: Path) -> Journal | None:
-    from grav_actors.cli.journal import Journal
+def _open_logbook(folder: Path) -> Logbook | None:
+    from grav_actors.cli.logbook import Logbook
 
     try:
-        journal = Journal(folder)
+        logbook = Logbook(folder)
     except OSError as exc:  # a full disk must not keep a node from running
         click.echo(f"grav-actors: `logs` will show nothing of this node: {exc}", err=True)
         return None
-    journal.write("grav", "log", f"up: process {os.getpid()}")
-    return journal
+    logbook.write("grav", "log", f"up: process {os.getpid()}")
+    return logbook
 
 
-def _note_events(node: Grav, journal: Journal) -> None:
+def _note_events(node: Grav, logbook: Logbook) -> None:
     """Have what happens to actors, those of nested supervisors too, noted under their names."""
 
     def note(message: Message) -> None:
-        journal.write(message.data["name"], "event", event_text(message.type.rpartition(".")[2], message.data))
+        logbook.write(message.data["name"], "event", event_text(message.type.rpartition(".")[2], message.data))
 
     # Never `block`: what happens to actors must not wait for a disk.
     node.connect(overflow="drop_oldest").on_type("grav.sys.actor.*", note)
 
 
 def event_text(event: str, data: dict[str, Any]) -> str:
-    """Return the line, or lines, that the journal has of an event."""
+    """Return the line, or lines, that the logbook has of an event."""
     if event == "crashed":
         return str(data["report"])
     if event == "started":

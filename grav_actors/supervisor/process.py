@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from grav_actors.descriptors import allow_descriptors
 from grav_actors.errors import ActorStartError, ReentrantWaitError, WrongProcessError
 from grav_actors.supervisor.handle import ChildProcess
 from grav_actors.supervisor.server import Order, importable_path
@@ -162,6 +163,7 @@ class ProcessHost:
             if self._stopping:
                 raise ActorStartError("the process host is stopped")
             if self._watcher is None:
+                allow_descriptors()
                 self._watcher = Watcher(self._callbacks, self._preload)
             return self._watcher
 

@@ -201,7 +201,7 @@ def files_of(program: Program) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-STAYS = {"node.lock", "bus.lock", "journal"}
+STAYS = {"node.lock", "bus.lock", "logbook"}
 
 
 # The session of the introduction

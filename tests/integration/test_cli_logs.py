@@ -97,3 +97,14 @@ def test_where_nothing_has_run_there_is_no_log(tmp_path: Path) -> None:
         assert program.output.startswith(f"grav-actors: nothing was logged for {tmp_path}")
     finally:
         program.close()
+
+
+def test_top_looks_as_often_as_it_is_told(folder: Path, start_program: Callable[..., Program]) -> None:
+    program = start_program(folder, "up")
+    done = program.run(*GRAV_ACTORS, "top", "--count", "2", "--interval", "50ms", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["name"] for row in rows] == 2 * ["talk-1", "talk-2", "branch", "deep", "light"]
+    assert len({row["time"] for row in rows}) == 2
+    shown = program.run(*GRAV_ACTORS, "top", "--count", "1", "--sort", "name").stdout
+    assert "5 actors: 5 ready; 0 messages wait" in shown

@@ -1,6 +1,6 @@
-"""The journal of a project's node: what its actors wrote, what the node logged, what happened to the actors.
+"""The logbook of a project's node: what its actors wrote, what the node logged, what happened to the actors.
 
-Two files in the run folder, `journal` and the one before it, `journal.1`; each is begun anew when it would have more
+Two files in the run folder, `logbook` and the one before it, `logbook.1`; each is begun anew when it would have more
 than `LIMIT` bytes. They stay when the node ends, however it ends, and the next `up` goes on with them. Each entry is a
 line of four fields with tabs between them: seconds since 1970, who, stream, text. Streams are `stdout`, `stderr`, `log`
 (of the node) and `event` (a line of its own for each line of a crash report).
@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-JOURNAL = "journal"
-OLD_JOURNAL = "journal.1"
+LOGBOOK = "logbook"
+OLD_LOGBOOK = "logbook.1"
 LIMIT = 4 * 1024 * 1024
 """Bytes of one of the two files."""
 READ_SIZE = 256 * 1024
@@ -38,7 +38,7 @@ class Entry:
     text: str
 
 
-class Journal:
+class Logbook:
     """Writes entries; any thread may. Each is in the file when `write` returns.
 
     Args:
@@ -49,8 +49,8 @@ class Journal:
     """
 
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
-        self._path = folder / JOURNAL
-        self._old_path = folder / OLD_JOURNAL
+        self._path = folder / LOGBOOK
+        self._old_path = folder / OLD_LOGBOOK
         self._limit = limit
         self._lock = threading.Lock()
         self._fd = self._open()
@@ -93,13 +93,13 @@ class Journal:
 
 
 class Reader:
-    """Reads the journal of a run folder from its beginning, and what is added later."""
+    """Reads the logbook of a run folder from its beginning, and what is added later."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / JOURNAL
+        self._path = folder / LOGBOOK
         self._fd = -1
         self._rest = b""
-        self._older: Path | None = folder / OLD_JOURNAL
+        self._older: Path | None = folder / OLD_LOGBOOK
 
     def entries(self) -> Iterator[Entry]:
         """Yield what has not been read yet."""
