@@ -138,6 +138,8 @@ class BusCore(Membership):
         postman = self.postman
         if handled is not None:
             receiver.check(handled)
+        if sender.blockers or len(runs) > 1:  # else it has all of its window, which takes any run
+            sender.check(seq, runs, self.max_body)
         offset = 0
         single = len(runs) == 1
         for kind, message_type, count, size, dest in runs:
@@ -155,9 +157,10 @@ class BusCore(Membership):
                 sender.received += count
                 if kind == KIND_ASK and dest == BUS_NAME:
                     answer_inquiry(self, run, now)
+                    sender.taken(size)
                 else:
                     postman.route(run, receiver, now)
-                sender.taken(size)
+                    sender.taken(size, count)
             seq += count
             offset += size
         self.ledger.note(sender, now)

@@ -97,6 +97,6 @@ class Ledger:
             if blocker is not self:
                 blocker.blocked.discard(sender)
         sender.blockers.clear()
-        sender.accepted = sender.received
+        sender.accept()
         self.starved.discard(sender)
         self.unacked.pop(sender, None)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from grav_actors.errors import ProtocolError
 from grav_actors.protocol import (
+    BUS_NAME,
+    KIND_ASK,
     MAX_OPEN_RANGES,
     MAX_RUN_MESSAGES,
     RETAIN_BYTES,
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
 
 SCANNED_RUNS = 2048
 """Open runs that one acknowledgement looks at, unless its sender keeps much; what lies behind counts as open."""
+
+WINDOWS_TAKEN = 2
+"""Windows that are taken from a sender beyond what is accepted: one that keeps to its window never fills a second."""
 
 
 class Sender:
@@ -37,11 +44,14 @@ class Sender:
         sent_bytes: Bytes of all runs that arrived.
         is_behind: The last acknowledgement moved the floor, and so told nothing of what is settled above it.
         resent_until: What it sends up to this seq it had sent to an earlier bus.
+        beyond, beyond_bytes: What was taken since `accepted` stands still, or less; not what was sent again, nor
+            questions to the bus, which wait for no window.
+        resent, resent_bytes: What it sent again while `accepted` stood still.
     """
 
-    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "blockers", "ended", "is_behind",
-                 "open", "questions", "received", "resent_until", "sent_bytes", "unheard", "urgent",
-                 "uuid")  # fmt: skip
+    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "beyond", "beyond_bytes", "blockers",
+                 "ended", "is_behind", "open", "questions", "received", "resent", "resent_bytes", "resent_until",
+                 "sent_bytes", "unheard", "urgent", "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
@@ -57,6 +67,10 @@ class Sender:
         self.is_behind = False
         self.resent_until = 0
         self.sent_bytes = 0
+        self.beyond = 0
+        self.beyond_bytes = 0
+        self.resent = 0
+        self.resent_bytes = 0
         self._sent_accepted = received
         self._sent_settled = received
         self._unacked_bytes = 0
@@ -67,18 +81,73 @@ class Sender:
             return seq - 1
         return self.received
 
-    def taken(self, size: int) -> None:
-        """Note that a run of `size` bytes was routed: it is accepted unless a mailbox is full."""
+    def check(self, seq: int, runs: Iterable[tuple[Any, ...]], largest: int) -> None:
+        """Raise ProtocolError for runs from `seq` on that its window does not take, nor as much again.
+
+        What it sends again to a new bus may be all that it keeps. What has come before costs nothing.
+
+        Args:
+            largest: Bytes of the largest body: the last message that a window takes may be over in bytes.
+        """
+        count = size = 0
+        for kind, _, messages, body, dest in runs:
+            if seq > self.received and not (kind == KIND_ASK and dest == BUS_NAME):
+                count += messages
+                size += body
+            seq += messages
+        if seq <= self.resent_until + 1:
+            fits = (
+                self.resent + count <= RETAIN_MESSAGES + WINDOW_MESSAGES
+                and self.resent_bytes + size <= RETAIN_BYTES + WINDOW_BYTES + largest
+            )
+        else:
+            fits = self._fits(count, size, largest)
+            if not fits:
+                # What is settled above `accepted` it need not count. Seldom: that is for others to finish first.
+                start = max(self.accepted, self.resent_until)
+                runs_beyond = [run for run in self.open.values() if run.seq > start]
+                self.beyond = sum(run.count for run in runs_beyond)
+                self.beyond_bytes = sum(run.size for run in runs_beyond)
+                fits = self._fits(count, size, largest)
+        if not fits:
+            raise ProtocolError(
+                f"{count} messages of {size} bytes, after {self.beyond} of {self.beyond_bytes} that are not accepted; "
+                f"the window is {WINDOW_MESSAGES} messages and {WINDOW_BYTES} bytes"
+            )
+
+    def _fits(self, count: int, size: int, largest: int) -> bool:
+        return (
+            self.beyond + count <= WINDOWS_TAKEN * WINDOW_MESSAGES
+            and self.beyond_bytes + size <= WINDOWS_TAKEN * WINDOW_BYTES + largest
+        )
+
+    def taken(self, size: int, count: int = 0) -> None:
+        """Note that a run of `size` bytes was routed: it is accepted unless a mailbox is full.
+
+        Args:
+            count: Its messages; 0 of questions to the bus itself.
+        """
         self._unacked_bytes += size
         self.sent_bytes += size
         if not self.blockers:
-            self.accepted = self.received
+            self.accept()
+        elif count and self.received <= self.resent_until:
+            self.resent += count
+            self.resent_bytes += size
+        elif count:
+            self.beyond += count
+            self.beyond_bytes += size
+
+    def accept(self) -> None:
+        """Note that nothing of what was taken counts against its window any more."""
+        self.accepted = self.received
+        self.beyond = self.beyond_bytes = 0
 
     def unblock(self, blocker: Any) -> None:
         """Note that a mailbox has room again."""
         self.blockers.discard(blocker)
         if not self.blockers:
-            self.accepted = self.received
+            self.accept()
             self.urgent = True
 
     def is_cramped(self) -> bool:

@@ -154,7 +154,7 @@ class Cycles:
                 self._cycle(way)
                 self.tally.cycles += 1
                 self._look(f"cycle {number + 1} ({way})", descriptors, threads)
-                left = {path.name for path in self._run_folder.rglob("*")}
+                left = {path.name for path in self._run_folder.rglob("*") if not path.name.startswith("logbook")}
                 if way != "kill":
                     if files is not None and left - files:
                         self._blame(f"cycle {number + 1} ({way})", f"files {sorted(left - files)}")

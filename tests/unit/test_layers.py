@@ -56,6 +56,7 @@ LAYERS = {
             "grav_actors.tables",
             "grav_actors.project",
             "grav_actors.private_file",
+            "grav_actors.descriptors",
             "grav_actors.registry",
             # Doors of packages whose modules lie in different layers: a docstring, and no imports.
             "grav_actors.bus",

@@ -94,6 +94,7 @@ class Limits:
             "RING_BYTES": ((replay,), self.ring_bytes),
             "MAX_OPEN_RANGES": ((sender, pod_core), self.listed),
             "MAX_FAILURES": ((pod_core,), self.failures),
+            "WINDOWS_TAKEN": ((sender,), 1),  # pods of this package need no second one
         }
         with ExitStack() as stack:
             for name, (modules, value) in values.items():

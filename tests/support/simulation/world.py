@@ -179,6 +179,7 @@ class World(Net):
 
     def kill_bus(self) -> None:
         """End the bus; every connection breaks."""
+        assert self.bus.postman.counts.bad_frames == 0
         self.is_bus_up = False
         self.record(BusKilled)
         for wire in self.wires:
