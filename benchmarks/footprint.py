@@ -5,25 +5,19 @@ other programs through their libraries, are there once however many there are.
 """
 
 import contextlib
-import pathlib
 
 from benchmarks.echo import Echo
 from benchmarks.measure import Values
 from benchmarks.memory import Gauge, Scene, done
 from benchmarks.sides import Side
+from benchmarks.spawn import unique_bytes
 from benchmarks.workload import Load
 from grav_actors import Grav
 
 MEGABYTE = 1_000_000
 ACTORS = 5
-LARGEST_RATE = 400_000
-"""Messages a second of load that are sent through the bus to see it grow."""
-
-
-def unique(pid: int) -> int:
-    """Return the bytes of a process that no other process shares."""
-    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+GROWTH_RATE = 5_000_000
+"""Messages that are sent through the bus to see it grow, for each second of load: 10,000,000 with the default."""
 
 
 def measure(side: Side, load: Load) -> tuple[Values, str]:
@@ -32,11 +26,11 @@ def measure(side: Side, load: Load) -> tuple[Values, str]:
         bus = grav._bus
         assert bus is not None
         assert bus.pid is not None
-        idle = unique(bus.pid) / MEGABYTE
+        idle = unique_bytes(bus.pid) / MEGABYTE
         names = {grav.spawn(Echo, name=f"echo-{index}").name for index in range(ACTORS)}
         pids = [row["pid"] for row in grav._actors() if row["name"] in names]
-        actor = sum(unique(pid) for pid in pids) / len(pids) / MEGABYTE
-    messages = load.messages or int(load.seconds * LARGEST_RATE)
+        actor = sum(unique_bytes(pid) for pid in pids) / len(pids) / MEGABYTE
+    messages = load.messages or int(load.seconds * GROWTH_RATE)
     grown = growth(messages) / MEGABYTE
     return [idle, actor, grown], f"bus {idle:.1f} MB, actor {actor:.1f} MB, {messages:,} messages: {grown:+.2f} MB"
 

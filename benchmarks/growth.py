@@ -21,7 +21,6 @@ from benchmarks.chart import Axis, Chart, Line
 from benchmarks.report import describe_machine
 from benchmarks.sides import BASELINE, OURS, SIDES
 from benchmarks.throughput import MIB, Scene
-from benchmarks.worker import WorkerError
 from benchmarks.workload import SIZE, Load
 
 SIZES = [16 * 4**exponent for exponent in range(11)]
@@ -139,8 +138,8 @@ def measure(growth: Growth, load: Load, pairs: int) -> tuple[Figures, bool]:
                     if not problem:
                         rates.setdefault((index, x), []).append(delivery.rate)
                     remark = f"VOID: {problem}" if problem else f"{delivery.rate:,.0f}/s"
-                except WorkerError as error:
-                    problem = remark = f"FAILED: {error}"
+                except Exception as error:  # what the other points have is kept
+                    problem = remark = f"FAILED: {type(error).__name__}: {error}"
                 is_good = is_good and not problem
                 print(f"{growth.name} {pair + 1}/{pairs} {curve.title}, {x:,}: {remark}", file=sys.stderr, flush=True)
     lines = [

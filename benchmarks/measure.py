@@ -7,7 +7,6 @@ import sys
 
 from benchmarks.report import Series
 from benchmarks.sides import SIDES, Side
-from benchmarks.worker import WorkerError
 from benchmarks.workload import Load
 
 Values = list[float | None]
@@ -42,8 +41,8 @@ def run_pairs(measure: Measure, sides: list[str], load: Load, pairs: int) -> boo
         for side in ordered:
             try:
                 values, remark = measure.run(SIDES[side], load)
-            except WorkerError as error:
-                values, remark = [None] * len(measure.series), f"FAILED: {error}"
+            except Exception as error:  # whatever a side raises: what the others have measured is kept
+                values, remark = [None] * len(measure.series), f"FAILED: {type(error).__name__}: {error}"
             is_good = is_good and None not in values
             for series, value in zip(measure.series, values, strict=True):
                 if value is None or not math.isnan(value):

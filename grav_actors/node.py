@@ -443,6 +443,18 @@ class Grav:
             return []
         return self._mesh("wait_for_peers").wait_for_peers(count, timeout)
 
+    def wait_until_known(self, timeout: Timeout = 5.0) -> None:
+        """Wait until every peer that is up sends what pods of this node want now, and knows the actors that it has.
+
+        `on_type` and `spawn` return when this node's bus has confirmed, and what peers publish, tell and ask follows
+        a moment later: this waits for that moment.
+
+        Raises:
+            TransportNotConfiguredError: The node has no transport.
+            WaitTimeoutError: Some peers have not learned of it in time; names them.
+        """
+        self._mesh("wait_until_known").wait_until_known(timeout)
+
     def _mesh(self, method: str) -> Hub:
         self._check_open()
         if self._hub is None:
@@ -636,6 +648,8 @@ class Grav:
             self._runner.stop(timeout)
         link = self._link
         if link is not None:
+            if self._hub is not None:
+                self._hub.give_up_questions()
             pods = [pod for pod in link.pods() if not pod._core.settings.actor]
             # First all, then all: a pod that left would give up what the next one has yet to settle.
             for pod in pods:

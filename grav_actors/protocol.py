@@ -172,9 +172,9 @@ RELAY_REDELIVERED: Final = 1
 STAGE_CHANGE: Final = 0
 """Of GATEWAY and LOCAL: this has changed."""
 STAGE_BEGIN: Final = 1
-"""All of it follows from here; what was told before is void if it does not come again."""
+"""All of it follows from here on; what was told before is void if it does not come again."""
 STAGE_END: Final = 2
-"""That was all."""
+"""This was the last of all. What fits into one frame is both."""
 
 FAIL_ERROR: Final = 0
 """The handler raised."""
@@ -642,8 +642,8 @@ def _check_watches(begun: tuple[Any, ...], ended: tuple[Any, ...]) -> None:
 
 
 def _check_stage(stage: int) -> None:
-    if stage not in (STAGE_CHANGE, STAGE_BEGIN, STAGE_END):
-        raise ProtocolError(f"stage {stage}, allowed are 0, 1 and 2")
+    if not 0 <= stage <= STAGE_BEGIN | STAGE_END:
+        raise ProtocolError(f"stage {stage}, allowed are 0 to 3")
 
 
 def _check_gateway(fields: tuple[Any, ...]) -> None:

@@ -107,13 +107,13 @@ class LocalNews:
             (self._told_wants.add if is_wanted else self._told_wants.discard)(pattern)
         for group, pattern, is_wanted in groups:
             (self._told_groups.add if is_wanted else self._told_groups.discard)((group, pattern))
-        stage = STAGE_BEGIN if is_whole else STAGE_CHANGE
-        for first in range(0, max(len(wants), len(groups), len(names), is_whole), MAX_GATEWAY_ITEMS):
+        last = max(len(wants), len(groups), len(names), is_whole)
+        for first in range(0, last, MAX_GATEWAY_ITEMS):
             part = slice(first, first + MAX_GATEWAY_ITEMS)
-            yield stage, tuple(wants[part]), tuple(groups[part]), tuple(names[part])
             stage = STAGE_CHANGE
-        if is_whole:
-            yield STAGE_END, (), (), ()
+            if is_whole:
+                stage |= (STAGE_BEGIN if first == 0 else 0) | (STAGE_END if first + MAX_GATEWAY_ITEMS >= last else 0)
+            yield stage, tuple(wants[part]), tuple(groups[part]), tuple(names[part])
 
 
 class RemoteNames:

@@ -448,7 +448,7 @@ class Membership:
         remote = self.directory.remote
         if len(remote) + len(begun) > MAX_REMOTE_NAMES:
             raise ProtocolError(f"more than {MAX_REMOTE_NAMES} names of other nodes")
-        if stage == STAGE_BEGIN:
+        if stage & STAGE_BEGIN:
             remote.begin()
             self.directory.begin_news()
         for name, reason, error in ended:
@@ -460,7 +460,7 @@ class Membership:
             if before is not None:
                 self._tell_all(self.watches.remote_ended(name, before, Ended("lost")))
             self.watches.remote_began(name)
-        if stage == STAGE_END:
+        if stage & STAGE_END:
             for name, node in remote.end():
                 self._tell_all(self.watches.remote_ended(name, node, Ended("lost")))
             self._tell_all(self.watches.remote_known())

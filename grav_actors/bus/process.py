@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from grav_actors.descriptors import allow_descriptors
 from grav_actors.errors import BusNotFoundError, ConfigError
 from grav_actors.project import BUS_LOCK, BUS_SOCKET, ROSTER, FolderLock, FolderLockedError, bus_endpoint
 
@@ -116,6 +117,7 @@ def serve(
     from grav_actors.bus.roster import read_roster  # noqa: PLC0415
     from grav_actors.bus.server import BusServer  # noqa: PLC0415
 
+    allow_descriptors()
     folder = Path(spec.folder)
     with FolderLock(folder / BUS_LOCK):
         core = BusCore(os.urandom(8), replay_limit=spec.replay_limit, max_message=spec.max_message)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from grav_actors.mesh.view import Peer
     from grav_actors.tables import MeshTable
 
@@ -14,14 +16,20 @@ REMEMBERED = 1024
 """Nodes that are known to have been up before; past it the oldest are forgotten."""
 
 
-def mesh_line(table: MeshTable, endpoint: str) -> str:
-    """Return where the node listens, and how it finds others."""
+def mesh_line(table: MeshTable, endpoint: str, keys: Path | None = None) -> str:
+    """Return where the node listens, how it finds others, and whom it trusts.
+
+    Args:
+        keys: The folder of its keys; None without any.
+    """
     alone = "" if table.is_exposed else ", for this machine alone"
     where = f"listens on {endpoint}{alone}" if endpoint else "does not listen"
     ways = [name for name in table.discovery if name != "static"]
     if table.peers:
         ways.append(f"a list of {len(table.peers)}")
-    return f"mesh: {where}; finds others by {' and '.join(ways)}" if ways else f"mesh: {where}; looks for nobody"
+    finds = f"finds others by {' and '.join(ways)}" if ways else "looks for nobody"
+    trusts = f"; trusts the keys in {keys}" if keys is not None else ""
+    return f"mesh: {where}; {finds}{trusts}"
 
 
 class PeerNews:

@@ -37,14 +37,15 @@ def command(ctx: click.Context, as_json: bool, bus: str | None) -> None:
     from grav_actors.cli.render import table, to_json
 
     with joined(bus) as node:
-        rows, is_degraded = _list_actors(node)
-    for line in map(to_json, rows) if as_json else table(map(_shown, rows), COLUMNS):
+        rows, is_degraded = list_actors(node)
+    for line in map(to_json, rows) if as_json else table(map(shown, rows), COLUMNS):
         click.echo(line)
     if is_degraded:
         ctx.exit(DEGRADED)
 
 
-def _list_actors(node: Grav) -> tuple[list[dict[str, Any]], bool]:
+def list_actors(node: Grav) -> tuple[list[dict[str, Any]], bool]:
+    """Return a row for each actor on a bus, with its rates, and whether one does not run that should."""
     from grav_actors.bus.inquiry import PODS
     from grav_actors.control import PS
     from grav_actors.protocol import BUS_NAME, NODE_NAME
@@ -82,7 +83,7 @@ def rates(before: list[dict[str, Any]], after: list[dict[str, Any]], seconds: fl
     return found
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
+def shown(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row as people read it."""
     return {
         **row,

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from grav_actors.cli.changes import Reloader
     from grav_actors.cli.foreground import Foreground
+    from grav_actors.cli.logbook import Logbook
     from grav_actors.cli.notify import Notifier
     from grav_actors.cli.output import Output
     from grav_actors.config import NodeConfig
+    from grav_actors.message import Message
     from grav_actors.node import Grav
     from grav_actors.supervisor.spec import Child
 
@@ -51,7 +53,8 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
         folder = lock.path.parent
         children = children_of(plan)
         clean_folder(folder, held=(lock,))
-        output = Output(name for child in children for name in _names(child))
+        logbook = _open_logbook(folder)
+        output = Output((name for child in children for name in _names(child)), logbook)
         log_among(output)
         _print_at_once()
         service = Service(Reloader(plan, children, output.say), notifier, output.say)
@@ -63,6 +66,8 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
         )
 
         def fill(node: Grav) -> None:
+            if logbook is not None:
+                _note_events(node, logbook)
             service.begin(node)
             _fill(node, children, output)
             service.ready()
@@ -71,7 +76,41 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
             code = foreground.run(lambda: _make(plan.config, folder, output, foreground), fill)
         finally:
             service.close()
+            if logbook is not None:
+                logbook.close()
     ctx.exit(code)
+
+
+def _open_logbook(folder: Path) -> Logbook | None:
+    from grav_actors.cli.logbook import Logbook
+
+    try:
+        logbook = Logbook(folder)
+    except OSError as exc:  # a full disk must not keep a node from running
+        click.echo(f"grav-actors: `logs` will show nothing of this node: {exc}", err=True)
+        return None
+    logbook.write("grav", "log", f"up: process {os.getpid()}")
+    return logbook
+
+
+def _note_events(node: Grav, logbook: Logbook) -> None:
+    """Have what happens to actors, those of nested supervisors too, noted under their names."""
+
+    def note(message: Message) -> None:
+        logbook.write(message.data["name"], "event", event_text(message.type.rpartition(".")[2], message.data))
+
+    # Never `block`: what happens to actors must not wait for a disk.
+    node.connect(overflow="drop_oldest").on_type("grav.sys.actor.*", note)
+
+
+def event_text(event: str, data: dict[str, Any]) -> str:
+    """Return the line, or lines, that the logbook has of an event."""
+    if event == "crashed":
+        return str(data["report"])
+    if event == "started":
+        return f"started: {describe(data)}" + (f", restart {data['restarts']}" if data["restarts"] else "")
+    words = [data["reason"], " ".join(data["error"].split()), data["next"]]
+    return f"{event}: {'; '.join(word for word in words if word)}"
 
 
 class Service:
@@ -139,6 +178,7 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
     from grav_actors.cli.plan import mesh_of
     from grav_actors.node import Grav
 
+    mesh = mesh_of(config)
     try:
         node = Grav._in_folder(  # made for this command
             BusSpec(str(folder), "", config.bus.replay_limit, config.bus.max_message),
@@ -150,13 +190,13 @@ def _make(config: NodeConfig, folder: Path, output: Output, foreground: Foregrou
             strategy=config.supervisor.strategy,
             on_line=output.write,
             on_end=foreground.end,
-            plan=mesh_of(config),
+            plan=mesh,
             on_peer=PeerNews(output.say).tell,
         )
     except BusNotFoundError as exc:
         raise Failure(str(exc), FAILED) from exc  # it is this command that should have started it
-    if config.mesh is not None and node._hub is not None:
-        output.say(mesh_line(config.mesh, node._hub.endpoint))
+    if config.mesh is not None and mesh is not None and node._hub is not None:
+        output.say(mesh_line(config.mesh, node._hub.endpoint, mesh.custom["keys"]))
     return node
 
 
@@ -173,8 +213,8 @@ def _fill(node: Grav, children: list[Child], output: Output) -> None:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """Return where an actor runs: `process 4711`, or `thread`."""
-    return f"process {row['pid']}" if row["kind"] == "process" else str(row["kind"])
+    """Return where an actor runs: `process 4711`, or `thread in process 4711`."""
+    return f"{'' if row['kind'] == 'process' else 'thread in '}process {row['pid']}"
 
 
 def _names(child: Child) -> list[str]:

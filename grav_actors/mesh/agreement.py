@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from grav_actors.mesh.effects import Ask, InterestAgreed, Reply, Subscribe
 from grav_actors.mesh.frames import Interest, InterestDone
@@ -19,13 +20,17 @@ MAX_BARRIERS = 4096
 class Agreement:
     """What this node wants of all peers, and what each of them wants.
 
+    Args:
+        on_track: Told when a peer has got a new track.
+
     Attributes:
         version: Of what this node wants; rises with each change.
         prefixes: What it wants.
     """
 
-    def __init__(self, state: MeshState) -> None:
+    def __init__(self, state: MeshState, on_track: Callable[[Peer], None]) -> None:
         self._state = state
+        self._on_track = on_track
         self._next_version = 1
         self._barriers: OrderedDict[bytes, None] = OrderedDict()
         self._agreed = 0
@@ -130,9 +135,12 @@ class Agreement:
             self._barriers.popitem(last=False)
 
     def _apply(self, peer: Peer, frame: Interest, ticket: int, now: float) -> None:
+        is_new = self._state.outflow.track(peer.incarnation) is None
         track = self._state.outflow.open(peer.incarnation, frame.prefixes)
         peer.their_version = frame.version
         peer.is_heard = True
         answer = InterestDone(self._state.me.incarnation, peer.incarnation, frame.version, track.number, track.sent)
         self._state.out.append(Reply(peer.link, ticket, answer))
+        if is_new:
+            self._on_track(peer)
         self._state.beat_soon(now)

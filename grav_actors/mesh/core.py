@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from grav_actors.mesh.agreement import Agreement
+from grav_actors.errors import ProtocolError
+from grav_actors.mesh.actors import Actors
+from grav_actors.mesh.agreement import ASK_AGAIN, Agreement
+from grav_actors.mesh.congestion import Congestion
 from grav_actors.mesh.delivery import Delivery
 from grav_actors.mesh.dialling import Dialler
-from grav_actors.mesh.effects import Ask, DeliverTunnelled, Effect, Reply, TunnelEnded, Withdrawn
+from grav_actors.mesh.effects import (
+    Ask,
+    DeliverTunnelled,
+    Effect,
+    Reply,
+    TunnelEnded,
+    WantedChanged,
+    Withdrawn,
+)
 from grav_actors.mesh.frames import (
     Beat,
     Frame,
@@ -22,13 +33,16 @@ from grav_actors.mesh.frames import (
     TunnelDone,
 )
 from grav_actors.mesh.handshake import Identity, Refusal
+from grav_actors.mesh.inflow import Arrival
 from grav_actors.mesh.liveness import LATE
 from grav_actors.mesh.membership import Membership
 from grav_actors.mesh.outflow import RETRANSMIT_BYTES
 from grav_actors.mesh.peers import Leaving, Peer, PeerState
-from grav_actors.mesh.state import Counts, MeshState
-from grav_actors.mesh.topics import interest_prefixes
+from grav_actors.mesh.relay_frames import AGAIN_TYPE, NEWS_TYPE, Groups, Names, News, decode_news, encode_news
+from grav_actors.mesh.state import BEAT_SPACING, Counts, MeshState
+from grav_actors.mesh.topics import interest_prefixes, type_topic
 from grav_actors.mesh.tunnels import Attempt, Tunnels
+from grav_actors.protocol import STAGE_END
 from grav_actors.transports.base import Handshake, HandshakeAck
 
 TICK = 0.1
@@ -54,10 +68,11 @@ class MeshCore:
     def __init__(self, me: Identity, rng: Callable[[], float], *, retransmit: int = RETRANSMIT_BYTES) -> None:
         self.me = me
         self._state = MeshState.make(me, retransmit)
-        self._agreement = Agreement(self._state)
-        self._delivery = Delivery(self._state)
+        self._agreement = Agreement(self._state, self._introduce)
+        self._delivery = Delivery(self._state, self._on_own)
         self._dialler = Dialler(rng)
         self._membership = Membership(self._state, self._agreement, self._delivery, self._dialler, self._peer_gone)
+        self._congestion = Congestion(self._state)
         self._tunnels = Tunnels()
         self._ticked_at: float | None = None
         self._has_left = False
@@ -86,8 +101,18 @@ class MeshCore:
         return peer.inflow.last - peer.inflow.got, track.sent - track.acked if track is not None else 0
 
     def unanswered(self) -> dict[str, int]:
-        """Return the endpoints at which nobody answers, with the number of dials in a row."""
-        return self._dialler.unanswered()
+        """Return the endpoints at which nobody answers, with the number of dials in a row.
+
+        Without those of peers that are there by another way: by their own dial, or at another address.
+        """
+        present = [peer for peer in self._state.peers.values() if peer.is_present]
+        uuids = {peer.uuid for peer in present}
+        endpoints = {endpoint for peer in present for endpoint in peer.endpoints}
+        return {
+            hint.endpoint: hint.failures
+            for hint in self._dialler.unanswered()
+            if hint.endpoint not in endpoints and not uuids & {hint.uuid, hint.leads_to}
+        }
 
     # Finding and linking
 
@@ -128,6 +153,18 @@ class MeshCore:
         if known is not None:
             self._membership.link_down(known, reason, now)
 
+    # How fast
+
+    def is_congested(self, now: float) -> bool:
+        """Tell whether peers are so far behind that nothing more should be published for now."""
+        return self._congestion.look(now)
+
+    def hold_back(self, now: float, *, is_full: bool) -> None:
+        """Acknowledge nothing to peers as long as what came from them waits for the local bus."""
+        self._state.is_full = is_full
+        if not is_full:
+            self._state.beat_soon(now)
+
     # What this node wants and says
 
     def want(self, patterns: Iterable[str], now: float) -> int:
@@ -137,6 +174,22 @@ class MeshCore:
     def wanted(self) -> tuple[bytes, ...]:
         """Return the prefixes of what all peers together want of this node."""
         return self._state.outflow.wanted()
+
+    def wants(self, uuid: str, type: str) -> bool:
+        """Return whether a peer has asked for what is published under this type, besides for its groups."""
+        peer = self._state.peers.get(uuid)
+        track = self._state.outflow.track(peer.incarnation) if peer is not None else None
+        return track is not None and track.wants(type_topic(type))
+
+    @property
+    def actors(self) -> Actors:
+        """The actors and groups of peers."""
+        return self._state.actors
+
+    @property
+    def version(self) -> int:
+        """Version of what this node wants; see `InterestAgreed`."""
+        return self._agreement.version
 
     def publish(self, type: str, count: int, meta: bytes, body: bytes) -> int:
         """Send a run to all peers that want its type, also those that are down for now; return how many."""
@@ -148,6 +201,70 @@ class MeshCore:
         if peer is None or peer.state is PeerState.WITHDRAWN or self._has_left:
             return False
         return self._delivery.direct(peer, type, count, meta, body)
+
+    # Which actors there are
+
+    def tell_actors(self, groups: Groups, names: Names, *, is_all: bool = False) -> None:
+        """Note which actors and groups this node has, or what has changed of that; the peers are told."""
+        own = self._state.own
+        for news in own.replace(groups, names) if is_all else own.change(groups, names):
+            for peer in self._state.peers.values():
+                if peer.state is not PeerState.WITHDRAWN:
+                    self._tell(peer, news)
+
+    def marks(self) -> list[tuple[bytes, int, int]]:
+        """Return what each peer that is up has yet to learn of this node: for `behind`."""
+        marks: list[tuple[bytes, int, int]] = []
+        for peer in self._state.peers.values():
+            track = self._state.outflow.track(peer.incarnation)
+            if peer.state is PeerState.UP and track is not None:
+                marks.append((peer.incarnation, self._agreement.version, track.sent))
+        return marks
+
+    def behind(self, marks: list[tuple[bytes, int, int]]) -> list[Peer]:
+        """Return the peers that are up and have not learned of this node what these marks say."""
+        peers = {peer.incarnation: peer for peer in self._state.peers.values() if peer.state is PeerState.UP}
+        found: list[Peer] = []
+        for incarnation, version, sent in marks:
+            peer, track = peers.get(incarnation), self._state.outflow.track(incarnation)
+            if peer is not None and track is not None and (peer.agreed < version or track.acked < sent):
+                found.append(peer)
+        return found
+
+    def _introduce(self, peer: Peer) -> None:
+        """Tell a peer all that this node has."""
+        for news in self._state.own.all():
+            self._tell(peer, news)
+
+    def _tell(self, peer: Peer, news: News) -> None:
+        if not self._has_left:
+            self._delivery.direct(peer, NEWS_TYPE, 1, b"", encode_news(news))
+
+    def _on_own(self, peer: Peer, run: Arrival) -> None:
+        """Take what a peer's mesh has said to this one's."""
+        if run.type == AGAIN_TYPE:
+            self._introduce(peer)
+            return
+        try:
+            news = decode_news(run.body)
+        except ProtocolError:
+            self._state.counts.garbled += run.count
+            return
+        if self._state.actors.told(peer.uuid, peer.name, news):
+            self._state.out.append(WantedChanged())
+        if news.stage & STAGE_END:
+            peer.is_acquainted, peer.is_stale = True, False
+        # Whoever waits for this to be known is told by the beat.
+        self._state.beat_due = min(self._state.beat_due, self._state.beat_at + BEAT_SPACING)
+
+    def _ask_again(self, peer: Peer, now: float) -> None:
+        """Have a peer tell everything again, if something of it was lost or never came."""
+        is_known = peer.is_acquainted and not peer.is_stale
+        if is_known or peer.asked_again_at is None or self._has_left:
+            peer.asked_again_at = now
+        elif now - peer.asked_again_at >= ASK_AGAIN:
+            peer.asked_again_at = now
+            self._delivery.direct(peer, AGAIN_TYPE, 1, b"", b"")
 
     def tunnel(self, capability: str, meta: bytes, body: bytes, now: float, deadline: float) -> int:
         """Send one message to one peer that offers a capability; `TunnelEnded` follows, at the latest then.
@@ -311,6 +428,7 @@ class MeshCore:
             peer.inflow.pass_time(min(passed, 2 * TICK), is_up=peer.state is PeerState.UP)
             self._delivery.settle(peer, now)
             self._let_go(peer, now)
+            self._ask_again(peer, now)
         self._agreement.retry(now)
         self._membership.forget_old(now)
         self._membership.dial(now)

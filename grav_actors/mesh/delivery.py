@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from grav_actors.mesh.effects import Ask, Deliver, GapFound, Publish, Reply
 from grav_actors.mesh.frames import Beat, Pulse, Repair, Repaired, Run
 from grav_actors.mesh.inflow import Arrival, Gap
 from grav_actors.mesh.outflow import Entry, Track
 from grav_actors.mesh.peers import Peer
+from grav_actors.mesh.relay_frames import AGAIN_TYPE, NEWS_TYPE
 from grav_actors.mesh.state import MeshState
 from grav_actors.mesh.topics import BEAT_TOPIC, directed_topic, type_topic
 
-ACK_BYTES = 8 * 1024 * 1024
-"""Bytes from a peer after which a beat acknowledges them before its time."""
+OWN_TYPES = (NEWS_TYPE, AGAIN_TYPE)
+"""Types of runs that are for the mesh itself."""
+ACK_BYTES = 1024 * 1024
+"""Bytes from peers after which a beat acknowledges them before its time; a part of what a peer may be ahead."""
+ACK_RUN_BYTES = 4096
+"""Bytes that a run counts for at least."""
 
 
 class Delivery:
-    """What goes to the peers' buses, and what comes from them."""
+    """What goes to the peers' buses, and what comes from them.
 
-    def __init__(self, state: MeshState) -> None:
+    Args:
+        on_own: Told of a run that is for the mesh itself.
+    """
+
+    def __init__(self, state: MeshState, on_own: Callable[[Peer, Arrival], None]) -> None:
         self._state = state
+        self.on_own = on_own
         self._unacknowledged = 0
 
     # Out
@@ -68,7 +80,7 @@ class Delivery:
                     track.number if track is not None else 0,
                     track.sent if track is not None else 0,
                     inflow.track,
-                    inflow.got,
+                    inflow.acknowledged(is_held_back=state.is_full),
                     vitals.beat,
                     vitals.held(now),
                 )
@@ -93,7 +105,7 @@ class Delivery:
         for incarnation, track, tseq in frame.tracks:
             if incarnation == me:
                 peer.inflow.receive(track, Arrival(tseq, frame.type, frame.count, frame.meta, body))
-                self._unacknowledged += len(body)
+                self._unacknowledged += max(len(body), ACK_RUN_BYTES)
                 if self._unacknowledged >= ACK_BYTES:
                     self._state.beat_soon(now)
                 self.settle(peer, now)
@@ -127,11 +139,14 @@ class Delivery:
     def hand_on(self, peer: Peer) -> None:
         """Deliver and announce what the inflow has put in order."""
         state = self._state
-        for item in peer.inflow.out:
+        items, peer.inflow.out = peer.inflow.out, []
+        for item in items:
             if isinstance(item, Gap):
                 state.counts.lost += max(0, item.count)
+                peer.is_stale = True
                 state.out.append(GapFound(peer.uuid, peer.incarnation, item.count))
+            elif item.type in OWN_TYPES:
+                self.on_own(peer, item)
             else:
                 state.counts.delivered += item.count
                 state.out.append(Deliver(peer.uuid, peer.incarnation, item.type, item.count, item.meta, item.body))
-        peer.inflow.out.clear()

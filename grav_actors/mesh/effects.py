@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from grav_actors.mesh.frames import Answer, Request, Stream
 
@@ -153,6 +153,79 @@ class Withdrawn:
     """Every peer that could be reached has acknowledged that this node leaves."""
 
 
+@dataclass(frozen=True, slots=True)
+class ActorsChanged:
+    """Which actors peers have: tell the bus.
+
+    Attributes:
+        begun: `(name, uuid of the peer)`.
+        ended: `(name, reason, error)`; of these first.
+    """
+
+    begun: tuple[tuple[str, str], ...]
+    ended: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedChanged:
+    """What the groups of peers want is different: ask the bus for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Send a run on the local bus.
+
+    Attributes:
+        dest: As in SEND of `docs/protocol.md`.
+        questions: Their uuids, one for each message; none if it is no question.
+    """
+
+    kind: int
+    type: str
+    dest: Any
+    count: int
+    body: bytes
+    questions: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PostError:
+    """Answer a question of a local pod with an error."""
+
+    question: bytes
+    asker: bytes
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Take back questions that were posted for a peer."""
+
+    questions: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Tell the bus that messages of a run are finished: what was to be said about them is said.
+
+    Attributes:
+        token: Of the run, as it was given.
+        index: Of the message; None for all of them.
+    """
+
+    token: Any
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Tell the bus that a run cannot be carried, and why: it ends in the dead letters."""
+
+    token: Any
+    text: str
+
+
 Effect: TypeAlias = (
     Dial
     | Open
@@ -169,4 +242,11 @@ Effect: TypeAlias = (
     | DialRefused
     | TunnelEnded
     | Withdrawn
+    | ActorsChanged
+    | WantedChanged
+    | Post
+    | PostError
+    | TakeBack
+    | Finish
+    | Refuse
 )

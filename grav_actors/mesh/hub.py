@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from time import monotonic, time
@@ -26,22 +26,34 @@ from grav_actors.errors import (
 from grav_actors.mesh import handshake as refusals
 from grav_actors.mesh.carrier import Carrier
 from grav_actors.mesh.core import TICK, MeshCore
+from grav_actors.mesh.delivery import ACK_BYTES
 from grav_actors.mesh.effects import (
+    ActorsChanged,
     Deliver,
     DeliverTunnelled,
     DialRefused,
     Effect,
+    Finish,
     GapFound,
     PeerChanged,
+    Post,
+    PostError,
+    Refuse,
     Reply,
+    TakeBack,
     TunnelEnded,
+    WantedChanged,
     Withdrawn,
 )
 from grav_actors.mesh.frames import INCARNATION_BYTES, Beat, Frame, InterestDone
 from grav_actors.mesh.handshake import Identity
+from grav_actors.mesh.local_news import LocalNews
 from grav_actors.mesh.peers import Peer as KnownPeer
 from grav_actors.mesh.peers import PeerState
-from grav_actors.mesh.relay import Relay, tunnel_meta
+from grav_actors.mesh.relay import Relay
+from grav_actors.mesh.relay_frames import decode_type, encode_type
+from grav_actors.mesh.switchboard import Leaving, Switchboard
+from grav_actors.mesh.topics import interest_prefixes
 from grav_actors.mesh.view import Peer
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
@@ -51,8 +63,11 @@ from grav_actors.transports.base import Channel, Handshake, HandshakeAck, MeshTr
 NODE_UP, NODE_DOWN, NODE_GAP = "grav.sys.node.up", "grav.sys.node.down", "grav.sys.node.gap"
 """Events on the bus: a peer is up; it is down or has withdrawn; messages of it will never come."""
 BACKLOG_BYTES = 32 * 1024 * 1024
-"""Bytes that wait for the hub, in each direction. Past it the local pod waits, and frames of peers are lost, which
-the mesh repairs."""
+"""Bytes of peers that wait for the local bus. Past it frames of peers are lost, which the mesh repairs."""
+FULL_BYTES = 8 * 1024 * 1024
+"""Bytes of the same past which nothing more is acknowledged to peers, so that they wait."""
+LEAVING_BYTES = 4 * 1024 * 1024
+"""Bytes of the local bus that wait for the hub. Past it the local pod waits."""
 DRAIN = 256
 """Events that are taken before what they call for is done."""
 STOP_TIMEOUT = 3.0
@@ -72,8 +87,10 @@ class Hub:
         transport: Not set up yet.
         options: For the transport.
         identity: Of the node; incarnation and endpoints are filled in here.
-        wanted: Types and patterns that are asked for from peers.
         report: Takes a peer whose state has changed, and why; on the hub's thread. Default: it is logged.
+
+    Raises:
+        BusBusyError: The bus does not say what its pods want.
     """
 
     def __init__(
@@ -82,7 +99,6 @@ class Hub:
         transport: MeshTransport,
         options: TransportOptions,
         identity: Callable[[bytes, tuple[str, ...]], Identity],
-        wanted: Iterable[str] = (">",),
         logger: logging.Logger | None = None,
         report: Callable[[Peer, str], None] | None = None,
     ) -> None:
@@ -90,6 +106,8 @@ class Hub:
         self._report = report if report is not None else self._log_change
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._changed = threading.Condition()
+        self._is_congested = False  # peers are behind: the local pod waits
+        self._is_full = False  # so are the pods of the local bus: peers wait
         self._leaving_bytes = 0  # of the local bus, not taken by the core yet
         self._coming_bytes = 0  # of peers, same
         self._peers: list[Peer] = []
@@ -100,19 +118,23 @@ class Hub:
         self._is_stopping = False
         self._pid = os.getpid()
         self._discoveries: list[Discovery] = []
-        self._relay = Relay(pod, self._leave)
+        self._wants: dict[str, None] = {}
+        self._news = LocalNews()
+        self._settling: list[Callable[[], bool]] = []
+        self._relay = Relay(pod, self)
 
         def take(connection: Any) -> None:
             self._events.put(lambda now: self._carrier.take(connection))
 
         try:
+            self._relay.begin()  # first: what peers are told when they are met
             self.endpoint = transport.setup(options, take, lambda uuid: None)
         except BaseException:
             self._relay.stop(1.0)
             raise
         endpoints = (self.endpoint,) if self.endpoint else ()
         self._core = MeshCore(identity(os.urandom(INCARNATION_BYTES), endpoints), random.random)
-        self._core.want(wanted, monotonic())
+        self._switchboard = Switchboard(self._core)
         self._carrier = Carrier(transport, self, self._core.me.handshake)
         self._thread = threading.Thread(target=self._run, name="grav-mesh-hub", daemon=True)
         self._thread.start()
@@ -167,6 +189,7 @@ class Hub:
         """
         with self._changed:
             self._refused.pop(endpoint, None)
+        self._relay.catch_up()  # the peer is told all that is wanted here by now
         self.hint(endpoint, "", is_lasting=True)
 
         def look() -> Peer | DialRefused | GravError | None:
@@ -184,6 +207,41 @@ class Hub:
             raise kind(f"{endpoint}: {found.reason}")
         return found
 
+    def wait_until_known(self, timeout: Timeout) -> None:
+        """Return when every peer that is up sends what the pods here want now, and knows the actors here.
+
+        Raises:
+            WaitTimeoutError: Some do not; names them.
+            BusBusyError: The bus does not answer.
+            ConnectionClosedError: The node is stopped.
+        """
+        self._relay.catch_up()
+        waiting: list[str] = []
+        is_known: list[bool] = []
+
+        def begin(now: float) -> None:
+            marks = self._core.marks()
+
+            def look() -> bool:
+                waiting[:] = [peer.name or peer.uuid for peer in self._core.behind(marks)]
+                is_known[:] = [True] if not waiting else []
+                return not waiting
+
+            self._settling.append(look)
+
+        self._call(begin)
+        if self._wait(lambda: is_known or None, timeout) is None:
+            raise WaitTimeoutError(
+                f"these peers did not learn within {timeout} s what is wanted here: {', '.join(waiting)}"
+            )
+
+    def give_up_questions(self) -> None:
+        """Tell those here who wait for peers that the node ends; back when that was told."""
+        try:
+            self._call(lambda now: self._switchboard.give_up("this node is stopped"))
+        except ConnectionClosedError:
+            return
+
     def hint(self, endpoint: str, uuid: str, *, is_lasting: bool = False) -> None:
         """Take what a discovery says; does not block."""
         self._events.put(lambda now: self._core.hint(endpoint, uuid, now, is_lasting=is_lasting))
@@ -200,7 +258,7 @@ class Hub:
             MessageEncodeError, MessageTooLargeError: The data cannot be carried.
         """
         body = pack_records([pack_fields(message._record, max_message)])
-        meta = tunnel_meta(message._type)
+        meta = encode_type(message._type)
         key = self._call(lambda now: self._core.tunnel(capability, meta, body, now, now + timeout))
         if not key:
             raise TunnelNotEstablishedError(
@@ -294,7 +352,20 @@ class Hub:
             if now - ticked_at >= TICK:
                 ticked_at = now
                 self._do(self._core.tick)
+            self._regulate(now)
             self._pump()
+
+    def _regulate(self, now: float) -> None:
+        """Have the local pod wait for peers that are behind, and peers for the local bus."""
+        is_congested = self._core.is_congested(now)
+        if is_congested != self._is_congested:
+            self._note(lambda: setattr(self, "_is_congested", is_congested))
+        waiting = self._coming_bytes + self._relay.waiting_bytes
+        # Between the two limits it stays as it was; what is told of each MiB keeps the peers from giving up.
+        is_full = waiting > FULL_BYTES - (ACK_BYTES if self._is_full else 0)
+        if is_full != self._is_full:
+            self._is_full = is_full
+            self._core.hold_back(now, is_full=is_full)
 
     def _do(self, event: Event) -> None:
         try:
@@ -312,18 +383,32 @@ class Hub:
                     self._carry_out(effect)
                 except Exception:
                     self._log.exception("an effect of the mesh failed: %.200r", effect)
+        if self._settling:
+            with self._changed:
+                self._settling = [is_settled for is_settled in self._settling if not is_settled()]
+                self._changed.notify_all()
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case Deliver(_, _, type_, count, meta, body):
-                self._relay.deliver(type_, count, meta, body)
-            case DeliverTunnelled(_, meta, body):
-                self._relay.deliver_tunnelled(meta, body)
+            case Deliver():
+                self._switchboard.deliver(effect)
+            case Post():
+                self._relay.post(effect)
+            case PostError() | TakeBack() | Finish() | Refuse():
+                self._tell_bus(effect)
+            case ActorsChanged():
+                self._relay.change_actors(effect)
+            case WantedChanged():
+                self._want()
+            case DeliverTunnelled():
+                self._switchboard.deliver_tunnelled(effect, decode_type(effect.meta))
             case PeerChanged(uuid, state, reason):
+                self._switchboard.changed(effect)
                 self._peer_changed(uuid, state, reason)
             case GapFound(uuid, _, count):
                 self._log.warning("%s messages of node %s are lost", count if count >= 0 else "some", uuid)
                 self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
+                self._switchboard.lost(effect)
             case DialRefused(endpoint, _, reason):
                 self._log.warning("no link to %s: %s", endpoint, reason)
                 self._note(lambda: self._refuse(endpoint, effect))
@@ -333,14 +418,31 @@ class Hub:
                 self._note(lambda: setattr(self, "_has_left", True))
             case Reply(frame=InterestDone()):
                 # What the peer wants is asked for from the bus first: the answer promises that it comes.
-                try:
-                    self._relay.want(self._core.wanted())
-                except GravError as exc:
-                    self._log.warning("what a peer wants could not be asked for from the bus: %s", exc)
-                    return
-                self._carrier.carry_out(effect)
+                if self._want():
+                    self._carrier.carry_out(effect)
             case _:
                 self._carrier.carry_out(effect)
+
+    def _tell_bus(self, effect: PostError | TakeBack | Finish | Refuse) -> None:
+        match effect:
+            case PostError():
+                self._relay.post_error(effect)
+            case TakeBack():
+                self._relay.take_back(effect)
+            case Finish():
+                self._relay.finish(effect)
+            case Refuse():
+                self._relay.refuse(effect)
+
+    def _want(self) -> bool:
+        """Ask the bus for what peers and their groups want; return whether it has confirmed."""
+        groups = interest_prefixes(self._core.actors.group_patterns())
+        try:
+            self._relay.want((*self._core.wanted(), *groups))
+        except GravError as exc:
+            self._log.warning("what a peer wants could not be asked for from the bus: %s", exc)
+            return False
+        return True
 
     def _note(self, change: Callable[[], object]) -> None:
         with self._changed:
@@ -395,21 +497,53 @@ class Hub:
 
     # From the local bus
 
-    def _leave(self, type: str, count: int, meta: bytes, body: bytes) -> None:
-        """Give a run to the core; on the pod's callback thread, which waits while the hub is behind."""
+    def leave(self, run: Leaving) -> None:
+        """Take a run; on the pod's callback thread, which waits while the hub is behind."""
         with self._changed:
-            while self._leaving_bytes > BACKLOG_BYTES and not self._is_stopping:
+            while (self._leaving_bytes > LEAVING_BYTES or self._is_congested) and not self._is_stopping:
                 self._changed.wait(1.0)
-            self._leaving_bytes += len(body)
-        self._events.put(lambda now: self._publish(type, count, meta, body))
+            self._leaving_bytes += len(run.body)
+        self._events.put(lambda now: self._leave(run))
 
-    def _publish(self, type: str, count: int, meta: bytes, body: bytes) -> None:
-        was_full = self._leaving_bytes > BACKLOG_BYTES
+    def _leave(self, run: Leaving) -> None:
+        was_full = self._leaving_bytes > LEAVING_BYTES
         with self._changed:
-            self._leaving_bytes -= len(body)
+            self._leaving_bytes -= len(run.body)
             if was_full:
                 self._changed.notify_all()
-        self._core.publish(type, count, meta, body)
+        self._switchboard.leave(run)
+
+    def local(self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...]) -> None:
+        """Take what the pods of the bus want, and which actors there are."""
+        self._events.put(lambda now: self._local(stage, wants, groups, names, now))
+
+    def _local(
+        self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...], now: float
+    ) -> None:
+        change = self._news.take(stage, wants, groups, names)
+        if change is None:
+            return
+        if change.is_all:
+            self._wants.clear()
+        for pattern, is_wanted in change.wants:
+            if is_wanted:
+                self._wants[pattern] = None
+            else:
+                self._wants.pop(pattern, None)
+        self._core.want(self._wants, now)
+        self._core.tell_actors(change.groups, change.names, is_all=change.is_all)
+
+    def cancelled(self, asker: bytes, seqs: tuple[int, ...]) -> None:
+        """Note that nobody waits for these questions any more."""
+        self._events.put(lambda now: self._switchboard.cancelled(asker, seqs))
+
+    def settled(self, question: bytes) -> None:
+        """Note that no answer follows to a peer's question."""
+        self._events.put(lambda now: self._switchboard.settled(question))
+
+    def unposted(self, questions: tuple[bytes, ...], text: str) -> None:
+        """Note that questions of a peer did not reach the bus."""
+        self._events.put(lambda now: self._switchboard.unposted(questions, text))
 
     # From the carrier: events, from any thread
 

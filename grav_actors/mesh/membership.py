@@ -248,6 +248,7 @@ class Membership:
         """Note that a peer has left, and everything it sent has come."""
         self._state.outflow.close(peer.incarnation)
         self._state.change(peer, PeerState.WITHDRAWN, now, "it has left the mesh")
+        self._state.actors.forget(peer.uuid)
         self._agreement.settle()
         self._on_gone(peer, now)
 
@@ -276,4 +277,5 @@ class Membership:
         if peer.link:
             self._state.close(peer.link)
         self._state.outflow.close(peer.incarnation)
+        self._state.actors.forget(peer.uuid)
         del self._state.peers[peer.uuid]

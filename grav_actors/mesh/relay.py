@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from time import time_ns
-from typing import TYPE_CHECKING, Any
+from time import monotonic, time_ns
+from typing import TYPE_CHECKING, Any, Protocol
 
-import msgpack
-
+from grav_actors.actor.dispatch import flush_late
 from grav_actors.codec import pack_record, record_offsets, slice_body, unpack_body
-from grav_actors.errors import GravError
-from grav_actors.filters import FilterSet
-from grav_actors.mesh.topics import prefix_patterns
+from grav_actors.errors import BusBusyError, GravError
+from grav_actors.filters import FilterSet, is_framework_type
+from grav_actors.ids import id_bytes, id_text
+from grav_actors.mesh.effects import ActorsChanged, Finish, Post, PostError, Refuse, TakeBack
+from grav_actors.mesh.switchboard import Leaving
+from grav_actors.mesh.topics import prefix_patterns, widened
 from grav_actors.message import Message
-from grav_actors.pattern import FRAMEWORK_PREFIX, MSG_TYPE_DEFAULT, check_type
-from grav_actors.protocol import FLAG_RECEIPT, KIND_PUBLISH, KIND_REPLY
+from grav_actors.pattern import check_type
+from grav_actors.pod.replies import Question
+from grav_actors.protocol import (
+    ERROR_TYPE,
+    FAIL_REJECT,
+    FLAG_RECEIPT,
+    FLAG_RELAYED,
+    KIND_ANSWER,
+    KIND_ASK,
+    KIND_PUBLISH,
+    KIND_REPLY,
+    KIND_TELL,
+    MAX_CANCELS,
+    MAX_GATEWAY_ERROR,
+    PUBLISHED_KINDS,
+    QUESTION_KINDS,
+    REPLY_TYPE,
+    STAGE_END,
+    STOP_TYPE,
+)
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
@@ -25,14 +46,40 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Leave = Callable[[str, int, bytes, bytes], None]
-"""`leave(type, count, meta, body)`: give a run to the mesh. May block while the mesh has no room."""
+BEGIN_TIMEOUT = 10.0
+"""Seconds that a hub waits for the bus to say what its pods want."""
+_ANSWER_TYPES = (REPLY_TYPE, ERROR_TYPE)
 
-_CARRIED = {KIND_PUBLISH, KIND_REPLY}
+Token = tuple["Inbound", int]
+"""A run as its pod has it, and how many messages at its front are not to be carried."""
+
+
+class Events(Protocol):
+    """What a relay tells its hub, on the callback thread of its pod but for `unposted`; must not wait for the bus."""
+
+    def leave(self, run: Leaving) -> None:
+        """Take a run of the bus. May block while the mesh has no room."""
+        ...
+
+    def local(self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...]) -> None:
+        """Take what the pods of the bus want, and which actors there are; fields of LOCAL."""
+        ...
+
+    def cancelled(self, asker: bytes, seqs: tuple[int, ...]) -> None:
+        """Note that nobody waits for these questions any more."""
+        ...
+
+    def settled(self, question: bytes) -> None:
+        """Note that no answer follows to a question that was posted."""
+        ...
+
+    def unposted(self, questions: tuple[bytes, ...], text: str) -> None:
+        """Note that questions were not posted, and why."""
+        ...
 
 
 class Relay:
-    """The hub's pod on the local bus.
+    """The hub's pod on the local bus, its gateway.
 
     What comes from peers is published by a thread of its own, which may wait for the bus; the hub never does. A pod
     never gets what it published itself: so what comes from a peer is never sent on.
@@ -42,17 +89,43 @@ class Relay:
         garbled: Runs of peers that were none.
     """
 
-    def __init__(self, pod: Pod, leave: Leave) -> None:
+    def __init__(self, pod: Pod, events: Events) -> None:
         self._pod = pod
-        self._leave = leave
+        self._events = events
         self._patterns: tuple[str, ...] = ()
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
+        self._seqs: dict[bytes, int] = {}  # of questions that were posted for peers; guarded by the link's lock
+        self._has_begun = threading.Event()
         self.waiting_bytes = 0
         self.garbled = 0
+        pod._gateway = self
         pod._consume = self._take
         self._thread = threading.Thread(target=self._run, name="grav-mesh-relay", daemon=True)
         self._thread.start()
+
+    def begin(self) -> None:
+        """Become the gateway of the bus; back when what its pods want was told as an event.
+
+        Raises:
+            BusBusyError: The bus does not say it.
+        """
+        self.change_actors(ActorsChanged((), ()))
+        if not self._has_begun.wait(BEGIN_TIMEOUT):
+            raise BusBusyError(f"the bus has not said within {BEGIN_TIMEOUT:g} s what its pods want")
+
+    def catch_up(self) -> None:
+        """Return when everything that the bus has confirmed to anybody before was told as an event.
+
+        Raises:
+            BusBusyError: The bus does not answer.
+            ConnectionClosedError: The node has ended.
+        """
+        self._pod._set_filters(self._pod._core.filters)
+        done = threading.Event()
+        with self._pod._link.lock:
+            self._pod._callbacks.put(done.set)
+        done.wait(BEGIN_TIMEOUT)
 
     # From the bus
 
@@ -63,7 +136,7 @@ class Relay:
             BusBusyError: The bus does not answer.
             ConnectionClosedError: The node has ended.
         """
-        patterns = prefix_patterns(prefixes)
+        patterns = prefix_patterns(widened(prefixes))
         if patterns == self._patterns:
             return
         filters = FilterSet(listening=bool(patterns), exclusive=True)
@@ -72,40 +145,87 @@ class Relay:
         self._pod._set_filters(filters)
         self._patterns = patterns
 
+    def local(self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...]) -> None:
+        """Take news of the bus; on the pod's callback thread."""
+        self._events.local(stage, wants, groups, names)
+        if stage & STAGE_END:
+            self._has_begun.set()
+
+    def cancelled(self, sender: bytes, seqs: tuple[int, ...]) -> None:
+        """Take questions back; on the pod's callback thread."""
+        self._events.cancelled(sender, seqs)
+
     def _take(self, inbound: Inbound) -> None:
         """Take a run; on the pod's callback thread."""
-        is_ours = inbound.type.startswith(FRAMEWORK_PREFIX) and inbound.type != MSG_TYPE_DEFAULT
-        if inbound.kind in _CARRIED and not is_ours and not inbound.flags & FLAG_RECEIPT:
-            body = bytes(inbound.body)
-            count = inbound.count - inbound.skip
-            try:
-                if inbound.skip:
-                    body = slice_body(body, record_offsets(body, inbound.count), inbound.skip, inbound.count)
-                self._leave(inbound.type, count, _pack((inbound.kind, inbound.sender)), body)
-            except GravError as exc:
-                logger.warning("a run of %s did not leave for the mesh: %s", inbound.type, exc)
-        inbound.finish_all()
-
-    # To the bus
-
-    def deliver(self, type: str, count: int, meta: bytes, body: bytes) -> None:
-        """Publish a peer's run, in the order of the calls; does not block."""
-        self._add(len(body))
-        self._queue.put(lambda: self._publish(type, count, meta, body))
-
-    def deliver_tunnelled(self, meta: bytes, body: bytes) -> None:
-        """Publish one message that came through a tunnel; does not block."""
-        self._add(len(body))
+        is_receipt = bool(inbound.flags & FLAG_RECEIPT)
+        if not is_receipt and inbound.kind in PUBLISHED_KINDS and is_framework_type(inbound.type):
+            inbound.finish_all()
+            return
+        waits = not is_receipt and (inbound.kind == KIND_TELL or inbound.kind in QUESTION_KINDS)
+        body = bytes(inbound.body)
         try:
-            type_ = msgpack.unpackb(meta)
-        except Exception:  # msgpack raises ValueError, its own errors, RecursionError and UnicodeDecodeError
-            type_ = ""
-        self._queue.put(lambda: self._publish(type_, 1, _pack((KIND_PUBLISH, b"")), body))
+            if inbound.skip:
+                body = slice_body(body, record_offsets(body, inbound.count), inbound.skip, inbound.count)
+            if waits:
+                with self._pod._link.lock:
+                    self._pod._core.has_gaps = True
+            self._events.leave(
+                Leaving(
+                    inbound.kind, inbound.type, inbound.count - inbound.skip, inbound.sender,
+                    inbound.seq + inbound.skip, body, is_receipt,
+                    inbound.relayed if inbound.flags & FLAG_RELAYED else None, (inbound, inbound.skip),
+                )
+            )  # fmt: skip
+        except GravError as exc:
+            waits = False
+            logger.warning("a run of %s did not leave for the mesh: %s", inbound.type, exc)
+        if not waits:
+            inbound.finish_all()
+            if self._pod._core.has_gaps:
+                with self._pod._link.lock:
+                    self._pod._core.finished_ahead(inbound)
+
+    # To the bus: effects, in the order of the calls; none blocks
+
+    def change_actors(self, change: ActorsChanged) -> None:
+        """Tell the bus which actors peers have: at once, past what waits to be posted."""
+        pod = self._pod
+        begun = [(name, id_bytes(uuid)) for name, uuid in change.begun]
+        ended = [(name, reason, error[:MAX_GATEWAY_ERROR]) for name, reason, error in change.ended]
+        with pod._link.lock:
+            pod._core.stand_for(begun, ended)
+            pod._link.send_out(pod)
+
+    def post(self, post: Post) -> None:
+        """Send a run of a peer."""
+        self._add(len(post.body))
+        self._queue.put(lambda: self._post(post))
+
+    def post_error(self, error: PostError) -> None:
+        """Answer a question of a local pod with an error."""
+        data = {"code": error.code, "error": error.text, "traceback": ""}
+        message = Message._framework(ERROR_TYPE, data, reply_to=id_text(error.question))
+        record = pack_record(message, self._limit())
+        self._queue.put(lambda: self._send(KIND_ANSWER, ERROR_TYPE, error.asker, record))
+
+    def take_back(self, effect: TakeBack) -> None:
+        """Take back questions that were posted."""
+        self._queue.put(lambda: self._take_back(effect.questions))
+
+    def finish(self, effect: Finish) -> None:
+        """Finish messages of a run."""
+        self._queue.put(lambda: self._finish(effect.token, effect.index))
+
+    def refuse(self, effect: Refuse) -> None:
+        """Send a run to the dead letters."""
+        self._queue.put(lambda: self._refuse(effect.token, effect.text))
 
     def announce(self, type: str, data: dict[str, Any]) -> None:
-        """Publish an event of the framework; does not block."""
+        """Publish an event of the framework."""
         message = Message._framework(type, data)
         self._queue.put(lambda: self._send(KIND_PUBLISH, type, None, pack_record(message, self._limit())))
+
+    # On the relay's thread
 
     def _run(self) -> None:
         while (job := self._queue.get()) is not None:
@@ -116,24 +236,76 @@ class Relay:
             except Exception:
                 logger.exception("what came from a peer was not published")
 
-    def _publish(self, type: str, count: int, meta: bytes, body: bytes) -> None:
+    def _post(self, post: Post) -> None:
         try:
-            check_type(type)
-            kind, records = _read(count, meta, body)
+            try:
+                records = _read(post)
+            except (GravError, ValueError) as exc:
+                self.garbled += 1
+                logger.warning("a garbled run of %.80s came from a peer and was dropped: %s", post.type, exc)
+                raise
+            for index, record in enumerate(records):
+                question = post.questions[index] if post.questions else b""
+                self._send(post.kind, post.type, post.dest, record, question)
         except (GravError, ValueError) as exc:
-            self.garbled += 1
-            logger.warning("a garbled run of %.80s came from a peer and was dropped: %s", type, exc)
-        else:
-            for record, dest in records:
-                self._send(kind, type, dest, record)
+            if post.questions:
+                self._events.unposted(post.questions, f"{type(exc).__name__}: {exc}")
+            elif isinstance(exc, GravError) and self._pod._gate is None:
+                logger.debug("a run of %.80s was not posted: %s", post.type, exc)
         finally:
-            self._add(-len(body))
+            self._add(-len(post.body))
 
-    def _send(self, kind: int, type: str, dest: bytes | None, record: bytes) -> None:
+    def _send(self, kind: int, type: str, dest: Any, record: bytes, question: bytes = b"") -> None:
         pod = self._pod
         with pod._link.lock:
-            if pod._gate is None:
-                pod._append(kind, type, dest, record, len(record), time_ns())
+            if pod._gate is not None:
+                return
+            outbox = pod._core.outbox
+            if question:
+                if not outbox.has_room():
+                    pod._wait_for_room()
+                seq = self._seqs[question] = outbox.next_seq
+                # By its seq: two peers may ask what has the same uuid. Only that it is settled is told so.
+                pod._replies.ask(Question(seq, seq.to_bytes(8), kind == KIND_ASK, _Settled(self, question)))
+            pod._append(kind, type, dest, record, len(record), time_ns())
+
+    def _settled(self, question: bytes) -> None:
+        """Note that a question is settled. The caller holds the link's lock."""
+        self._seqs.pop(question, None)
+        # Behind the answers that have come before.
+        self._pod._callbacks.put(lambda: self._events.settled(question))
+
+    def _take_back(self, questions: tuple[bytes, ...]) -> None:
+        pod = self._pod
+        with pod._link.lock:
+            if pod._gate is not None:
+                return
+            seqs = [seq for question in questions if (seq := self._seqs.get(question)) is not None]
+            pod._core.flush(monotonic())
+            for first in range(0, len(seqs), MAX_CANCELS):
+                pod._core.cancel(seqs[first : first + MAX_CANCELS])
+            pod._link.send_out(pod)
+
+    def _finish(self, token: Token, index: int | None) -> None:
+        inbound, skip = token
+        with self._pod._link.lock:
+            if index is None:
+                inbound.finish_all()
+            else:
+                inbound.finish(index + skip)
+            self._report(inbound)
+
+    def _refuse(self, token: Token, text: str) -> None:
+        inbound, skip = token
+        with self._pod._link.lock:
+            for index in range(skip, inbound.count):
+                self._pod._core.failed(inbound, index, FAIL_REJECT, text)
+            inbound.finish_all()
+            self._report(inbound)
+
+    def _report(self, inbound: Inbound) -> None:
+        self._pod._core.finished_ahead(inbound)
+        flush_late(self._pod)
 
     def _limit(self) -> int:
         return self._pod._core.max_message
@@ -148,28 +320,32 @@ class Relay:
         self._thread.join(timeout)
 
 
-def tunnel_meta(type: str) -> bytes:
-    """Return what goes with a tunnelled message of this type."""
-    return msgpack.packb(type)  # type: ignore[no-any-return, unused-ignore]
+class _Settled:
+    """Waits in the place of an asker: answers go another way, and this is told that none follows."""
+
+    def __init__(self, relay: Relay, question: bytes) -> None:
+        self._relay = relay
+        self._question = question
+
+    def fail(self, error: Exception) -> None:
+        """Note that no answer follows."""
+        self._relay._settled(self._question)
 
 
-def _pack(fields: tuple[Any, ...]) -> bytes:
-    return msgpack.packb(fields)  # type: ignore[no-any-return, unused-ignore]
+def _read(post: Post) -> list[bytes]:
+    """Return the records of a peer's run; everything is checked.
 
-
-def _read(count: int, meta: bytes, body: bytes) -> tuple[int, list[tuple[bytes, bytes | None]]]:
-    """Return the kind of a peer's run, and its records with whom they go to besides; everything is checked."""
-    kind, _ = msgpack.unpackb(meta, use_list=False)
-    if kind not in _CARRIED:
-        raise ValueError(f"a run of kind {kind!r:.20}")
-    offsets = record_offsets(body, count)
+    Raises:
+        GravError, ValueError: It is garbled, or of a type that no peer may send.
+    """
+    is_allowed = (post.kind == KIND_ANSWER and post.type in _ANSWER_TYPES) or (
+        post.kind == KIND_TELL and post.type == STOP_TYPE
+    )
+    if not is_allowed:
+        check_type(post.type)
+    offsets = record_offsets(post.body, post.count)
     # Decoding is the only full check: what is garbled must not reach the pods of this node.
-    decoded = unpack_body(body, count, lambda name: name)
-    records: list[tuple[bytes, bytes | None]] = []
-    for record, first, last in zip(decoded, offsets, offsets[1:], strict=False):
-        # Where only the uuid of the question is known it goes to the process that it names.
-        is_reply = kind == KIND_REPLY and bool(record[1])
-        records.append((body[first:last], record[1][:8] if is_reply else None))
-    if kind == KIND_REPLY and any(dest is None for _, dest in records):
+    decoded = unpack_body(post.body, post.count, lambda name: name)
+    if post.kind in (KIND_REPLY, KIND_ANSWER) and not all(record[1] for record in decoded):
         raise ValueError("a reply that answers nothing")
-    return kind, records
+    return [post.body[first:last] for first, last in itertools.pairwise(offsets)]

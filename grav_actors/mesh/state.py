@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from grav_actors.mesh.actors import Actors, OwnActors
 from grav_actors.mesh.effects import Close, Effect, PeerChanged
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.liveness import BEAT_INTERVAL, Beats
@@ -21,11 +22,15 @@ class Counts:
     Attributes:
         strays: Frames of a link or an incarnation that is not (any more) a peer's, or for another node.
         unwanted: Runs that this node had not asked for.
+        garbled: Runs of peers that were malformed.
+        late: Answers that nobody waits for any more.
         lost: Messages of peers in announced gaps whose count is known.
     """
 
     strays: int = 0
     unwanted: int = 0
+    garbled: int = 0
+    late: int = 0
     lost: int = 0
     delivered: int = 0
     duplicates: int = 0
@@ -39,6 +44,8 @@ class MeshState:
     Attributes:
         out: Effects, in order.
         is_leaving: The node withdraws: no new peers.
+        is_full: Much of what came waits for the local bus: nothing more is acknowledged for now.
+        own: The actors and groups of this node, `actors` those of its peers.
     """
 
     me: Identity
@@ -48,10 +55,16 @@ class MeshState:
     outflow: Outflow = field(default_factory=Outflow)
     beats: Beats = field(default_factory=Beats)
     counts: Counts = field(default_factory=Counts)
+    own: OwnActors = field(default_factory=OwnActors)
+    actors: Actors = field(init=False)
     is_leaving: bool = False
+    is_full: bool = False
     beat_at: float = float("-inf")
     beat_due: float = 0.0
     _next_link: int = 1
+
+    def __post_init__(self) -> None:
+        self.actors = Actors(self.out)
 
     @classmethod
     def make(cls, me: Identity, retransmit: int = RETRANSMIT_BYTES) -> MeshState:
@@ -80,6 +93,8 @@ class MeshState:
         """Put a peer into another state, and say so."""
         if peer.state is not state:
             peer.state, peer.since = state, now
+            # First: who waits for the peer to be up may ask its actors then.
+            self.actors.present(peer.uuid, peer.name, is_here=peer.is_present, why=reason)
             self.out.append(PeerChanged(peer.uuid, state.value, reason))
 
     def beat_soon(self, now: float) -> None:

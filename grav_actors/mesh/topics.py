@@ -10,6 +10,8 @@ from typing import Final
 
 from grav_actors.pattern import FRAMEWORK_PREFIX, MSG_TYPE_DEFAULT, check_pattern
 
+MAX_PREFIXES: Final = 512
+"""Prefixes that a node subscribes to at a peer, and types and patterns that a hub asks of its bus."""
 BEAT_TOPIC: Final = b"b"
 """The topic of beats; everybody subscribes to it."""
 
@@ -32,7 +34,7 @@ def barrier_topic(incarnation: bytes, version: int) -> bytes:
 def interest_prefixes(patterns: Iterable[str]) -> tuple[bytes, ...]:
     """Return what to subscribe to for these types and patterns, sorted, none covered by another.
 
-    The framework's own types never leave a node, but for `grav.default`: they are left out.
+    The framework's own types never leave a node, but for `grav.default`: they are left out. More than 512 are widened.
     """
     wanted: set[bytes] = set()
     for pattern in patterns:
@@ -45,7 +47,7 @@ def interest_prefixes(patterns: Iterable[str]) -> tuple[bytes, ...]:
             wanted.add(b"t" + "".join(f"{token}." for token in tokens[:wild]).encode())
         elif len(tokens) == 2:
             wanted.add(type_topic(MSG_TYPE_DEFAULT))  # `grav.*` and `grav.>` match it too
-    return without_covered(wanted)
+    return widened(wanted)
 
 
 def prefix_patterns(prefixes: Iterable[bytes]) -> tuple[str, ...]:
@@ -64,6 +66,14 @@ def prefix_patterns(prefixes: Iterable[bytes]) -> tuple[str, ...]:
             except ValueError:  # of the encoding, or of the pattern
                 continue
     return tuple(sorted(each for each in found if not each.startswith(FRAMEWORK_PREFIX) or each == MSG_TYPE_DEFAULT))
+
+
+def widened(prefixes: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return prefixes of types that cover these, and are not too many: by their first token, else all types."""
+    kept = without_covered(prefixes)
+    if len(kept) > MAX_PREFIXES:
+        kept = without_covered(prefix[: prefix.index(b".") + 1] if b"." in prefix else prefix for prefix in kept)
+    return kept if len(kept) <= MAX_PREFIXES else (b"t",)
 
 
 def without_covered(prefixes: Iterable[bytes]) -> tuple[bytes, ...]:

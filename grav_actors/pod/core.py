@@ -326,10 +326,11 @@ class PodCore:
         if self.stands_for is None or self.state is not State.JOINED:
             return
         names = list(self.stands_for.items())
-        self._send_stage(STAGE_BEGIN, names[:MAX_GATEWAY_ITEMS], [])
-        for first in range(MAX_GATEWAY_ITEMS, len(names), MAX_GATEWAY_ITEMS):
-            self._send_stage(STAGE_CHANGE, names[first : first + MAX_GATEWAY_ITEMS], [])
-        self._send_stage(STAGE_END, [], [])
+        for first in range(0, max(1, len(names)), MAX_GATEWAY_ITEMS):
+            stage = STAGE_BEGIN if first == 0 else STAGE_CHANGE
+            if first + MAX_GATEWAY_ITEMS >= len(names):
+                stage |= STAGE_END
+            self._send_stage(stage, names[first : first + MAX_GATEWAY_ITEMS], [])
 
     def _send_stage(self, stage: int, begun: list[tuple[str, bytes]], ended: list[tuple[str, str, str]]) -> None:
         self.out.append((pack(Verb.GATEWAY.value, self.slot, stage, begun, ended), b""))

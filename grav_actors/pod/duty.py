@@ -82,6 +82,8 @@ class Duty:
         self._post: Post | None = None
         self._terms = 0
         self._is_away = False
+        self._is_at_work = False
+        self._calls: list[Callable[[], None]] = []
         self._is_closing = False
         self._waiting: dict[Waiter, None] = {}
         self._left = threading.Condition(link.lock)
@@ -120,6 +122,13 @@ class Duty:
             self.wake()
         elif callbacks.post is not None:
             callbacks.post.ring()  # another thread has taken its duty, and it has not seen that yet
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Make a call, which may wake another thread, when this one has done with the lock."""
+        if self._is_at_work:
+            self._calls.append(call)
+        else:
+            call()
 
     # For those who wait
 
@@ -202,7 +211,6 @@ class Duty:
         link = self._link
         lock = self._lock
         ready: Ready = []
-        is_at_work = False
         try:
             while True:
                 with lock:
@@ -210,9 +218,9 @@ class Duty:
                     if self._holder is not who or self._is_closing:
                         return
                     self._is_away = False
-                    is_at_work = True
+                    self._is_at_work = True
                     rest = link.turn(ready)
-                    is_at_work = False
+                    self._is_at_work = False
                     if is_over():
                         return
                     if deadline is not None:
@@ -221,12 +229,19 @@ class Duty:
                             return
                         rest = min(rest, left)
                     self._is_away = rest > 0
+                    calls, self._calls = self._calls, []
+                for call in calls:
+                    call()
                 ready = post.poll(rest * 1000) if rest > 0 else []
         finally:
             with lock:
-                if is_at_work:
+                if self._holder is who and self._is_at_work:
+                    self._is_at_work = False
                     link.is_torn = True  # Ctrl-C in the middle of it
                 self._end(who, post)
+                calls, self._calls = self._calls, []
+            for call in calls:
+                call()
 
     def _end(self, who: Waiter | Callbacks | Duty, post: Post) -> None:
         post.silence()

@@ -517,7 +517,7 @@ class Pod:
         loop = asyncio.get_running_loop()
         self._flush_soon(loop)
         try:
-            is_answered = await question.waiter.wait_async(limit, loop)
+            is_answered = await question.waiter.wait_async(limit, loop, self._link.duty.later)
         except BaseException:
             self._withdraw(question)
             raise

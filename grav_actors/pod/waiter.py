@@ -9,6 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+Later = Callable[[Callable[[], None]], None]
+"""Takes a call to make it at once or soon."""
+
 CLOCK_RESOLUTION = 0.001
 """Seconds by which a loop may call its timers early."""
 
@@ -87,11 +90,18 @@ class Waiter:
             raise self.error
         return self.value
 
-    async def wait_async(self, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None) -> bool:
-        """Wait in asyncio, in this running loop; return whether there is an outcome within `timeout` seconds."""
+    async def wait_async(
+        self, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None, later: Later | None = None
+    ) -> bool:
+        """Wait in asyncio; return whether there is an outcome within `timeout` seconds.
+
+        Args:
+            loop: The running loop.
+            later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
+        """
         waker = _waker_of(loop or asyncio.get_running_loop())
         future = waker.expect(timeout)
-        self.on_done = lambda: waker.wake(future)
+        self.on_done = lambda: waker.wake(future, later)
         try:
             if not self.is_done:
                 await future
@@ -152,14 +162,20 @@ class _Waker:
 
     # In any thread
 
-    def wake(self, future: asyncio.Future[None]) -> None:
+    def wake(self, future: asyncio.Future[None], later: Later | None) -> None:
         """Have a future done soon."""
         self._futures.append(future)
         if self._is_called:
             return
+        self._is_called = True
+        if later is None:
+            self._call()
+        else:
+            later(self._call)
+
+    def _call(self) -> None:
         loop = self.loop()
         if loop is not None:
-            self._is_called = True
             try:
                 loop.call_soon_threadsafe(self._drain)
             except RuntimeError:  # the loop is closed: nobody waits any more

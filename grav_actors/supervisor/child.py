@@ -166,7 +166,8 @@ def _open_streams() -> None:
     sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
     sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
-    faulthandler.enable(2)
+    # The thread that has met the fault is what matters: all of them are more than the tail of a crash report.
+    faulthandler.enable(2, all_threads=False)
 
 
 def _text_stream(fd: int) -> TextIOWrapper:

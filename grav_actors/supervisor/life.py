@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from grav_actors.actor.slate import Handling
+from grav_actors.actor.snapshot import Snapshot
 from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.effects import How
@@ -81,6 +82,11 @@ class Life:
         return self.vessel.handling(self.ending)
 
     @property
+    def snapshot(self) -> Snapshot | None:
+        """The state that it had kept when it ended; None if it kept none."""
+        return self.vessel.snapshot if self.vessel is not None else None
+
+    @property
     def at_work(self) -> list[Handling]:
         """What is in its handlers now."""
         return self.vessel.at_work if self.vessel is not None else []
@@ -89,8 +95,8 @@ class Life:
     def last_words(self) -> str:
         """The end of what it wrote to standard error, or the traceback of its crash."""
         words = self.vessel.last_words if self.vessel is not None else ""
-        if not words and self.ending is not None:
-            words = self.ending.traceback.rstrip()
+        if self.ending is not None and self.ending.traceback and self.ending.traceback.rstrip() not in words:
+            words = f"{words}\n{self.ending.traceback.rstrip()}".lstrip("\n")
         return words
 
     @property

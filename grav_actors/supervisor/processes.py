@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from grav_actors.actor.streams import LINE
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.context import OnLine
 from grav_actors.supervisor.handle import ChildProcess
@@ -17,6 +18,10 @@ class Listener(Protocol):
 
     def reported(self, report: dict[str, Any]) -> None:
         """The process has reported something."""
+        ...
+
+    def wrote(self, name: str, line: str) -> None:
+        """An actor in the process has written a line to standard error. Not under the lock, but one at a time."""
         ...
 
     def exited(self) -> None:
@@ -43,7 +48,14 @@ class Processes:
         self._is_closing = False
 
     def start(
-        self, name: str, entry: str, payload: bytes, *, slate_size: int, takes_orders: bool = False
+        self,
+        name: str,
+        entry: str,
+        payload: bytes,
+        *,
+        slate_size: int,
+        kept_size: int = 0,
+        takes_orders: bool = False,
     ) -> ChildProcess:
         """Start a process; see `ProcessHost.spawn`. It is to be listened to from now on, by `listen`.
 
@@ -51,7 +63,13 @@ class Processes:
             ActorStartError: It cannot be started, or the supervisor has ended.
         """
         return self._ready_host().spawn(
-            name, entry, payload, capture=self._on_line is not None, slate_size=slate_size, takes_orders=takes_orders
+            name,
+            entry,
+            payload,
+            capture=self._on_line is not None,
+            slate_size=slate_size,
+            kept_size=kept_size,
+            takes_orders=takes_orders,
         )
 
     def listen(self, process: ChildProcess, listener: Listener) -> None:
@@ -92,6 +110,15 @@ class Processes:
                 event(listener)
 
     def _on_report(self, process: ChildProcess, report: dict[str, Any]) -> None:
+        if report.get("event") == LINE:
+            # Not under the lock: who takes the line may wait.
+            name, stream, line = (str(report.get(key, "")) for key in ("name", "stream", "line"))
+            listener = self._listeners.get(process)
+            if stream == "stderr" and listener is not None:
+                listener.wrote(name, line)
+            if self._on_line is not None:
+                self._on_line(name, stream, line)
+            return
         self._hear(process, lambda listener: listener.reported(report))
 
     def _on_exit(self, process: ChildProcess) -> None:

@@ -72,9 +72,11 @@ def test_tree_dies_with_a_killed_node(folder: Path, start_program: Callable[...,
     wait_dead(*pids)
 
 
-def test_storm_below_the_root_ends_it_with_1(folder: Path, start_program: Callable[..., Program]) -> None:
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_storm_below_the_root_ends_it_with_1(folder: Path, kind: str) -> None:
     (folder / "grav.toml").write_text(
         '[supervisor]\nmax_restarts = 1\nbackoff = { first = 0 }\n[actors.storm]\nclass = "my_crew:Storm"\n'
+        f'kind = "{kind}"\n'
     )
     program = Program(folder, "up")
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from grav_actors import ActorStartError, Child, Grav
+from grav_actors.supervisor import handle
 from support import crew
 from support.collecting import LIMIT, Collector
 from support.nodes import collect, hosting_node, wait_restarts
@@ -21,6 +22,13 @@ from support.nodes import collect, hosting_node, wait_restarts
 def grav() -> Iterator[Grav]:
     """A node as of `up`, which gives up at the second failure."""
     with hosting_node(max_restarts=1) as node:
+        yield node
+
+
+@pytest.fixture
+def grav_with_lines() -> Iterator[Grav]:
+    """The same, with a terminal."""
+    with hosting_node(on_line=lambda *line: None) as node:
         yield node
 
 
@@ -96,6 +104,14 @@ def test_arguments_that_cannot_travel_are_refused_with_what_helps(grav: Grav) ->
         grav.spawn(Child(crew.Hand, name="b", kind="thread", kwargs={"fails": lambda: None}))
 
 
+def test_arguments_that_are_too_large_are_refused_with_their_size(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle, "MAX_ORDER", 2_000)
+    hands(grav, "a")
+    with pytest.raises(ActorStartError, match="the arguments of actor 'b' take 3,... bytes; at most"):
+        grav.spawn(Child(crew.Hand, name="b", kind="thread", kwargs={"fails": "x" * 3_000}))
+    assert restarts(grav) == [0]
+
+
 def test_start_that_takes_too_long_has_the_host_replaced(grav: Grav, caplog: pytest.LogCaptureFixture) -> None:
     hands(grav, "a")
     before = pids(grav, "a")
@@ -104,6 +120,40 @@ def test_start_that_takes_too_long_has_the_host_replaced(grav: Grav, caplog: pyt
     wait_restarts(grav, grav.actor("a"), 1)
     assert not pids(grav, "a") & before
     assert "actor b did not finish on_start in time; its host" in caplog.text
+
+
+def test_lines_of_actors_in_a_host_carry_their_names() -> None:
+    lines: list[tuple[str, str, str]] = []
+    with hosting_node(on_line=lambda *line: lines.append(line)) as grav:
+        for actor_class, name in ((crew.Talker, "a"), (crew.AsyncTalker, "b"), (crew.TalkerInPool, "c")):
+            grav.spawn(Child(actor_class, name=name, kind="thread"))
+        for name in "abc":
+            grav.ask("say", "well\ndone", to=name, timeout=LIMIT)
+    for name in "abc":
+        own = [line for line in lines if line[0] == name]
+        assert [line for line in own if line[1] == "stdout"] == [
+            (name, "stdout", "started"),
+            (name, "stdout", "well"),
+            (name, "stdout", "done"),
+            (name, "stdout", "no end"),
+        ]
+        assert (name, "stderr", f"WARNING grav_actors.actor.{name}: careful") in own
+    assert {line[0] for line in lines} == {*"abc"}
+
+
+def test_report_of_a_thread_has_what_it_wrote_last(grav_with_lines: Grav) -> None:
+    grav = grav_with_lines
+    for name in "ab":
+        grav.spawn(Child(crew.Talker, name=name, kind="thread"))
+    for name in "ab":
+        grav.ask("say", "well", to=name, timeout=LIMIT)
+    grav.actor("a").tell("end", "segv")
+    for name in "ab":
+        wait_restarts(grav, grav.actor(name), 1)
+        report = grav._runner.inspect(name)["report"]
+        assert f"WARNING grav_actors.actor.{name}: careful" in report
+        assert "Fatal Python error: Segmentation fault" in report
+        assert f"grav_actors.actor.{'b' if name == 'a' else 'a'}:" not in report
 
 
 # A host that dies

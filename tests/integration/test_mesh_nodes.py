@@ -18,9 +18,14 @@ from grav_actors import (
     WaitTimeoutError,
 )
 from grav_actors.discovery.base import DiscoveryFunc, DiscoveryOptions
+from grav_actors.mesh.effects import Deliver
+from grav_actors.mesh.relay_frames import encode_meta
+from grav_actors.protocol import KIND_ANSWER, KIND_ASK, KIND_PUBLISH, KIND_TELL
 from grav_actors.transports.loopback import LoopbackTransport
 
 PATIENCE = 20.0
+PUBLISHED = encode_meta(KIND_PUBLISH, b"s" * 16, ())
+ONE_RECORD = b"\x91\x96\xc4\x10" + b"u" * 16 + b"\xc4\x00\xc4\x00\x00\x01\xc0"
 Make = Callable[..., Grav]
 
 
@@ -100,6 +105,7 @@ def test_message_arrives_as_it_was_sent(make: Make) -> None:
     other.connect_endpoint(endpoint(one), PATIENCE)
     one.wait_for_peers(1, PATIENCE)
     collector = Collector(one, "thing")
+    one.wait_until_known(PATIENCE)
     sent = Message("thing", {"n": [1, b"x", None]}, parent_id=Message().uuid, headers={"k": "v"})
     other.connect().send(sent)
 
@@ -111,6 +117,7 @@ def test_large_message_crosses(make: Make) -> None:
     other.connect_endpoint(endpoint(one), PATIENCE)
     one.wait_for_peers(1, PATIENCE)
     collector = Collector(one, "big")
+    one.wait_until_known(PATIENCE)
     other.publish("big", b"x" * 1_000_000)
 
     assert len(collector.wait(1)[0].data) == 1_000_000
@@ -195,6 +202,35 @@ def test_tunnel_reaches_one_peer_that_offers_the_capability(make: Make) -> None:
     assert sorted(number for numbers in came for number in numbers) == [0, 1, 2, 3]
     with pytest.raises(TunnelNotEstablishedError, match="no peer that is up offers 'hearing'"):
         hub.tunnel("hearing", Message("frame", 5))
+
+
+def test_second_try_of_a_tunnel_is_marked_as_redelivered(make: Make) -> None:
+    hub = make("hub")
+    nodes = sorted((make(name, interests=["vision"]) for name in ("left", "right")), key=lambda node: node.node_uuid)
+    for node in nodes:
+        node.connect_endpoint(endpoint(hub), PATIENCE)
+    hub.wait_for_peers(2, PATIENCE)
+    collectors = [Collector(node, "frame") for node in nodes]
+    held = threading.Event()
+
+    def hold(now: float) -> None:
+        held.wait(PATIENCE)
+
+    first = nodes[0]._hub
+    assert first is not None
+    first._events.put(hold)
+    try:
+        hub.tunnel("vision", Message("frame", 1), timeout=PATIENCE)
+        assert [message.redelivered for message in collectors[1].wait(1)] == [True]
+    finally:
+        held.set()
+    assert [message.redelivered for message in collectors[0].wait(1)] == [False]
+
+
+def test_second_node_with_a_transport_on_one_bus_is_refused(make: Make) -> None:
+    one = make("one")
+    with pytest.raises(ConfigError, match="only one node on a bus"):
+        Grav(bus=one.bus_endpoint, transport="loopback")
 
 
 class Gossip:
@@ -315,11 +351,16 @@ def test_link_that_breaks_under_load_is_made_again_and_loses_nothing(make: Make)
     ("type_", "count", "meta", "body"),
     [
         ("x", 1, b"garbage", b"\x91\x90"),
-        ("x", 1, b"\x92\x00\xc4\x00", b"garbage"),
-        ("x", 2, b"\x92\x00\xc4\x00", b"\x91\x90"),
-        ("x", 1, b"\x92\x05\xc4\x00", b"\x90"),
-        ("grav.sys.dead", 0, b"\x92\x00\xc4\x00", b"\x90"),
-        ("no good", 0, b"\x92\x00\xc4\x00", b"\x90"),
+        ("x", 1, PUBLISHED, b"garbage"),
+        ("x", 2, PUBLISHED, b"\x91\x90"),
+        ("x", 1, encode_meta(9, b"", ()), b"\x90"),
+        ("x", 1, encode_meta(KIND_TELL, b"", "grav.node"), b"\x90"),
+        ("x", 1, encode_meta(KIND_ASK, b"", "grav.bus"), b"\x90"),
+        ("x", 1, encode_meta(KIND_ASK, b"", "actor"), b"\x90"),
+        ("grav.reply", 1, encode_meta(KIND_ANSWER, b"", bytes(16)), b"\x91\x90"),
+        ("grav.sys.dead", 1, PUBLISHED, ONE_RECORD),
+        ("grav.sys.actor.stop", 1, PUBLISHED, ONE_RECORD),
+        ("no good", 1, PUBLISHED, ONE_RECORD),
     ],
 )
 def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
@@ -329,11 +370,11 @@ def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
     collector, gaps = Collector(node, ">"), Collector(node, "grav.sys.node.gap")
     hub = node._hub
     assert hub is not None
-    hub._relay.deliver(type_, count, meta, body)
-    hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1})
+    hub._call(lambda now: hub._switchboard.deliver(Deliver("peer", b"p" * 8, type_, count, meta, body)))
+    hub._call(lambda now: hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1}))
     gaps.wait(1)  # comes after it
     node.publish("end")
 
     assert [m.type for m in collector.wait(1)] == ["end"]
-    assert hub._relay.garbled == 1
+    assert hub._relay.garbled + hub._core.counts.garbled + hub._core.counts.late == 1
     assert hub._relay.waiting_bytes == 0

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ from grav_actors import (
 )
 from support import crew
 from support.collecting import LIMIT, Collector
-from support.nodes import collect
+from support.nodes import collect, hosting_node, wait_restarts
 
 SUPERVISORS = {
     ("one_for_one", "process"): crew.Alone,
@@ -116,6 +117,37 @@ def test_strategy_with_threads(grav: Grav, strategy: str, top: str) -> None:
     news = expected(strategy, "Crash: told to", [["b", "stop", "crash"]])
     assert told(log, 4 + len(news))[4:] == news
     assert pid_of(grav, "b") == pid_of(grav, "top")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("hook", ["constructor", "on_start", "on_restart", "on_stop", "crash_on"])
+@pytest.mark.parametrize("kind", ["process", "thread"])
+def test_strategy_when_a_hook_raises(strategy: str, hook: str, kind: str, tmp_path: Path) -> None:
+    with hosting_node(strategy=strategy) as grav:
+        grav.spawn(Child(crew.Hand, name="a", kind="thread"))
+        lives = str(tmp_path / "lives")
+        grav.spawn(Child(crew.Faulty, name="b", kind=kind, args=(hook, lives)))
+        grav.spawn(Child(crew.Hand, name="c", kind=kind))
+        if hook == "crash_on":
+            grav.actor("b").tell("refuse")
+        else:
+            grav.actor("b").tell("end", "crash")
+        fails_again = hook in ("constructor", "on_start", "on_restart")
+        failures = 2 if fails_again else 1
+        expected = {
+            "one_for_one": {"a": 0, "b": failures, "c": 0},
+            "rest_for_one": {"a": 0, "b": failures, "c": 1},
+            "one_for_all": {"a": failures, "b": failures, "c": 1},
+        }[strategy]
+        for name, count in expected.items():
+            wait_restarts(grav, grav.actor(name), count)
+        assert {row["name"]: row["restarts"] for row in grav._runner.rows()} == expected
+        for name in "abc":
+            assert grav.ask("echo", 1, to=name, timeout=LIMIT) == 1
+        report = grav._runner.inspect("b")["report"]
+        cause = {"crash_on": "Refused: told to", "on_stop": "Crash: told to"}.get(hook, f"ValueError: no {hook}")
+        assert cause in report.splitlines()[0]
+        assert Path(lives).read_text(encoding="utf-8").count("life") == failures + 1
 
 
 # Starting and stopping

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from grav_actors import Actor, Backoff, Child, Crash, Message, Supervisor, on_type
@@ -58,7 +59,9 @@ class Hand(Actor):
         if msg.redelivered:
             return
         how = msg.data
-        if how in SIGNALS:
+        if how == "segv":  # as a fault: it is this thread that does not go on
+            signal.pthread_kill(threading.get_ident(), signal.SIGSEGV)
+        elif how in SIGNALS:
             os.kill(os.getpid(), SIGNALS[how])
         elif how == "os_exit":
             os._exit(3)
@@ -69,7 +72,7 @@ class Hand(Actor):
         elif how == "stop":
             self.stop()
         elif how == "hang":
-            self.tell_crew("hang")
+            self.publish("crew", [self.name, "hang", ""])
             threading.Event().wait(60)
 
 
@@ -100,6 +103,49 @@ def hands(kind: str = "process") -> list[Child]:
     return [Child(Hand, name=name, kind=kind) for name in "abc"]
 
 
+class Refused(Exception):
+    """What ends a `Faulty` actor when a handler raises it."""
+
+
+class Faulty(Hand):
+    """Raises once in a hook, in its second life, or at the end of each; it counts its lives in a file.
+
+    Args:
+        where: `constructor`, `on_start`, `on_restart`, `on_stop`, or "" for none.
+    """
+
+    crash_on = (Refused,)
+
+    def __init__(self, where: str, lives: str) -> None:
+        super().__init__()
+        self.where = where
+        with Path(lives).open("a+", encoding="utf-8") as file:
+            file.write("life\n")
+            file.seek(0)
+            self.life = len(file.readlines())
+        self.fail_in("constructor")
+
+    def fail_in(self, hook: str) -> None:
+        """Raise if that is the hook, and this the life."""
+        if self.where == hook and self.life == 2:
+            raise ValueError(f"no {hook}")
+
+    def on_start(self) -> None:
+        self.fail_in("on_start")
+
+    def on_restart(self, cause: str) -> None:
+        self.fail_in("on_restart")
+
+    def on_stop(self, reason: str) -> None:
+        if self.where == "on_stop":
+            raise ValueError("no on_stop")
+
+    @on_type("refuse")
+    def refuse(self, msg: Message) -> None:
+        if not msg.redelivered:
+            raise Refused("told to")
+
+
 class NeverStarts(Hand):
     """Its start does not come to an end."""
 
@@ -113,6 +159,35 @@ class Recruiter(Hand):
     @on_type("recruit")
     def recruit(self, msg: Message) -> str:
         return self.spawn(Hand, name="recruited", kind=msg.data).name
+
+
+class Talker(Hand):
+    """Prints and logs."""
+
+    def on_start(self) -> None:
+        sys.stdout.write("started\n")
+
+    def on_stop(self, reason: str) -> None:
+        sys.stdout.write("no end")
+
+    @on_type("say")
+    def say(self, msg: Message) -> None:
+        sys.stdout.write(f"{msg.data}\n")
+        self.log.warning("careful")
+
+
+class AsyncTalker(Talker):
+    """The same in a loop."""
+
+    @on_type("say")
+    async def say(self, msg: Message) -> None:  # type: ignore[override]
+        super().say(msg)
+
+
+class TalkerInPool(Talker):
+    """The same in several threads."""
+
+    concurrency = 3
 
 
 class SeveralHands(Hand):
@@ -134,6 +209,16 @@ class Together(Watchman):
 class Rest(Watchman):
     strategy = "rest_for_one"
     children = hands()
+
+
+class Mixed(Watchman):
+    """A supervisor with children of each kind, and another one in its host."""
+
+    children = (
+        Child(Hand, name="process", kind="process"),
+        Child(Hand, name="thread", kind="thread"),
+        Child(Together, name="inner", kind="thread"),
+    )
 
 
 class AloneInThreads(Watchman):

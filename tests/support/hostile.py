@@ -251,7 +251,7 @@ class Hostile:
         names = ("h1", "h9", "nobody", "")
         begun = tuple((source.choice(names), bytes(16)) for _ in range(source.randrange(3)))
         ended = tuple((source.choice(names), "lost", "why") for _ in range(source.randrange(2)))
-        return (Verb.GATEWAY.value, self.slot(), source.randrange(4), begun, ended)
+        return (Verb.GATEWAY.value, self.slot(), source.randrange(5), begun, ended)
 
     def _from_bus(self) -> tuple[Any, ...]:
         return self.bus_frame()
@@ -284,7 +284,7 @@ class Hostile:
             Verb.CLOSE: (source.choice(("unhealthy", "overflow", "stopping", "h")), "h"),
             Verb.CANCELLED: (source.choice(self.uuids), (number(), number())),
             Verb.DOWN: (number(), source.choice(("crashed", "stopping")), "h"),
-            Verb.LOCAL: (source.randrange(4), (("h.*", True),), (("hg", ">", False),), (("h1", None, ""),)),
+            Verb.LOCAL: (source.randrange(5), (("h.*", True),), (("hg", ">", False),), (("h1", None, ""),)),
         }  # fmt: skip
         return (verb.value, slot, *shapes[verb])
 

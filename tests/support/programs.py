@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -17,16 +18,28 @@ STOP_LIMIT = 20.0
 
 
 class Program:
-    """A long-running command as a user starts it: own session, output read by a thread."""
+    """A long-running command as a user starts it: own session, output read by a thread.
 
-    def __init__(self, folder: pathlib.Path, *arguments: str) -> None:
+    Args:
+        command: What the arguments are for.
+        env: The environment; default: that of the tests.
+    """
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *arguments: str,
+        command: Sequence[str] = GRAV_ACTORS,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self.lines: list[str] = []
         self._has_ended = False
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
-            [*GRAV_ACTORS, *arguments],
+            [*command, *arguments],
             cwd=folder,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -57,14 +70,14 @@ class Program:
     def wait_ready(self) -> None:
         self.wait_line(r"\bready\b")
 
-    def wait_line(self, pattern: str) -> str:
+    def wait_line(self, pattern: str, limit: float = START_LIMIT) -> str:
         """Wait for a line of output, also an earlier one, and return it."""
 
         def found() -> list[str]:
             return [line for line in self.lines if re.search(pattern, line)]
 
         with self._changed:
-            in_time = self._changed.wait_for(lambda: found() or self._has_ended, START_LIMIT)
+            in_time = self._changed.wait_for(lambda: found() or self._has_ended, limit)
             assert found(), f"{'ended without' if in_time else 'no'} line {pattern!r}:\n{self.output}"
             return found()[0]
 
@@ -80,11 +93,17 @@ class Program:
             )
 
     @staticmethod
-    def ended(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command that ends by itself in a folder where nothing need run."""
+    def ended(
+        folder: pathlib.Path,
+        *arguments: str,
+        command: Sequence[str] = GRAV_ACTORS,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command that ends by itself in a folder where nothing need run; the rest as for `Program`."""
         return subprocess.run(
-            [*GRAV_ACTORS, *arguments],
+            [*command, *arguments],
             cwd=folder,
+            env=env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -3,6 +3,7 @@
 import pathlib
 import subprocess
 import threading
+from collections.abc import Mapping
 
 LIMIT = 20.0
 
@@ -10,11 +11,17 @@ LIMIT = 20.0
 class Terminal:
     """A program that reads lines and prints lines; its output is read by a thread."""
 
-    def __init__(self, folder: pathlib.Path, *command: str) -> None:
+    def __init__(self, folder: pathlib.Path, *command: str, env: Mapping[str, str] | None = None) -> None:
         self.lines: list[str] = []
         self._changed = threading.Condition()
         self._process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from grav_actors.cli import events, inspect, order, ps, scale, tree
+from grav_actors.cli import events, inspect, order, ps, scale, top, tree
 from grav_actors.cli.failure import FAILED, REFUSED, Failure
 
 
@@ -154,3 +154,41 @@ def test_order_that_was_not_carried_out_ends_with_its_code(status: str, code: in
 
 def test_order_that_was_carried_out_is_no_failure() -> None:
     order.check({"status": "done", "text": "", "traceback": ""})
+
+
+class TestTop:
+    def rows(self, count: int) -> list[dict[str, Any]]:
+        return [
+            make_row(f"temp-{number}", mailbox=number, memory=None, rate_in=1.0, rate_out=None)
+            for number in range(count)
+        ]
+
+    def test_begins_with_how_many_are_in_which_state_and_what_waits(self) -> None:
+        rows = [*self.rows(3), make_row("bad", state="failed", mailbox=0, memory=None, rate_in=None, rate_out=None)]
+        head, _, columns, *lines = top.screen(rows, None)
+        assert head.partition("  ")[2] == "4 actors: 1 failed, 3 ready; 3 messages wait"
+        assert columns.split() == [
+            "NAME",
+            "KIND",
+            "STATE",
+            "PID",
+            "RESTARTS",
+            "MAILBOX",
+            "IN/S",
+            "OUT/S",
+            "MEMORY",
+            "ERROR",
+        ]
+        assert [line.split(" ")[0] for line in lines] == ["temp-0", "temp-1", "temp-2", "bad", ""]
+
+    def test_shows_what_a_terminal_has_room_for_and_how_many_more_there_are(self) -> None:
+        lines = top.screen(self.rows(20), (30, 10))
+        assert len(lines) == 9
+        assert max(map(len, lines)) <= 30
+        assert lines[-2].startswith("temp-4")
+        assert lines[-1] == "and 15 more"
+
+    @pytest.mark.parametrize(("sort", "first"), [("name", "temp-0"), ("mailbox", "temp-4"), ("memory", "temp-0")])
+    def test_sorts_by_the_largest(self, sort: str, first: str) -> None:
+        rows = sorted(self.rows(5), key=top.ORDERS[sort])
+        assert rows[0]["name"] == first

@@ -1,5 +1,6 @@
 """What `up` says of the mesh."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +70,11 @@ def test_only_so_many_peers_are_remembered() -> None:
     news.tell(peer("up", uuid="0"), "")
     news.tell(peer("up", uuid=str(REMEMBERED)), "")
     assert ["back" in line for line in lines[-2:]] == [False, True]
+
+
+def test_keys_are_told_where_there_are_any() -> None:
+    line = mesh_line(MeshTable(discovery=()), "tcp://127.0.0.1:5", Path("/home/ann/keys"))
+    assert line.endswith("; looks for nobody; trusts the keys in /home/ann/keys")
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from grav_actors.mesh import congestion
 from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.effects import (
+    ActorsChanged,
     Ask,
     Close,
     Deliver,
@@ -22,7 +24,9 @@ from grav_actors.mesh.effects import (
 )
 from grav_actors.mesh.frames import Beat, Interest, InterestDone, Leave, Pulse, Repair, Run, Tunnel
 from grav_actors.mesh.handshake import Identity
+from grav_actors.mesh.inflow import Arrival
 from grav_actors.mesh.membership import FORGET_AFTER
+from grav_actors.mesh.relay_frames import NEWS_TYPE, News, encode_news
 from support.meshsim.history import Lost, MeshHistory
 from support.meshsim.network import Network
 from support.meshsim.node import SimNode
@@ -67,6 +71,7 @@ def bring_up(core: MeshCore, peer: Identity = PEER, now: float = 0.0, link: int 
     core.subscribed(b"barrier" + peer.incarnation, now)
     interest = Interest(peer.incarnation, LIFE, 1, (b"ta\0",), b"barrier" + peer.incarnation)
     core.receive(link, interest, b"", now, ticket=1)
+    tell_all(core, peer)
     core.tick(now)
     number = core.peers()[-1].vitals.beat + 1
     core.receive(link, beat(core, peer, number), b"", now)
@@ -76,6 +81,13 @@ def bring_up(core: MeshCore, peer: Identity = PEER, now: float = 0.0, link: int 
     core.tick(now + 0.05)  # the beat that tells the peer
     taken(core)
     return link
+
+
+def tell_all(core: MeshCore, peer: Identity) -> None:
+    """Have a peer say that it has no actors, past the numbers of its track."""
+    known = core.peer(peer.uuid)
+    assert known is not None
+    core._on_own(known, Arrival(0, NEWS_TYPE, 1, b"", encode_news(News(3, (), ()))))
 
 
 def beat(core: MeshCore, peer: Identity, number: int, sent: int = 0) -> Beat:
@@ -251,10 +263,15 @@ def test_peer_is_up_when_everything_has_passed_both_ways() -> None:
     core.receive(link, Interest(PEER_LIFE, LIFE, 1, (), b"barrier"), b"", 0.0)
     core.tick(0.0)
     core.receive(link, beat(core, PEER, 1), b"", 0.0)
+    core.receive(link, InterestDone(PEER_LIFE, LIFE, asked.version, 1, 0), b"", 0.1)
     assert state_of(core) == "joining"
 
-    core.receive(link, InterestDone(PEER_LIFE, LIFE, asked.version, 1, 0), b"", 0.1)
-    assert of(PeerChanged, taken(core)) == [PeerChanged(TWO, "up")]
+    news = encode_news(News(3, (), (("far", None, ""),)))
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 1),), NEWS_TYPE, 1, b""), news, 0.1)
+    effects = taken(core)
+    assert of(ActorsChanged, effects) == [ActorsChanged((("far", TWO),), ())]
+    assert of(PeerChanged, effects) == [PeerChanged(TWO, "up")]
+    assert effects.index(PeerChanged(TWO, "up")) > effects.index(of(ActorsChanged, effects)[0])
 
 
 def test_interest_is_answered_when_its_barrier_was_seen() -> None:
@@ -278,7 +295,7 @@ def test_interest_that_is_repeated_is_answered_again_and_an_older_one_not() -> N
     core.receive(link, Interest(PEER_LIFE, LIFE, 1, (b"ta\0",), b"other"), b"", 0.1, ticket=2)
     core.receive(link, Interest(PEER_LIFE, LIFE, 0, (), b"other"), b"", 0.1, ticket=3)
 
-    assert of(Reply, taken(core)) == [Reply(link, 2, InterestDone(LIFE, PEER_LIFE, 1, 1, 3))]
+    assert of(Reply, taken(core)) == [Reply(link, 2, InterestDone(LIFE, PEER_LIFE, 1, 1, 4))]
 
 
 def test_silence_makes_suspect_then_down_and_a_beat_brings_it_back() -> None:
@@ -354,7 +371,7 @@ def test_what_is_published_for_a_peer_that_is_down_is_kept_for_it() -> None:
     assert not of(Publish, taken(core))
 
     link = bring_up(core, now=1.0)
-    core.receive(link, Repair(PEER_LIFE, LIFE, 1, ((1, 2),)), b"", 1.1, ticket=5)
+    core.receive(link, Repair(PEER_LIFE, LIFE, 1, ((2, 3),)), b"", 1.1, ticket=5)
     (reply,) = of(Reply, taken(core))
     assert (reply.ticket, reply.body) == (5, b"body")
 
@@ -399,7 +416,7 @@ def test_run_is_published_once_with_the_numbers_of_all_who_want_it() -> None:
 
     (effect,) = of(Publish, taken(core))
     assert effect.topic == b"ta\0"
-    assert effect.frame == Run(LIFE, ((PEER_LIFE, 1, 1), (b"t" * 8, 2, 1)), "a", 4, b"meta")
+    assert effect.frame == Run(LIFE, ((PEER_LIFE, 1, 2), (b"t" * 8, 2, 2)), "a", 4, b"meta")
     assert len(effect.links) == 2
 
 
@@ -411,7 +428,7 @@ def test_directed_run_goes_to_one_peer_whatever_it_wants() -> None:
     assert core.direct(THREE, "grav.anything", 1, b"", b"body")
     assert not core.direct("nobody", "x", 1, b"", b"")
     (effect,) = of(Publish, taken(core))
-    assert (effect.topic, effect.frame.tracks) == (b"d" + b"t" * 8, ((b"t" * 8, 2, 1),))
+    assert (effect.topic, effect.frame.tracks) == (b"d" + b"t" * 8, ((b"t" * 8, 2, 2),))
 
 
 def test_missing_messages_are_asked_for_and_delivered_in_order() -> None:
@@ -434,15 +451,25 @@ def test_lag_is_what_has_not_come_and_what_is_not_acknowledged() -> None:
     core.want([">"], 0.0)
     link = bring_up(core)
     peer = core.peers()[0]
-    assert core.lag(peer) == (0, 0)
+    assert core.lag(peer) == (0, 1), "it was told which actors there are"
 
     core.publish("a", 3, b"", b"body")
     core.receive(link, beat(core, PEER, 9, sent=5), b"", 1.0)
-    assert core.lag(peer) == (5, 3)
+    assert core.lag(peer) == (5, 4)
 
-    heard = Pulse(LIFE, 1, 5, 1, 3, core._state.beats.number, 0)
+    heard = Pulse(LIFE, 1, 5, 1, 4, core._state.beats.number, 0)
     core.receive(link, Beat(PEER_LIFE, 10, (heard,)), b"", 1.1)
     assert core.lag(peer) == (5, 0)
+
+
+def test_endpoint_of_a_peer_that_is_there_by_another_way_is_not_missing() -> None:
+    core = make()
+    core.dial_failed(dial(core), 0.0)
+    core.dial_failed(dial(core, 0.0, "tcp://other-name", TWO), 0.0)
+    assert core.unanswered() == {"tcp://peer": 1, "tcp://other-name": 1}
+
+    bring_up(core, link=joined(core))
+    assert core.unanswered() == {}
 
 
 def test_endpoint_where_nobody_answers_is_told_until_somebody_does() -> None:
@@ -558,7 +585,7 @@ def test_withdrawal_is_acknowledged_by_all_when_everything_has_come() -> None:
     history = nodes[0].history
     assert nodes[0].has_withdrawn
     assert [node.states()["h0"] for node in nodes[1:]] == ["withdrawn", "withdrawn"]
-    assert [history.got[nodes[0].life, node.life] for node in nodes[1:]] == [list(range(500))] * 2
+    assert [history.published((nodes[0].life, node.life)) for node in nodes[1:]] == [list(range(500))] * 2
     nodes[0].die(is_loud=True)
     history.withdrawn.add(nodes[0].life)
     network.run(12.0)
@@ -641,7 +668,99 @@ def test_hub_that_starts_anew_is_a_new_peer_and_what_nobody_can_know_is_announce
     new.publish("a", 2)
     network.run(7.0)
 
-    got = old.history.got
-    assert got[old.life, nodes[1].life] == [0, 1, 2, Lost(-1)]
-    assert got[new.life, nodes[1].life] == [0, 1]
+    assert old.history.published((old.life, nodes[1].life)) == [0, 1, 2, Lost(-1)]
+    assert old.history.published((new.life, nodes[1].life)) == [0, 1]
     assert nodes[1].states() == {"h0": "up"}
+
+
+# How fast
+
+
+def acknowledge(core: MeshCore, link: int, got: int, now: float) -> None:
+    peer = core.peer(TWO)
+    assert peer is not None
+    pulse = Pulse(LIFE, 1, 0, 1, got, core._state.beats.number, 0)
+    core.receive(link, Beat(PEER_LIFE, peer.vitals.beat + 1, (pulse,)), b"", now)
+
+
+def bring_up_acquainted(core: MeshCore) -> int:
+    """Link a peer that has also taken what it is told of the actors here."""
+    link = bring_up(core)
+    acknowledge(core, link, sent(core), 0.0)
+    return link
+
+
+def sent(core: MeshCore) -> int:
+    track = core._state.outflow.track(PEER_LIFE)
+    assert track is not None
+    return track.sent
+
+
+MANY = congestion.WINDOW_BYTES // 100_000 + 1
+
+
+def test_node_waits_for_a_peer_that_is_behind_until_it_has_acknowledged() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+    for _ in range(MANY - 1):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert not core.is_congested(0.1)
+    core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+
+    acknowledge(core, link, sent(core) - MANY + 1, 0.2)
+    assert not core.is_congested(0.2)
+
+
+def test_many_small_runs_are_too_far_ahead_too() -> None:
+    core = make()
+    bring_up_acquainted(core)
+    for _ in range(congestion.WINDOW_RUNS):
+        core.publish("a", 1, b"", b"x")
+    assert not core.is_congested(0.1)
+    core.publish("a", 1, b"", b"x")
+
+    assert core.is_congested(0.1)
+
+
+def test_peer_that_acknowledges_nothing_for_long_holds_up_nobody() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+    for _ in range(2 * MANY):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+    acknowledge(core, link, sent(core) - 2 * MANY + 1, 1.0)
+    assert core.is_congested(1.0)
+    assert core.is_congested(0.9 + congestion.STALL)
+
+    assert not core.is_congested(1.0 + congestion.STALL)
+
+
+def test_peer_that_is_not_up_holds_up_nobody() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+    for _ in range(MANY):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+    core.link_down(link, "gone", 0.2)
+
+    assert not core.is_congested(0.2)
+
+
+def test_node_whose_bus_is_behind_acknowledges_nothing_more_until_it_has_caught_up() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+
+    def told(now: float) -> int:
+        core.tick(now)
+        pulses = [pulse for effect in of(Publish, taken(core)) for pulse in getattr(effect.frame, "pulses", ())]
+        return int(pulses[-1].got)
+
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 1),), "a", 1, b""), b"", 0.1)
+    assert told(2.0) == 1
+    core.hold_back(2.1, is_full=True)
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 2),), "a", 1, b""), b"", 2.2)
+    assert told(4.0) == 1
+
+    core.hold_back(4.1, is_full=False)
+    assert told(4.2) == 2

@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 Life: TypeAlias = bytes
 """Incarnation of a node's hub."""
+DIRECTED = 1_000_000
+"""The first number of what goes to one peer alone: messages of actors, and what the mesh itself says."""
 Way: TypeAlias = tuple[Life, Life]
 """From whom, to whom."""
 
@@ -73,6 +75,10 @@ class MeshHistory:
             yield f"{name}: {missing} of {len(owed)} are missing at the end, announced were {gap}"
         if not both_live and gap > missing and way[1] in self.alive:
             yield f"{name}: {gap} were announced as lost, but only {missing} were sent"
+
+    def published(self, way: Way) -> list[int | Lost]:
+        """Return what came that was published, and announced gaps."""
+        return [item for item in self.got[way] if isinstance(item, Lost) or item < DIRECTED]
 
     def delivered(self) -> int:
         """Return how many messages came."""

@@ -3,36 +3,54 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgpack
 
 from grav_actors.ids import id_text
 from grav_actors.mesh.core import TICK, MeshCore
+from grav_actors.mesh.delivery import OWN_TYPES
 from grav_actors.mesh.effects import (
+    ActorsChanged,
     Ask,
     Close,
     Deliver,
     DeliverTunnelled,
     Dial,
     Effect,
+    Finish,
     GapFound,
     Open,
     PeerChanged,
+    Post,
+    PostError,
     Publish,
+    Refuse,
     Reply,
     Subscribe,
+    TakeBack,
     TunnelEnded,
     Withdrawn,
 )
 from grav_actors.mesh.frames import Frame, decode_frame, encode_frame
 from grav_actors.mesh.handshake import Identity
-from grav_actors.mesh.peers import PeerState
+from grav_actors.mesh.inflow import Arrival
+from grav_actors.mesh.peers import Peer, PeerState
+from grav_actors.mesh.switchboard import Leaving, Switchboard
 from grav_actors.mesh.topics import type_topic
 from grav_actors.transports.base import HANDSHAKE_TIMEOUT, HandshakeAck
-from support.meshsim.history import Lost, MeshHistory
+from support.meshsim.bus import SimBus
+from support.meshsim.history import DIRECTED, Lost, MeshHistory
 from support.meshsim.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCame:
+    """A run that is for the mesh itself has come."""
+
+    life: bytes
+    number: int
 
 
 @dataclass(eq=False)
@@ -83,6 +101,9 @@ class SimNode:
         self.endpoint = f"sim://{host}"
         self.me = Identity(id_text(self.raw_uuid), self.life, host, interests=interests, endpoints=(self.endpoint,))
         self.core = MeshCore(self.me, rng.random, retransmit=retransmit)
+        self.switchboard = Switchboard(self.core)
+        self.bus = SimBus(self, random.Random(seed + 1))
+        self._note_directed()
         self.ends: dict[int, End] = {}
         self.is_alive = True
         self.is_stalled = False
@@ -91,11 +112,39 @@ class SimNode:
         self.tunnelled: list[tuple[int, bool]] = []
         self._late: list[Any] = []
         self._number = 0
+        self._directed = DIRECTED
         self._tickets: dict[int, End] = {}
         self._ticket_count = 0
         directory[self.endpoint] = self
         history.alive.add(self.life)
         network.after(rng.random() * TICK, self._tick)
+
+    def _note_directed(self) -> None:
+        """Have what goes to one peer, and what the mesh itself says, noted in the history as owed and as got."""
+        delivery = self.core._delivery
+        direct, on_own = delivery.direct, delivery.on_own
+
+        def noted_direct(peer: Peer, type: str, count: int, meta: bytes, body: bytes) -> bool:
+            number = self._directed
+            tag = f"{type}#{number}" if type not in OWN_TYPES else type
+            if not direct(peer, tag, count, meta or str(number).encode(), body):
+                return False
+            self._directed += count
+            self.history.owed[self.life, peer.incarnation].extend(range(number, number + count))
+            return True
+
+        def noted_own(peer: Peer, run: Arrival) -> None:
+            # In its place among what is delivered.
+            effects: Any = self.core.out
+            effects.append(OwnCame(peer.incarnation, int(run.meta)))
+            on_own(peer, run)
+
+        vars(delivery).update(direct=noted_direct, on_own=noted_own)
+
+    def take_number(self) -> int:
+        """Return a number for a message of this life."""
+        self._number += 1
+        return self._number - 1
 
     # Doing things
 
@@ -136,6 +185,12 @@ class SimNode:
         for track in tracks:
             self.history.owed[self.life, track.incarnation].extend(numbers)
         self.core.publish(type, count, b"", msgpack.packb(numbers))
+
+    def published(self, run: Leaving, number: int) -> None:
+        """Carry what was published on this node's bus; those on whose tracks it goes are owed it."""
+        for track in self.core._state.outflow.wanted_by(type_topic(run.type)):
+            self.history.owed[self.life, track.incarnation].append(number)
+        self.switchboard.leave(run)
 
     def _check_agreed(self, type: str) -> None:
         """Who has agreed with this node that it wants a type must be on the tracks of that type."""
@@ -197,7 +252,7 @@ class SimNode:
             for effect in effects:
                 self._carry_out(effect)
 
-    def _carry_out(self, effect: Effect) -> None:
+    def _carry_out(self, effect: Effect | OwnCame) -> None:
         match effect:
             case Dial(link, endpoint):
                 self._dial(link, endpoint)
@@ -216,11 +271,24 @@ class SimNode:
                 end = self._tickets.pop(ticket, None)
                 if end is not None and not end.is_closed:
                     self._send(end.link, "answer", frame, body)
-            case Deliver(_, life, _, count, _, body):
-                self._delivered(life, count, body)
+            case _:
+                self._tell(effect)
+
+    def _tell(self, effect: Effect | OwnCame) -> None:
+        match effect:
+            case OwnCame(life, number):
+                self.history.got[life, self.life].append(number)
+            case Deliver(meta=b""):
+                self._delivered(effect.incarnation, effect.count, effect.body)
+            case Deliver():
+                self._carried(effect)
+            case Post() | PostError() | TakeBack() | Finish() | Refuse() | ActorsChanged():
+                self.bus.take(effect)
             case GapFound(_, life, count):
                 self.history.got[life, self.life].append(Lost(count))
+                self.switchboard.lost(effect)
             case PeerChanged(peer, state, reason):
+                self.switchboard.changed(effect)
                 self._peer_changed(peer, state, reason)
             case DeliverTunnelled(_, _, body, redelivered):
                 self.tunnelled.append((msgpack.unpackb(body), redelivered))
@@ -230,6 +298,12 @@ class SimNode:
                 self.has_withdrawn = True
             case _:
                 pass
+
+    def _carried(self, run: Deliver) -> None:
+        type_, tag, number = run.type.rpartition("#")
+        first = int(number) if tag else msgpack.unpackb(run.body)[0][4]
+        self.history.got[run.incarnation, self.life].extend(range(first, first + run.count))
+        self.switchboard.deliver(replace(run, type=type_) if tag else run)
 
     def _delivered(self, life: bytes, count: int, body: bytes) -> None:
         numbers = msgpack.unpackb(body)

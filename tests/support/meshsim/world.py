@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from support.meshsim.bus import GROUPS, NAMES, SimBus, group_violations
 from support.meshsim.history import MeshHistory
 from support.meshsim.network import Network, Weather
 from support.meshsim.node import SimNode
@@ -27,6 +28,7 @@ class Script:
         retransmit: Bytes that nodes keep for repair.
         weather: Of the wild part; the quiet end is fair.
         cuts, restarts, hub_restarts, stalls, changes: Chance of each, once a second.
+        talk: Share of what happens that concerns actors and groups: names, tells, questions.
     """
 
     nodes: int = 3
@@ -38,6 +40,7 @@ class Script:
     hub_restarts: float = 0.0
     stalls: float = 0.0
     changes: float = 0.0
+    talk: float = 0.0
 
 
 def random_script(rng: random.Random) -> Script:
@@ -63,6 +66,7 @@ def random_script(rng: random.Random) -> Script:
         hub_restarts=chance(0.05),
         stalls=chance(0.05),
         changes=chance(0.5),
+        talk=rng.choice((0.0, 0.3, 0.6)),
     )
 
 
@@ -80,6 +84,7 @@ class World:
         self.history = MeshHistory()
         self.directory: dict[str, SimNode] = {}
         self.nodes: list[SimNode] = []
+        self.buses: list[SimBus] = []
         for index in range(self.script.nodes):
             self.start(f"h{index}")
 
@@ -90,6 +95,7 @@ class World:
             retransmit=self.script.retransmit,
         )  # fmt: skip
         self.nodes.append(node)
+        self.buses.append(node.bus)
         node.want(*self._some_patterns())
         for other in self.nodes:
             if other is not node:
@@ -106,15 +112,21 @@ class World:
         self.network.at(1.0, self._trouble)
         self.network.run(self.script.seconds)
         self.settle()
-        return self.history.violations() + self.not_up()
+        return self.history.violations() + self.not_up() + self.talk_violations()
+
+    def talk_violations(self) -> list[str]:
+        """Return what is wrong about actors, questions and groups."""
+        found = group_violations(self.buses)
+        for node in self.nodes:
+            found += node.bus.violations([other for other in self.nodes if other is not node])
+        return found
 
     def settle(self, seconds: float = SETTLE) -> None:
         """Let everything heal and everybody come to rest."""
         self.network.weather = Weather()
         self.network.heal()
         for node in self.nodes:
-            if node.is_stalled:
-                node.go_on()
+            self._go_on(node)
         self.network.run(self.network.now + seconds)
 
     def not_up(self) -> list[str]:
@@ -133,8 +145,32 @@ class World:
             return
         for _ in range(self.rng.randint(1, 4)):
             node = self.rng.choice(self.nodes)
-            node.publish(self.rng.choice(TYPES), self.rng.randint(1, 5))
+            if self.script.talk and self.rng.random() < self.script.talk:
+                self._talk(node.bus)
+            else:
+                node.publish(self.rng.choice(TYPES), self.rng.randint(1, 5))
         self.network.after(self.rng.expovariate(20), self._traffic)
+
+    def _talk(self, bus: SimBus) -> None:
+        rng = self.rng
+        match rng.choices(range(6), (2, 2, 1, 4, 2, 3))[0]:
+            case 0:
+                name = rng.choice(NAMES)
+                (bus.end if name in bus.actors else bus.start)(name)
+            case 1:
+                bus.tell(rng.choice(NAMES))
+            case 2:
+                group = rng.choice(GROUPS)
+                if group in bus.groups:
+                    bus.leave_group(group)
+                else:
+                    bus.join(group, rng.choice(PATTERNS))
+            case 3:
+                bus.ask(rng.choice(NAMES))
+            case 4:
+                bus.ask(None, rng.choice(TYPES))
+            case _:
+                bus.publish(rng.choice(TYPES))
 
     def _trouble(self) -> None:
         if self.network.now >= self.script.seconds:

@@ -7,7 +7,7 @@ from typing import Any
 
 from grav_actors.bus.postman import Postman
 from grav_actors.pod import callbacks
-from grav_actors.pod.outbox import Outbox
+from grav_actors.pod.pod import Pod
 
 
 def _replace(owner: object, slow: Callable[..., Any]) -> None:
@@ -16,15 +16,15 @@ def _replace(owner: object, slow: Callable[..., Any]) -> None:
 
 
 def _slow_sender() -> None:
-    """Look at each byte of a message's type before it is queued."""
-    add = Outbox.add
+    """Look at each character of a message's type before it is sent."""
+    publish = Pod.publish
 
-    def slow_add(self: Outbox, kind: int, message_type: str, *rest: Any) -> int:
-        for _ in message_type:
+    def slow_publish(self: Pod, type: str, *rest: Any, **fields: Any) -> Any:
+        for _ in type:
             pass
-        return add(self, kind, message_type, *rest)
+        return publish(self, type, *rest, **fields)
 
-    _replace(Outbox, slow_add)
+    _replace(Pod, slow_publish)
 
 
 def _slow_bus() -> None:
