@@ -92,8 +92,20 @@ class FilterSet:
         if verdict is None:
             if len(self._verdicts) >= CACHED_TYPES:
                 self._verdicts.clear()
-            verdict = self._verdicts[message_type] = self._decide(message_type)
+            verdict = self._verdicts[message_type] = self.decides(message_type)
         return verdict
+
+    def decides(self, message_type: str) -> bool:
+        """Return the same, and remember nothing: for the bus, which has the filters of all pods."""
+        if not self.listening:
+            return False
+        exact = self._exact.get(message_type)
+        if exact is not None:
+            return exact
+        for pattern, allow in self._patterns.items():
+            if matches(pattern, message_type):
+                return allow
+        return not self.exclusive and not is_framework_type(message_type)
 
     def allowed(self, message_types: Collection[str]) -> list[str]:
         """Return which of these types are wanted; quick for a filter that names all that it wants."""
@@ -101,7 +113,7 @@ class FilterSet:
             return []
         if self.exclusive and not self._patterns:
             return [each for each, allow in self._exact.items() if allow and each in message_types]
-        return [each for each in message_types if self._decide(each)]
+        return [each for each in message_types if self.decides(each)]
 
     def wanted_patterns(self) -> list[str]:
         """Return types and patterns that cover all that is wanted, but for types of the framework.
@@ -118,17 +130,6 @@ class FilterSet:
     def allows_uuid(self, uuid: bytes) -> bool:
         """Return whether the message with this uuid is wanted."""
         return self.uuids.get(uuid, True)
-
-    def _decide(self, message_type: str) -> bool:
-        if not self.listening:
-            return False
-        exact = self._exact.get(message_type)
-        if exact is not None:
-            return exact
-        for pattern, allow in self._patterns.items():
-            if matches(pattern, message_type):
-                return allow
-        return not self.exclusive and not is_framework_type(message_type)
 
     def copy(self) -> FilterSet:
         """Return an independent copy."""

@@ -65,7 +65,7 @@ class DeadLetterRetry:
             # 1. What came through a group goes to the group: any member may have it.
             if group is None:
                 return f"no member of the group {letter.group} is on the bus"
-            if not group.choose(dead.type, dead.sender.uuid)[1]:
+            if not self._directory.choose(group, dead.type, dead.sender.uuid)[1]:
                 return f"no member of the group {letter.group} takes {dead.type}"
             mailbox = group.mailbox
         else:
@@ -74,7 +74,7 @@ class DeadLetterRetry:
             if isinstance(found, str):
                 return found
             receiver = found
-            if dead.kind != KIND_TELL and not receiver.filters.allows_type(dead.type):
+            if dead.kind != KIND_TELL and not receiver.filters.decides(dead.type):
                 return f"{letter.target} does not listen to {dead.type} any more"
             mailbox = receiver.mailbox
         if mailbox.stuck or mailbox.is_full or mailbox.used_bytes + dead.size > MAILBOX_BYTES:

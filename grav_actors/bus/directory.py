@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from grav_actors.bus.gateway import LocalNews, RemoteNames, is_gateway, local_news
@@ -15,6 +15,8 @@ from grav_actors.protocol import WINDOW_BYTES
 
 CACHED_PLANS = 4096
 """Types whose receivers are remembered; at the limit the memory starts anew."""
+PLANNED_RECEIVERS = 1 << 20
+"""Receivers in all that are remembered: 8 MiB. A type with more is remembered alone."""
 REPLAYED_NAMES = 16_384
 """Names that actors had which listened and have left; past it the oldest is forgotten."""
 
@@ -46,13 +48,14 @@ class Group:
                     count = min(count, first - seq)
         return None, count
 
-    def choose(self, message_type: str, sender: bytes) -> tuple[Receiver | None, bool]:
-        """Return the least loaded member with room for a message, and whether any member may ever take it."""
+    @staticmethod
+    def choose(takers: Iterable[Receiver], sender: bytes) -> tuple[Receiver | None, bool]:
+        """Return the least loaded of the members that take a type, and whether any may ever take it of this sender."""
         best: Receiver | None = None
         best_room = 0
         is_possible = False
-        for member in self.members:
-            if member.uuid == sender or not member.filters.allows_type(message_type):
+        for member in takers:
+            if member.uuid == sender:
                 continue
             is_possible = True
             # By bytes, too: what waits at one member could return to the group behind what another leaves later.
@@ -68,12 +71,19 @@ class Plan:
     """The receivers of one type.
 
     Attributes:
+        takers: The members of each of the groups that take it.
         gateway: The one for other nodes that want it, not among the others.
     """
 
     receivers: tuple[Receiver, ...]
     groups: tuple[Group, ...]
+    takers: dict[str, tuple[Receiver, ...]]
     gateway: Receiver | None = None
+
+    @property
+    def size(self) -> int:
+        """How many receivers it remembers."""
+        return len(self.receivers) + sum(map(len, self.takers.values()))
 
     @property
     def count(self) -> int:
@@ -102,6 +112,7 @@ class Directory:
         self._by_service: dict[str, list[Receiver]] = {}
         self._by_process: dict[bytes, dict[bytes, Receiver]] = {}
         self._plans: dict[str, Plan] = {}
+        self._planned = 0
         self._replayed: OrderedSet[str] = OrderedSet()
 
     def hand_on(self, old: bytes, new: bytes) -> None:
@@ -196,30 +207,37 @@ class Directory:
     def _forget_plans(self, receiver: Receiver) -> None:
         # No others: with hundreds of pods that come and go each second, all types would be planned anew all the time.
         for message_type in receiver.filters.allowed(self._plans):
-            del self._plans[message_type]
+            self._planned -= self._plans.pop(message_type).size
 
     def plan(self, message_type: str) -> Plan:
         """Return the receivers of a published type; the same object until something changes."""
         plan = self._plans.get(message_type)
         if plan is None:
-            if len(self._plans) >= CACHED_PLANS:
+            plan = self._make_plan(message_type)
+            self._planned += plan.size
+            if len(self._plans) >= CACHED_PLANS or self._planned > PLANNED_RECEIVERS:
                 self._plans.clear()
-            plan = self._plans[message_type] = Plan(
-                tuple(
-                    receiver
-                    for receiver in self.by_uuid.values()
-                    if not receiver.settings.group
-                    and receiver is not self.gateway
-                    and receiver.filters.allows_type(message_type)
-                ),
-                tuple(
-                    group
-                    for group in self.groups.values()
-                    if any(member.filters.allows_type(message_type) for member in group.members)
-                ),
-                self.gateway if self.gateway is not None and self.gateway.filters.allows_type(message_type) else None,
-            )
+                self._planned = plan.size
+            self._plans[message_type] = plan
         return plan
+
+    def _make_plan(self, message_type: str) -> Plan:
+        receivers: list[Receiver] = []
+        takers: dict[str, list[Receiver]] = {}
+        for receiver in self.by_uuid.values():
+            if receiver is not self.gateway and receiver.filters.decides(message_type):
+                name = receiver.settings.group
+                (takers.setdefault(name, []) if name else receivers).append(receiver)
+        return Plan(
+            tuple(receivers),
+            tuple(group for group in self.groups.values() if group.name in takers),
+            {name: tuple(members) for name, members in takers.items()},
+            self.gateway if self.gateway is not None and self.gateway.filters.decides(message_type) else None,
+        )
+
+    def choose(self, group: Group, message_type: str, sender: bytes) -> tuple[Receiver | None, bool]:
+        """Return the least loaded member of a group with room for a message, and whether any may ever take it."""
+        return group.choose(self.plan(message_type).takers.get(group.name, ()), sender)
 
     def named(self, name: str) -> Receiver | None:
         """Return the actor of that name, or the next instance of that service in turn."""

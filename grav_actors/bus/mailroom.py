@@ -180,7 +180,7 @@ class Mailroom:
                 if claimant is not None:
                     self._hand_over(mailbox, claimant, limit)
                     continue
-            member, is_possible = group.choose(head.run.type, head.run.sender.uuid)
+            member, is_possible = self._directory.choose(group, head.run.type, head.run.sender.uuid)
             if member is None:
                 if is_possible:
                     break

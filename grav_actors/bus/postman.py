@@ -95,7 +95,7 @@ class Postman:
                             dirty.append(receiver)
             served: list[str] = []
             for group in groups:
-                if group.choose(run.type, sender.uuid)[1]:
+                if self.directory.choose(group, run.type, sender.uuid)[1]:
                     delivery = Delivery(run, 0, run.count, FLAG_GROUP | flags)
                     delivery.group = group.name
                     put(group.mailbox, delivery, now)
@@ -188,7 +188,7 @@ class Postman:
         """
         wanted: list[Delivery] = []
         for run, skipped in self.ring:
-            if run.sender.uuid == receiver.uuid or not receiver.filters.allows_type(run.type):
+            if run.sender.uuid == receiver.uuid or not receiver.filters.decides(run.type):
                 continue
             wanted += _wanted(run, receiver.filters, skipped)
         mailbox = receiver.mailbox

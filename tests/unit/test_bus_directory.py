@@ -13,6 +13,7 @@ from grav_actors.bus.sender import Sender
 from grav_actors.filters import FilterSet
 from grav_actors.ids import new_id
 from grav_actors.protocol import PodSettings
+from support.busnet import Net
 
 
 def receiver(name: str = "", *patterns: str, uuid: bytes = b"", **settings: Any) -> Receiver:
@@ -88,6 +89,29 @@ def test_remembered_plans_are_bounded() -> None:
     assert len(directory._plans) <= CACHED_PLANS
 
 
+def test_remembered_plans_are_bounded_in_what_they_name_and_counted_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grav_actors.bus.directory.PLANNED_RECEIVERS", 100)
+    pods = [receiver("", "t.*"), *(receiver(f"m{number}", "t.*", group="g") for number in range(6))]
+    directory = filled(*pods)
+    for number in range(60):
+        directory.plan(f"t.{number}")
+        if number % 7 == 0:
+            directory.filter(pods[number % 3], pods[number % 3].filters.copy())
+        assert directory._planned == sum(plan.size for plan in directory._plans.values()) <= 100
+    assert directory._plans, "the last one is remembered"
+
+
+def test_the_filters_of_the_bus_remember_no_verdicts() -> None:
+    net = Net()
+    sender = net.pod()
+    pods = [net.pod(f"p{number}", "t.*", group=group) for number, group in enumerate(("", "", "g", "g"))]
+    for number in range(50):
+        sender.publish(f"t.{number}", number)
+    net.settle()
+    assert sorted(data for pod in pods[2:] for data in pod.data) == list(range(50))
+    assert [len(net.receiver(pod).filters._verdicts) for pod in pods] == [0, 0, 0, 0]
+
+
 def test_a_name_is_one_actor_and_a_service_one_instance_after_the_other() -> None:
     temps = [receiver(f"temp-{n}", service="temp") for n in range(3)]
     directory = filled(*temps)
@@ -136,23 +160,25 @@ def test_a_group_ends_with_its_last_member() -> None:
 
 def test_a_group_chooses_the_least_loaded_member_with_room() -> None:
     members = [receiver(f"m{n}", "x", group="g", prefetch=4) for n in range(3)]
-    group = filled(*members).groups["g"]
+    directory = filled(*members)
+    group = directory.groups["g"]
     members[0].window_used = 2
     members[1].window_used = 1
     members[2].window_used = 4
-    assert group.choose("x", b"") == (members[1], True)
+    assert directory.choose(group, "x", b"") == (members[1], True)
     members[1].route = b""
-    assert group.choose("x", b"") == (members[0], True)
+    assert directory.choose(group, "x", b"") == (members[0], True)
     members[0].window_used = 4
-    assert group.choose("x", b"") == (None, True)
+    assert directory.choose(group, "x", b"") == (None, True)
 
 
 def test_a_group_never_chooses_the_sender_or_who_does_not_want_it() -> None:
     one, other = receiver("one", "x", group="g"), receiver("other", "y", group="g")
-    group = filled(one, other).groups["g"]
-    assert group.choose("x", one.uuid) == (None, False)
-    assert group.choose("x", other.uuid) == (one, True)
-    assert group.choose("z", b"") == (None, False)
+    directory = filled(one, other)
+    group = directory.groups["g"]
+    assert directory.choose(group, "x", one.uuid) == (None, False)
+    assert directory.choose(group, "x", other.uuid) == (one, True)
+    assert directory.choose(group, "z", b"") == (None, False)
 
 
 def test_what_a_member_had_from_an_earlier_bus_is_its_own() -> None:
