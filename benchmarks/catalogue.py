@@ -2,11 +2,11 @@
 
 import collections.abc
 
-from benchmarks import asking, footprint, recovery, startup, throughput
+from benchmarks import asking, footprint, mesh, recovery, startup, throughput
 from benchmarks.measure import NOT_THERE, Measure, Values
 from benchmarks.report import Limit, Series, Target
 from benchmarks.sides import BASELINE, OURS, Side
-from benchmarks.throughput import MIB, Scene
+from benchmarks.throughput import MIB, Delivery, Scene
 from benchmarks.workload import SIZE, Load
 
 FANOUT = 10
@@ -19,14 +19,17 @@ Run = collections.abc.Callable[[Side, Load], tuple[Values, str]]
 
 def _throughput(scene: Scene, *, with_cost: bool = False) -> Run:
     def run(side: Side, load: Load) -> tuple[Values, str]:
-        delivery = throughput.measure(side, load, scene)
-        costs: Values = [delivery.bus_cost, delivery.cost] if with_cost else []
-        if delivery.problem:
-            return [None, *(None for _ in costs)], f"VOID: {delivery.problem}"
-        text = f"{delivery.rate:,.0f}/s, {delivery.messages:,} messages, none lost"
-        return [delivery.rate, *(NOT_THERE if cost is None else cost for cost in costs)], text
+        return _judged(throughput.measure(side, load, scene), with_cost=with_cost)
 
     return run
+
+
+def _judged(delivery: Delivery, *, with_cost: bool = False) -> tuple[Values, str]:
+    costs: Values = [delivery.bus_cost, delivery.cost] if with_cost else []
+    if delivery.problem:
+        return [None, *(None for _ in costs)], f"VOID: {delivery.problem}"
+    text = f"{delivery.rate:,.0f}/s, {delivery.messages:,} messages, none lost"
+    return [delivery.rate, *(NOT_THERE if cost is None else cost for cost in costs)], text
 
 
 def _beside_idle(side: Side, load: Load) -> tuple[Values, str]:
@@ -37,6 +40,13 @@ def _threads(side: Side, load: Load) -> tuple[Values, str]:
     if side.name == OURS:
         side = Side(side.name, side.title, side.module, is_whole=True)
     return _throughput(Scene())(side, load)
+
+
+def _link(scene: str) -> Run:
+    def run(side: Side, load: Load) -> tuple[Values, str]:
+        return _judged(mesh.measure(scene if side.name == OURS else "bus", load))
+
+    return run
 
 
 def _asking(outstanding: int) -> Run:
@@ -113,6 +123,18 @@ def measures() -> list[Measure]:
             [OURS, "alone"],
             [Series(f"process to process beside {IDLE:,} idle pods", "messages/s", [Target("alone", 0.9)])],
             _beside_idle,
+        ),
+        Measure(
+            "mesh",
+            [OURS, "onebus"],
+            [Series("node to node, one link, 100 B", "messages/s", [Target("onebus", 0.5)])],
+            _link("link"),
+        ),
+        Measure(
+            "curve",
+            [OURS, "onebus"],
+            [Series("node to node, one link with CURVE, 100 B", "messages/s", [Target("onebus", 0.5)])],
+            _link("link with keys"),
         ),
         Measure(
             "spawn",

@@ -45,8 +45,9 @@ def table(lines: list[list[str]]) -> str:
 
 
 def full_table(series: list[Series], absent: list[str], before: list[Series]) -> str:
-    """Return everything that was measured, and what ours was before."""
-    earlier = {one.name: summarise(one.values.get(OURS, [])) for one in before}
+    """Return everything that was measured, and what ours was before, alone and in relation to the others."""
+    earlier = {one.name: one for one in before}
+    names = {side.title: side.name for side in SIDES.values()}
     lines = [["what", "side", "median (lowest .. highest)", "ours is", "target"]]
     if before:
         lines[0].append("before")
@@ -56,10 +57,16 @@ def full_table(series: list[Series], absent: list[str], before: list[Series]) ->
         last = row.what
         line = [what, row.side, row.value, row.ratio, row.target]
         if before:
-            was = earlier.get(row.what)
-            line.append(number(was.median) if was is not None and row.side == SIDES[OURS].title else "")
+            line.append(_was(earlier.get(row.what), names[row.side]))
         lines.append(line)
     return table(lines)
+
+
+def _was(before: Series | None, side: str) -> str:
+    if before is None:
+        return ""
+    summary = summarise(before.values.get(OURS, []) if side == OURS else before.ratios(side))
+    return "" if summary is None else f"{number(summary.median)}{'' if side == OURS else ' x'}"
 
 
 def short_table(series: list[Series]) -> str:

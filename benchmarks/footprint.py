@@ -16,8 +16,8 @@ from grav_actors import Grav
 
 MEGABYTE = 1_000_000
 ACTORS = 5
-LARGEST_RATE = 400_000
-"""Messages a second of load that are sent through the bus to see it grow."""
+GROWTH_RATE = 5_000_000
+"""Messages that are sent through the bus to see it grow, for each second of load: 10,000,000 with the default."""
 
 
 def measure(side: Side, load: Load) -> tuple[Values, str]:
@@ -30,7 +30,7 @@ def measure(side: Side, load: Load) -> tuple[Values, str]:
         names = {grav.spawn(Echo, name=f"echo-{index}").name for index in range(ACTORS)}
         pids = [row["pid"] for row in grav._actors() if row["name"] in names]
         actor = sum(unique_bytes(pid) for pid in pids) / len(pids) / MEGABYTE
-    messages = load.messages or int(load.seconds * LARGEST_RATE)
+    messages = load.messages or int(load.seconds * GROWTH_RATE)
     grown = growth(messages) / MEGABYTE
     return [idle, actor, grown], f"bus {idle:.1f} MB, actor {actor:.1f} MB, {messages:,} messages: {grown:+.2f} MB"
 

@@ -56,6 +56,7 @@ SIDES = {
         Side("osbrain", "osBrain", "peers.osbrain_agents", is_whole=True, package="osbrain"),
         # Not sides of their own, but another state of one.
         Side("alone", "grav-actors without the idle pods", "ours"),
+        Side("onebus", "grav-actors, one bus", "ours"),
         # What plain Python needs to start.
         Side("python", "bare interpreter", "startup"),
         Side("process", "multiprocessing.Process, spawned", "startup"),

@@ -5,10 +5,12 @@ its standard input ends, so none outlives the parent.
 """
 
 import collections.abc
+import contextlib
 import json
 import os
 import pathlib
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ import time
 import typing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 STOP_LIMIT = 15.0
 
 
@@ -35,6 +37,7 @@ class Worker:
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            process_group=0,
         )
 
     def __enter__(self) -> typing.Self:
@@ -87,6 +90,9 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # What a framework has started, and left behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.stdout.close()
 
     def _write(self, data: dict[str, typing.Any]) -> None:

@@ -129,7 +129,7 @@ class Beacon:
             heard=counts.pop("heard", 0),
             echoes=counts.pop("echoes", 0),
             endpoints=len(self._neighbours) if self._neighbours is not None else 0,
-            refused=counts,
+            refused=dict(counts),  # as plain as it is told to others
             errors=dict(self._errors),
         )
 

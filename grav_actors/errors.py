@@ -19,6 +19,7 @@
     ├── WrongProcessError (RuntimeError)
     ├── ActorStartError (RuntimeError)               carries remote_traceback
     ├── ActorStoppedError (RuntimeError)
+    ├── SnapshotError (RuntimeError)                 the state of an actor cannot be kept, or restored
     ├── NoRespondersError (LookupError)
     ├── DeadLetterNotFoundError (LookupError)
     ├── HandlerError (RuntimeError)                  carries error and remote_traceback
@@ -118,6 +119,10 @@ class ActorStartError(GravError, RuntimeError):
 
 class ActorStoppedError(GravError, RuntimeError):
     """The asked actor ended before it answered."""
+
+
+class SnapshotError(GravError, RuntimeError):
+    """`snapshot()` of an actor raised, or returned what cannot be kept; or `restore()` raised."""
 
 
 class NoRespondersError(GravError, LookupError):

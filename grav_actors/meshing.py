@@ -27,6 +27,9 @@ from grav_actors.tables import MeshTable
 from grav_actors.transports import load as load_transport
 from grav_actors.transports.base import MeshTransport, TransportOptions
 
+ErrorFor = Callable[[tuple[str, ...], object], ConfigError]
+"""`error(keys, reason)`: make the error for what stands at these keys of a configuration file."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeshPlan:
@@ -35,6 +38,7 @@ class MeshPlan:
     Attributes:
         port, uri: What the transport listens on; see `TransportOptions`.
         custom: What else the transport is told: `keys` (a folder or None) and `insecure`.
+        error: Makes the error for a key of the file that asks for the mesh; None without a file.
     """
 
     transport: MeshTransport
@@ -42,6 +46,7 @@ class MeshPlan:
     port: int | None
     uri: str
     custom: dict[str, Any]
+    error: ErrorFor | None = None
 
     def start(
         self,
@@ -72,11 +77,13 @@ class MeshPlan:
 
         custom = {**self.custom, "max_message": pod._core.max_message}
         options = TransportOptions(uuid, self.port, self.uri, logger, custom)
-        hub = Hub(pod, self.transport, options, identity, logger=logger, report=report)
+        with _located(self.error, "listen"):
+            hub = Hub(pod, self.transport, options, identity, logger=logger, report=report)
         try:
             for discovery in self.discoveries:
                 hub.add(discovery)
-                discovery.start(DiscoveryOptions(uuid, _port_of(hub.endpoint), hub.endpoint, logger), hub.hint)
+                with _located(self.error, "discovery"):
+                    discovery.start(DiscoveryOptions(uuid, _port_of(hub.endpoint), hub.endpoint, logger), hub.hint)
         except BaseException:
             hub.stop()
             raise
@@ -99,7 +106,7 @@ def _describe(discovery: Discovery) -> dict[str, Any]:
     return {"name": type(discovery).__name__, "status": asdict(status()) if status is not None else None}
 
 
-def plan_table(table: MeshTable, error: Callable[[tuple[str, ...], object], ConfigError]) -> MeshPlan:
+def plan_table(table: MeshTable, error: ErrorFor) -> MeshPlan:
     """Check the table `[mesh]` of a configuration file as far as that goes without listening.
 
     Args:
@@ -108,22 +115,14 @@ def plan_table(table: MeshTable, error: Callable[[tuple[str, ...], object], Conf
     Raises:
         ConfigError: As `error` makes it.
     """
-
-    @contextmanager
-    def located(*keys: str) -> Generator[None]:
-        try:
-            yield
-        except ConfigError as exc:
-            raise error(("mesh", *keys), exc) from exc
-
-    with located("transport"):
+    with _located(error, "transport"):
         transport = _transport(table.transport)
     settings = table.beacon if table.beacon is not None else BeaconSettings()
-    with located("beacon", "secret_file"):
+    with _located(error, "beacon", "secret_file"):
         settings.read_secret()
     discoveries: list[Discovery] = []
     for name in dict.fromkeys((*table.discovery, *(("static",) if table.peers else ()))):
-        with located("discovery"):
+        with _located(error, "discovery"):
             discoveries.append(_configured_discovery(name, settings, table.peers))
     folder = table.keys
     if folder is None and table.is_exposed and not table.insecure:
@@ -131,11 +130,22 @@ def plan_table(table: MeshTable, error: Callable[[tuple[str, ...], object], Conf
         if not KeyFolder(folder).pair_file.exists():
             raise error(("mesh", "listen"), _without_keys(table, folder))
     if folder is not None:
-        with located("keys"):
+        with _located(error, "keys"):
             KeyFolder(folder).pair()
-    with located("listen"):
+    with _located(error, "listen"):
         port, uri = _listen_on(table.listen)
-    return MeshPlan(transport, tuple(discoveries), port, uri, {"keys": folder, "insecure": table.insecure})
+    return MeshPlan(transport, tuple(discoveries), port, uri, {"keys": folder, "insecure": table.insecure}, error)
+
+
+@contextmanager
+def _located(error: ErrorFor | None, *keys: str) -> Generator[None]:
+    """Give an error its place in the file, if there is one."""
+    try:
+        yield
+    except ConfigError as exc:
+        if error is None:
+            raise
+        raise error(("mesh", *keys), exc) from exc
 
 
 def _configured_discovery(name: str, settings: BeaconSettings, peers: tuple[str, ...]) -> Discovery:

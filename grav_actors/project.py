@@ -1,8 +1,8 @@
 """Run folders: where the files of a running node are, one folder per user and project directory.
 
-A run folder holds `bus.sock`, `roster`, and two lock files that stay when their owners go: `bus.lock`, held
-by the bus process for its life, and `node.lock`, held by `up` or `bus`. Whoever holds a lock is the owner, whatever
-the files say: the system lets go of the lock of a process that was killed.
+A run folder holds `bus.sock`, `roster`, the `journal` of what actors wrote (which stays), and two lock files that stay
+when their owners go: `bus.lock`, held by the bus process for its life, and `node.lock`, held by `up` or `bus`. Whoever
+holds a lock is the owner, whatever the files say: the system lets go of the lock of a process that was killed.
 """
 
 import fcntl
@@ -206,6 +206,22 @@ def find_running(directory: Path) -> RunningNode | None:
         for folder in (parent / name for parent in parents):
             if _is_safe(folder) and is_locked(folder / BUS_LOCK):
                 return RunningNode(folder, bus_endpoint(folder), place, lock_owner(folder / BUS_LOCK))
+    return None
+
+
+def find_run_folder(directory: Path, file: str) -> Path | None:
+    """Look upwards from a directory for one whose run folder holds a file, whether a node runs there or not.
+
+    Raises:
+        ConfigError: As for `find_running`.
+    """
+    start = Path(directory).resolve()
+    parents = _existing_parents()
+    for place in (start, *start.parents):
+        name = _hash(place)
+        for folder in (parent / name for parent in parents):
+            if _is_safe(folder) and (folder / file).exists():
+                return folder
     return None
 
 

@@ -21,7 +21,7 @@ from grav_actors.errors import ConfigError, ConnectionClosedError, ProtocolError
 from grav_actors.options import show
 from grav_actors.transports.base import ConnectFunc, FindFunc, TransportOptions
 from grav_actors.transports.socket_loop import SocketLoop
-from grav_actors.transports.tcp_address import TcpAddress, listening_address, plain_host
+from grav_actors.transports.tcp_address import TcpAddress, is_numeric, listening_address, plain_host
 from grav_actors.transports.zeromq_connection import Asker, ZeroMQConnection
 from grav_actors.transports.zeromq_curve import ZAP_ENDPOINT, Curve
 from grav_actors.transports.zeromq_line import LINGER, set_common
@@ -305,6 +305,8 @@ class ZeroMQTransport:
         refusal = self.check_uuid(introduction.handshake.uuid, asker.key)
         if not refusal and sum(each.is_pending for each in list(self._connections.values())) >= MAX_PENDING:
             refusal = "too many nodes introduce themselves at this moment"
+        if not refusal and introduction.host and not is_numeric(introduction.host):
+            refusal = f"{show(introduction.host)} is no address; names are not looked up for strangers"
         if refusal:
             self.bad_frame(f"an introduction was refused: {refusal}")
             self.reply(asker, Kind.FAILED, refusal.encode())
@@ -354,7 +356,7 @@ class ZeroMQTransport:
         for connection in connections:
             connection.close()
         self.loop.stop(self._close_sockets)
-        self._context.term()
+        self._context.destroy(LINGER)
 
     def _close_sockets(self) -> None:
         for socket in (self._router, self._publisher):

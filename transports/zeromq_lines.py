@@ -18,9 +18,10 @@ from grav_actors.transports.zeromq_wire import Kind, envelope, open_envelope, su
 
 DRAIN: Final = 64
 """Messages taken from one socket before others get their turn."""
-HIGH_WATER_MARK: Final = 1024
-"""Messages that wait in a socket; runs have up to 256 KiB. Past it they are lost, which the mesh repairs."""
-RECOVERY: Final = 2.0
+HIGH_WATER_MARK: Final = 8192
+"""Messages that wait in a socket; past it they are lost, which the mesh repairs. It keeps peers that are up within
+2,048 runs and some MiB, so that only those who do not read come here, and these are soon not up any more."""
+RECOVERY: Final = 1.5
 """Seconds after which a connection that was lost, and could not be made again, ends its link."""
 REFUSALS: Final = 2
 """Attempts refused in a row that end it at once."""

@@ -223,7 +223,7 @@ def _unpack(raw: bytes, *shape: type) -> tuple[Any, ...]:
     for value, kind in zip(content, shape, strict=False):  # a later version may say more
         if type(value) is not kind:
             raise ProtocolError(f"expected {kind.__name__}, saw {value!r:.60}")
-    return content
+    return content[: len(shape)]
 
 
 def _port(port: int) -> int:

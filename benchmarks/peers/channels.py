@@ -5,6 +5,8 @@ They carry Python objects, pickled; each message is the tuple of a type, a numbe
 
 import dataclasses
 import multiprocessing
+import os
+import threading
 import time
 import typing
 from collections.abc import Callable
@@ -46,11 +48,24 @@ def make(kind: str, size: int) -> Channel:
 
 def start(target: Callable[..., None], *arguments: object) -> None:
     """Run a function in a child, which ends with the worker."""
-    multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True).start()
+    # Not by the standard input, as the worker does: they would take each other's lines.
+    lifeline, held = os.pipe()
+
+    def run() -> None:
+        os.close(held)
+        threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+        target(*arguments)
+
+    multiprocessing.get_context("fork").Process(target=run, daemon=True).start()
+    os.close(lifeline)
+
+
+def _end_with(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(0)
 
 
 def _receive(channel: Channel, back: Channel) -> None:
-    worker.end_with_parent()
     receive = channel.receive
     messages = size = 0
     while True:
@@ -85,7 +100,6 @@ def throughput(settings: dict[str, typing.Any]) -> None:
 
 
 def _answer(questions: Channel, answers: Channel) -> None:
-    worker.end_with_parent()
     while True:
         answers.send(questions.receive())
 

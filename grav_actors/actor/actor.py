@@ -38,6 +38,10 @@ class Actor:
     `max_deliver` times. `raise Reject` sends it to the dead letters at once. `raise Crash`, or an exception
     listed in `crash_on`, fails the actor itself: its supervisor starts it again.
 
+    A class that defines `snapshot(self)` and `restore(self, state)` keeps its state over restarts: `snapshot` returns
+    what a message can carry, and is called after handled messages, before they are acknowledged; `restore` gets it in
+    the next life, after `on_start`. `docs/supervision.md` has the rules.
+
     Attributes:
         group: Actors of the same group share their published messages: each goes to one of them.
         replay: Get the recent messages, once per name, before live ones; not with `group`.
@@ -78,6 +82,11 @@ class Actor:
         except OptionError as exc:
             raise TypeError(f"{cls.__qualname__}: {exc}") from None
         cls._grav_handlers = HandlerTable.of(cls)
+        if cls._grav_handlers.keeps_state and cls.concurrency != 1:
+            raise TypeError(
+                f"{cls.__qualname__} keeps its state and has concurrency = {cls.concurrency}; snapshot needs a moment "
+                "at which no handler runs: use concurrency = 1"
+            )
 
     # What a supervisor has besides
 

@@ -17,6 +17,9 @@ FOUND_LIMIT = 4096
 HOOKS = {"on_start": (), "on_stop": ("reason",), "on_restart": ("cause",)}
 """The hooks, with what each takes."""
 
+KEEPING_HOOKS = {"snapshot": (), "restore": ("state",)}
+"""The hooks by which an actor keeps its state, if its class defines them; it has both or neither."""
+
 _MARK = "_grav_types"
 
 
@@ -49,15 +52,17 @@ class HandlerTable:
 
     Attributes:
         is_async: Whether a handler or hook is a coroutine function.
+        keeps_state: Whether the class has `snapshot` and `restore`.
     """
 
-    __slots__ = ("_exact", "_found", "_patterns", "is_async")
+    __slots__ = ("_exact", "_found", "_patterns", "is_async", "keeps_state")
 
     def __init__(self) -> None:
         self._exact: dict[str, str] = {}
         self._patterns: dict[str, str] = {}
         self._found: dict[str, str | None] = {}
         self.is_async = False
+        self.keeps_state = False
 
     @classmethod
     def of(cls, actor_class: type) -> HandlerTable:
@@ -75,7 +80,9 @@ class HandlerTable:
             _check_handler(actor_class, name)
         for name, arguments in HOOKS.items():
             _check_hook(actor_class, name, arguments)
-        names = {*table._exact.values(), *table._patterns.values(), *HOOKS}
+        handlers = {*table._exact.values(), *table._patterns.values()}
+        table.keeps_state = _keeps_state(actor_class, handlers)
+        names = {*handlers, *HOOKS, *(KEEPING_HOOKS if table.keeps_state else ())}
         table.is_async = any(inspect.iscoroutinefunction(getattr(actor_class, name)) for name in names)
         return table
 
@@ -150,6 +157,23 @@ def _check_hook(actor_class: type, name: str, arguments: tuple[str, ...]) -> Non
     if not callable(function) or not _takes(function, len(arguments)):
         wanted = ", ".join(("self", *arguments))
         raise TypeError(f"{actor_class.__qualname__}.{name} cannot be the hook: write `def {name}({wanted})`")
+
+
+def _keeps_state(actor_class: type, handlers: set[str]) -> bool:
+    """Return whether a class has the hooks to keep its state; handlers of these names are no hooks."""
+    found = [name for name in KEEPING_HOOKS if hasattr(actor_class, name) and name not in handlers]
+    if not found:
+        return False
+    missing = [name for name in KEEPING_HOOKS if name not in found]
+    if missing:
+        wanted = ", ".join(("self", *KEEPING_HOOKS[missing[0]]))
+        raise TypeError(
+            f"{actor_class.__qualname__} has {found[0]} and no {missing[0]}, and so cannot keep its state: write "
+            f"`def {missing[0]}({wanted})`, or call {found[0]} otherwise"
+        )
+    for name, arguments in KEEPING_HOOKS.items():
+        _check_hook(actor_class, name, arguments)
+    return True
 
 
 def _takes(function: Callable[..., Any], count: int) -> bool:

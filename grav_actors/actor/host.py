@@ -2,7 +2,8 @@
 
 Its supervisor orders what is to start and to stop, on a pipe, and is told what becomes of it by reports:
 
-    [START, life, offset, size, payload]   begin a life; its part of the slate, and its `ChildPayload`
+    [START, life, offset, size, kept_offset, kept_size, payload]
+                                           begin a life; its part of the slate, that for its state, its `ChildPayload`
     [STOP, life, reason, patience]         have it end: `stop` or `shutdown`, in so many seconds
     [END]                                  have all of them end, and the process
 
@@ -44,6 +45,9 @@ from grav_actors.supervisor.pipes import MAX_ORDER, READ_SIZE, FrameBuffer
 ENTRY = "grav_actors.actor.host:main"
 SLATE_SIZE = 4 * 1024 * 1024
 """Bytes of a host's slate, for 13,000 handlers at a time; what is not written costs no memory."""
+
+KEPT_SIZE = 1024 * 1024 * 1024
+"""Bytes behind the slate for the states of actors that keep theirs; 430 of them if states may have 1 MiB each."""
 
 START, STOP, END = "start", "stop", "end"
 
@@ -133,13 +137,14 @@ class Host:
 
     def _obey(self, verb: str, arguments: list[Any]) -> None:
         if verb == START:
-            life, offset, size, payload = arguments
+            life, offset, size, kept_offset, kept_size, payload = arguments
             with self._lock:
                 self._guests[life] = Guest(told=("stop", None) if self._is_ending else None)
             slate = Slate(self._slate[offset : offset + size])
+            kept = self._slate[kept_offset : kept_offset + kept_size]
             # On a thread of its own: what it imports, and its hooks, may take long.
             threading.Thread(
-                target=self._start, args=(life, slate, payload), name=f"grav-start-{life}", daemon=True
+                target=self._start, args=(life, slate, kept, payload), name=f"grav-start-{life}", daemon=True
             ).start()
         elif verb == STOP:
             life, reason, patience = arguments
@@ -147,12 +152,12 @@ class Host:
         elif verb == END:
             self._end("shutdown")
 
-    def _start(self, life: int, slate: Slate, payload: bytes) -> None:
+    def _start(self, life: int, slate: Slate, kept: memoryview, payload: bytes) -> None:
         content: ChildPayload = pickle.loads(payload)  # noqa: S301  (from the own parent, through a pipe)
         try:
             with self._loading:  # one after another: while a class is imported, nothing else may make a node
                 actor_class = content.origin.load()
-            runtime = make_runtime(actor_class, content, self._link, partial(self._has_ended, life))
+            runtime = make_runtime(actor_class, content, self._link, partial(self._has_ended, life), kept, self._report)
             runtime.note_on(slate)
             with self._lock:
                 guest = self._guests[life]

@@ -18,11 +18,14 @@ from typing import Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.arguments import dump_arguments, load_arguments
+from grav_actors.actor.keeping import new_runtime
 from grav_actors.actor.origin import INSTEAD, ClassOrigin
 from grav_actors.actor.remote import remote_spawn
 from grav_actors.actor.runtime import ActorRuntime
-from grav_actors.actor.slate import Slate
+from grav_actors.actor.slate import Slate, slate_size
+from grav_actors.actor.snapshot import Snapshot
 from grav_actors.actor.spec import ActorSpec, Ending
+from grav_actors.actor.streams import LINE
 from grav_actors.errors import ActorStartError
 from grav_actors.pod.link import Link
 
@@ -46,6 +49,8 @@ class ChildPayload:
     incarnation: int
     cause: str
     hosts_threads: bool
+    snapshot: Snapshot | None
+    is_captured: bool
     log_level: int
 
 
@@ -70,7 +75,8 @@ def make_payload(spec: ActorSpec, endpoint: str, send_timeout: float, *, is_thre
     level = logging.getLogger("grav_actors").getEffectiveLevel()
     payload = ChildPayload(
         endpoint, send_timeout, origin, arguments, spec.name, spec.service, spec.group, spec.supervisor,
-        spec.incarnation, spec.cause, spec.hosts_threads, level,
+        spec.incarnation, spec.cause, spec.hosts_threads, spec.snapshot,
+        spec.is_captured, level,
     )  # fmt: skip
     return pickle.dumps(payload)
 
@@ -87,7 +93,7 @@ def main(payload: bytes, report: Report, slate: mmap) -> None:
         report({"event": "ready"})
 
     try:
-        link, runtime = _start(content, events.put, Slate(slate), tell_ready)
+        link, runtime = _start(content, events.put, memoryview(slate), report, tell_ready)
     except BaseException as exc:
         report({"event": "failed", **describe_failure(content.name, exc)})
         sys.exit(1)
@@ -145,13 +151,18 @@ def describe_failure(name: str, exc: BaseException) -> dict[str, str]:
 
 
 def _start(
-    content: ChildPayload, on_end: Callable[[Ending], None], slate: Slate, on_ready: Callable[[], None]
+    content: ChildPayload,
+    on_end: Callable[[Ending], None],
+    memory: memoryview,
+    report: Report,
+    on_ready: Callable[[], None],
 ) -> tuple[Link, ActorRuntime]:
     actor_class = content.origin.load()
     link = Link(content.endpoint, send_timeout=content.send_timeout)
     try:
-        runtime = make_runtime(actor_class, content, link, on_end)
-        runtime.note_on(slate)
+        slots = slate_size(actor_class.concurrency)
+        runtime = make_runtime(actor_class, content, link, on_end, memory[slots:], report)
+        runtime.note_on(Slate(memory[:slots]))
         runtime.start(None, on_ready)  # the parent keeps the time
     except BaseException:
         link.close()
@@ -160,9 +171,18 @@ def _start(
 
 
 def make_runtime(
-    actor_class: type[Actor], content: ChildPayload, link: Link, on_end: Callable[[Ending], None]
+    actor_class: type[Actor],
+    content: ChildPayload,
+    link: Link,
+    on_end: Callable[[Ending], None],
+    memory: memoryview,
+    report: Report,
 ) -> ActorRuntime:
     """Return what drives an actor that its supervisor has described, before its start.
+
+    Args:
+        memory: For the state of an actor that keeps it.
+        report: Tells the supervisor what children of the actor write, if it wants to know.
 
     Raises:
         ActorStartError: Its arguments cannot be read here.
@@ -176,8 +196,14 @@ def make_runtime(
         incarnation=content.incarnation,
         cause=content.cause,
         hosts_threads=content.hosts_threads,
+        snapshot=content.snapshot,
+        is_captured=content.is_captured,
     )
-    runtime = ActorRuntime(spec, link, on_end, None)
+    runtime = new_runtime(spec, link, on_end, None, memory)
+    if content.is_captured:
+        runtime.on_line = lambda name, stream, line: report(
+            {"event": LINE, "name": name, "stream": stream, "line": line}
+        )
     runtime.spawner = partial(remote_spawn, runtime.pod)
     try:
         spec.args, spec.kwargs = load_arguments(content.arguments, runtime.pod._port)

@@ -52,6 +52,8 @@ class ActorRuntime:
         slot: The slot for all of them when they run one after another, else None.
         is_over: No handler is to be called any more, as one has crashed the actor.
         patience: Seconds that it has to stop, if its supervisor has said so.
+        on_line: Takes what processes below it write: the name, `stdout` or `stderr`, the line; None leaves that to
+            the terminal.
     """
 
     def __init__(self, spec: ActorSpec, link: Link, on_end: Callable[[Ending], None], spawn: Spawn | None) -> None:
@@ -61,6 +63,7 @@ class ActorRuntime:
         self.log = logging.getLogger(f"grav_actors.actor.{spec.name}")
         self.is_over = False
         self.patience: float | None = None
+        self.on_line: Callable[[str, str, str], None] | None = None
         self.slate: Slate | None = None
         self.slot: Slot | None = None
         self._handlers = cls._grav_handlers
@@ -159,6 +162,7 @@ class ActorRuntime:
             if self.spec.cause:
                 actor.on_restart(self.spec.cause)
             actor.on_start()
+            self._restore(actor)
             if actor._grav_supervises:
                 actor._grav_begin()
                 self._check_wanted(actor)
@@ -172,8 +176,9 @@ class ActorRuntime:
         try:
             actor = self._make()
             if self.spec.cause:
-                await _maybe(actor.on_restart(self.spec.cause))
-            await _maybe(actor.on_start())
+                await settled(actor.on_restart(self.spec.cause))
+            await settled(actor.on_start())
+            await self._restore_async(actor)
             if actor._grav_supervises:
                 await asyncio.to_thread(actor._grav_begin)
                 self._check_wanted(actor)
@@ -214,6 +219,20 @@ class ActorRuntime:
         self.pod._on_end = None
         self.pod._leave(BYE_CRASHED if self.spec.incarnation else BYE_STOPPING, END_TIMEOUT, join=False)
         self._ended.set()
+
+    # State; see KeepingRuntime
+
+    def _restore(self, actor: Actor) -> Any:
+        """Give it the state of the life before."""
+
+    async def _restore_async(self, actor: Actor) -> None:
+        """As `_restore`, in the actor's loop."""
+
+    def _keep_last(self) -> None:
+        """Keep its last state."""
+
+    async def _keep_last_async(self) -> None:
+        """As `_keep_last`, in the actor's loop."""
 
     def _send_timed(self, message: Message) -> int:
         self.pod._tell(self.name, message)
@@ -404,6 +423,7 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                self._keep_last()
                 if self._actor._grav_supervises:
                     self._actor._grav_end()
                 self._actor.on_stop(self._reason())
@@ -417,9 +437,10 @@ class ActorRuntime:
             self.log.error("%s: a handler has not returned within %g s", self.name, END_TIMEOUT)
         try:
             if self._actor is not None:
+                await self._keep_last_async()
                 if self._actor._grav_supervises:
                     await asyncio.to_thread(self._actor._grav_end)
-                await _maybe(self._actor.on_stop(self._reason()))
+                await settled(self._actor.on_stop(self._reason()))
         except BaseException:
             self.log.exception("%s: on_stop raised", self.name)
         self._leave()
@@ -472,6 +493,6 @@ class ActorRuntime:
         self.timers.join(timeout)
 
 
-async def _maybe(outcome: Any) -> None:
-    if asyncio.iscoroutine(outcome):
-        await outcome
+async def settled(outcome: Any) -> Any:
+    """Return what a hook has returned, plain or `async def`."""
+    return await outcome if asyncio.iscoroutine(outcome) else outcome

@@ -35,6 +35,9 @@ _RUN_OFFSET = _MARK.size
 _SLOT_SIZE = (_MARK.size + _RUN.size + 7) // 8 * 8
 _NO_ID = bytes(16)
 
+SNAPSHOT_MARK = b"gravkeep"
+"""What begins behind the slots with these bytes is no slot: the state that an actor keeps (`actor/snapshot.py`)."""
+
 Note = Callable[[int, bytes, int], object]
 """Takes the seq of the message that is handled from now on, its uuid, and the seq once more."""
 
@@ -112,6 +115,8 @@ def read_slate(raw: bytes) -> list[Handling]:
     """Return what was in handlers when these bytes were written last; what makes no sense is left out."""
     found: list[Handling] = []
     for offset in range(0, len(raw) - _SLOT_SIZE + 1, _SLOT_SIZE):
+        if raw.startswith(SNAPSHOT_MARK, offset):
+            break
         seq, uuid, again = _MARK.unpack_from(raw, offset)
         if not seq or seq != again:
             continue

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.actor.actor import Actor, check_options
 from grav_actors.actor.slate import Handling
+from grav_actors.actor.snapshot import Snapshot
 from grav_actors.protocol import PodSettings
 from grav_actors.reference import ActorRef
 
@@ -23,6 +24,8 @@ class ActorSpec:
         group: What takes the place of the group of its class, or "".
         supervisor: Uuid of the pod of the node that restarts it.
         cause: Why the incarnation before ended; "" in the first.
+        snapshot: The state that it has left, None if it kept none.
+        is_captured: What its process writes goes to its supervisor, line by line.
         hosts_threads: If it is a supervisor, its thread children live in a process of their own.
     """
 
@@ -36,6 +39,8 @@ class ActorSpec:
     incarnation: int = 0
     cause: str = ""
     hosts_threads: bool = False
+    snapshot: Snapshot | None = None
+    is_captured: bool = False
 
     def settings(self) -> PodSettings:
         """Return what its pod says of itself; raise OptionError for a group that its class does not go with."""

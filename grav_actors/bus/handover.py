@@ -100,8 +100,8 @@ class Handover:
         handlers, its oldest message is charged, which perhaps was.
 
         Args:
-            has_left: It ended by itself, and told before what it has handled. Else questions end with an error too:
-                they may be in a handler.
+            has_left: It ended by itself, and told before what it has handled, and which questions are in a handler
+                or wait for a deferred answer: these end with an error. Else all that are in flight do: they may be.
             is_told_later: Somebody will say it, with `charge`.
         """
         group = self._directory.groups.get(receiver.settings.group)
@@ -121,12 +121,16 @@ class Handover:
             if is_guess:
                 is_guess = False
                 suspects = {(piece.run, piece.lo)}
-            if (died or not has_left) and piece.run.kind in QUESTION_KINDS:
+            is_question = piece.run.kind in QUESTION_KINDS
+            if is_question and (died or not has_left):
                 self._dead_letters.bury_of(receiver, piece, "crashed", now)
                 continue
             self._counts.redeliveries += piece.count
-            for part, is_suspect in piece.parted({index for run, index in suspects if run is piece.run}):
-                if is_suspect and self._charge_death(part):
+            named = receiver.suspects if is_question else suspects
+            for part, is_named in piece.parted({index for run, index in named if run is piece.run}):
+                if is_named and is_question:
+                    self._dead_letters.bury_of(receiver, part, "stopping", now)
+                elif is_named and self._charge_death(part):
                     self._bury_crashed(receiver, part, now)
                 else:
                     target.append(part)

@@ -92,7 +92,11 @@ def examine(directory: Path, listen: float) -> Iterator[Finding]:
     yield from node_findings
     state = running["mesh"] if running is not None else None
     peers: list[dict[str, Any]] = state["peers"] if state is not None else []
-    drifts = {peer["name"] or peer["uuid"]: peer["drift"] for peer in peers if peer["drift"] is not None}
+    drifts = {
+        peer["name"] or peer["uuid"]: peer["drift"]
+        for peer in peers
+        if peer["state"] == "up" and peer["drift"] is not None
+    }
     yield from judge_clock(Clock(is_clock_synchronised(), drifts))
     yield from _examine_network(config, running, listen)
     if mesh is not None:

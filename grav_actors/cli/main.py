@@ -35,6 +35,7 @@ COMMANDS = {
     "scale": "Choose how many instances a pool has.",
     "reload": "Apply a changed grav.toml.",
     "nodes": "List the other nodes of the mesh.",
+    "logs": "Print what actors wrote, and what happened to them.",
     "events": "Print what happens, as it happens.",
     "doctor": "Look for what keeps a node or its mesh from working.",
     "health": "Tell whether the node answers, or is ready; for probes.",

@@ -7,7 +7,10 @@ import os
 import sys
 import threading
 from collections.abc import Iterable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from grav_actors.cli.journal import Journal
 
 NODE = "grav"
 """What stands before the lines of the node itself."""
@@ -25,29 +28,46 @@ class Output:
 
     Args:
         names: Names that are known to come, for the width; a longer one moves the column.
+        journal: Is given all of it first.
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), journal: Journal | None = None) -> None:
+        self._journal = journal
         self._width = max(map(len, (NODE, *names)))
         self._lock = threading.Lock()
         self._colours: dict[str, int] = {}
         self._broken: set[str] = set()
         self._is_coloured = {
-            "stdout": _may_colour(sys.stdout),
-            "stderr": _may_colour(sys.stderr),
+            "stdout": may_colour(sys.stdout),
+            "stderr": may_colour(sys.stderr),
         }
 
     def say(self, line: str) -> None:
         """Write a line of the node to standard error."""
-        self.write(NODE, "stderr", line)
+        self.log(NODE, line)
+
+    def log(self, name: str, text: str, *, is_told: bool = False) -> None:
+        """Write what this process logs, to standard error.
+
+        Args:
+            is_told: The journal has it from elsewhere.
+        """
+        if self._journal is not None and not is_told:
+            self._journal.write(name, "log", text)
+        self._show(name, "stderr", text)
 
     def write(self, name: str, stream: str, text: str) -> None:
         """Write the lines of a text to `stdout` or `stderr`; never raises for the sake of the stream."""
+        if self._journal is not None:
+            self._journal.write(name, stream, text)
+        self._show(name, stream, text)
+
+    def _show(self, name: str, stream: str, text: str) -> None:
         with self._lock:
             self._width = max(self._width, len(name))
             prefix = f"{name.ljust(self._width)} |"
             if self._is_coloured[stream]:
-                prefix = f"\x1b[{self._colour(name)}m{prefix}\x1b[0m"
+                prefix = f"\x1b[{colour_of(name, self._colours)}m{prefix}\x1b[0m"
             lines = "".join(f"{prefix} {line}\n" for line in text.split("\n"))
             self._put(stream, lines)
 
@@ -61,13 +81,14 @@ class Output:
         except (OSError, ValueError):
             self._broken.add(stream)
 
-    def _colour(self, name: str) -> int:
-        if name == NODE:
-            return 90
-        return self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+
+def colour_of(name: str, colours: dict[str, int]) -> int:
+    """Return the colour of a name, and remember it: the next name gets the next one."""
+    return 90 if name == NODE else colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
 
 
-def _may_colour(file: TextIO) -> bool:
+def may_colour(file: TextIO) -> bool:
+    """Return whether colours can be shown there, and are wanted."""
     return not os.environ.get("NO_COLOR") and file.isatty()
 
 
@@ -86,7 +107,8 @@ class LogHandler(logging.Handler):
                 name = record.name.removeprefix(_ACTOR_LOGGERS)
             elif not record.name.startswith(_OWN_LOGGERS):
                 text = f"{record.name}: {text}"
-            self._output.write(name, "stderr", f"{record.levelname} {text}")
+            is_told = getattr(record, "is_event", False)
+            self._output.log(name, f"{record.levelname} {text}", is_told=is_told)
         except Exception:  # logging never raises
             self.handleError(record)
 

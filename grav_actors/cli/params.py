@@ -15,7 +15,8 @@ from grav_actors.options import parse_duration, parse_size
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _duration(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+def duration(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Read the value of an option as a duration, in seconds; a callback."""
     return _parsed(parse_duration, ctx, param, value)
 
 
@@ -41,7 +42,7 @@ def duration_option(flag: str, text: str, default: str | None = None) -> Callabl
     return click.option(
         flag,
         metavar="DURATION",
-        callback=_duration,
+        callback=duration,
         default=default,
         show_default=default is not None,
         help=text,

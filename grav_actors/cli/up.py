@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from grav_actors.cli.changes import Reloader
     from grav_actors.cli.foreground import Foreground
+    from grav_actors.cli.journal import Journal
     from grav_actors.cli.notify import Notifier
     from grav_actors.cli.output import Output
     from grav_actors.config import NodeConfig
+    from grav_actors.message import Message
     from grav_actors.node import Grav
     from grav_actors.supervisor.spec import Child
 
@@ -51,7 +53,8 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
         folder = lock.path.parent
         children = children_of(plan)
         clean_folder(folder, held=(lock,))
-        output = Output(name for child in children for name in _names(child))
+        journal = _open_journal(folder)
+        output = Output((name for child in children for name in _names(child)), journal)
         log_among(output)
         _print_at_once()
         service = Service(Reloader(plan, children, output.say), notifier, output.say)
@@ -63,6 +66,8 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
         )
 
         def fill(node: Grav) -> None:
+            if journal is not None:
+                _note_events(node, journal)
             service.begin(node)
             _fill(node, children, output)
             service.ready()
@@ -71,7 +76,41 @@ def command(ctx: click.Context, targets: tuple[str, ...]) -> None:
             code = foreground.run(lambda: _make(plan.config, folder, output, foreground), fill)
         finally:
             service.close()
+            if journal is not None:
+                journal.close()
     ctx.exit(code)
+
+
+def _open_journal(folder: Path) -> Journal | None:
+    from grav_actors.cli.journal import Journal
+
+    try:
+        journal = Journal(folder)
+    except OSError as exc:  # a full disk must not keep a node from running
+        click.echo(f"grav-actors: `logs` will show nothing of this node: {exc}", err=True)
+        return None
+    journal.write("grav", "log", f"up: process {os.getpid()}")
+    return journal
+
+
+def _note_events(node: Grav, journal: Journal) -> None:
+    """Have what happens to actors, those of nested supervisors too, noted under their names."""
+
+    def note(message: Message) -> None:
+        journal.write(message.data["name"], "event", event_text(message.type.rpartition(".")[2], message.data))
+
+    # Never `block`: what happens to actors must not wait for a disk.
+    node.connect(overflow="drop_oldest").on_type("grav.sys.actor.*", note)
+
+
+def event_text(event: str, data: dict[str, Any]) -> str:
+    """Return the line, or lines, that the journal has of an event."""
+    if event == "crashed":
+        return str(data["report"])
+    if event == "started":
+        return f"started: {describe(data)}" + (f", restart {data['restarts']}" if data["restarts"] else "")
+    words = [data["reason"], " ".join(data["error"].split()), data["next"]]
+    return f"{event}: {'; '.join(word for word in words if word)}"
 
 
 class Service:

@@ -23,8 +23,14 @@ def judge_mesh(mesh: Mapping[str, Any]) -> list[Finding]:
     Args:
         mesh: What the node has answered: `peers`, `unreached`, `discoveries`.
     """
-    findings = [_judge_peer(peer) for peer in mesh["peers"] if peer["state"] != "withdrawn"]
-    is_alone = not any(peer["state"] == "up" for peer in mesh["peers"])
+    up = {peer["name"] for peer in mesh["peers"] if peer["state"] == "up"}
+    is_alone = not up
+    # A node that was started anew is another peer: nobody misses its earlier lives.
+    findings = [
+        _judge_peer(peer)
+        for peer in mesh["peers"]
+        if peer["state"] == "up" or (peer["state"] != "withdrawn" and peer["name"] not in up - {""})
+    ]
     if is_alone:
         remedy = "if others run: what is not ok in this list may be why; else start them"
         findings.append(warning("peers", "no other node is up", remedy))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from grav_actors.errors import ProtocolError
 from grav_actors.mesh.actors import Actors
 from grav_actors.mesh.agreement import ASK_AGAIN, Agreement
+from grav_actors.mesh.congestion import Congestion
 from grav_actors.mesh.delivery import Delivery
 from grav_actors.mesh.dialling import Dialler
 from grav_actors.mesh.effects import (
@@ -71,6 +72,7 @@ class MeshCore:
         self._delivery = Delivery(self._state, self._on_own)
         self._dialler = Dialler(rng)
         self._membership = Membership(self._state, self._agreement, self._delivery, self._dialler, self._peer_gone)
+        self._congestion = Congestion(self._state)
         self._tunnels = Tunnels()
         self._ticked_at: float | None = None
         self._has_left = False
@@ -99,8 +101,18 @@ class MeshCore:
         return peer.inflow.last - peer.inflow.got, track.sent - track.acked if track is not None else 0
 
     def unanswered(self) -> dict[str, int]:
-        """Return the endpoints at which nobody answers, with the number of dials in a row."""
-        return self._dialler.unanswered()
+        """Return the endpoints at which nobody answers, with the number of dials in a row.
+
+        Without those of peers that are there by another way: by their own dial, or at another address.
+        """
+        present = [peer for peer in self._state.peers.values() if peer.is_present]
+        uuids = {peer.uuid for peer in present}
+        endpoints = {endpoint for peer in present for endpoint in peer.endpoints}
+        return {
+            hint.endpoint: hint.failures
+            for hint in self._dialler.unanswered()
+            if hint.endpoint not in endpoints and not uuids & {hint.uuid, hint.leads_to}
+        }
 
     # Finding and linking
 
@@ -140,6 +152,18 @@ class MeshCore:
         known = self._state.links.get(link)
         if known is not None:
             self._membership.link_down(known, reason, now)
+
+    # How fast
+
+    def is_congested(self, now: float) -> bool:
+        """Tell whether peers are so far behind that nothing more should be published for now."""
+        return self._congestion.look(now)
+
+    def hold_back(self, now: float, *, is_full: bool) -> None:
+        """Acknowledge nothing to peers as long as what came from them waits for the local bus."""
+        self._state.is_full = is_full
+        if not is_full:
+            self._state.beat_soon(now)
 
     # What this node wants and says
 

@@ -15,8 +15,10 @@ from grav_actors.mesh.topics import BEAT_TOPIC, directed_topic, type_topic
 
 OWN_TYPES = (NEWS_TYPE, AGAIN_TYPE)
 """Types of runs that are for the mesh itself."""
-ACK_BYTES = 8 * 1024 * 1024
-"""Bytes from a peer after which a beat acknowledges them before its time."""
+ACK_BYTES = 1024 * 1024
+"""Bytes from peers after which a beat acknowledges them before its time; a part of what a peer may be ahead."""
+ACK_RUN_BYTES = 4096
+"""Bytes that a run counts for at least."""
 
 
 class Delivery:
@@ -78,7 +80,7 @@ class Delivery:
                     track.number if track is not None else 0,
                     track.sent if track is not None else 0,
                     inflow.track,
-                    inflow.got,
+                    inflow.acknowledged(is_held_back=state.is_full),
                     vitals.beat,
                     vitals.held(now),
                 )
@@ -103,7 +105,7 @@ class Delivery:
         for incarnation, track, tseq in frame.tracks:
             if incarnation == me:
                 peer.inflow.receive(track, Arrival(tseq, frame.type, frame.count, frame.meta, body))
-                self._unacknowledged += len(body)
+                self._unacknowledged += max(len(body), ACK_RUN_BYTES)
                 if self._unacknowledged >= ACK_BYTES:
                     self._state.beat_soon(now)
                 self.settle(peer, now)

@@ -121,9 +121,9 @@ class Dialler:
         hint.failures = 0
         hint.next_at = now + FIRST_DELAY * (1 + self._rng())
 
-    def unanswered(self) -> dict[str, int]:
-        """Return the endpoints that were dialled in vain, with the number of failures in a row."""
-        return {hint.endpoint: hint.failures for hint in self._hints.values() if hint.failures}
+    def unanswered(self) -> list[Hint]:
+        """Return the hints that were followed in vain, since somebody answered there last."""
+        return [hint for hint in self._hints.values() if hint.failures]
 
     def forget(self, endpoint: str) -> None:
         """Drop an endpoint, as of this node itself."""

@@ -26,6 +26,7 @@ from grav_actors.errors import (
 from grav_actors.mesh import handshake as refusals
 from grav_actors.mesh.carrier import Carrier
 from grav_actors.mesh.core import TICK, MeshCore
+from grav_actors.mesh.delivery import ACK_BYTES
 from grav_actors.mesh.effects import (
     ActorsChanged,
     Deliver,
@@ -62,8 +63,11 @@ from grav_actors.transports.base import Channel, Handshake, HandshakeAck, MeshTr
 NODE_UP, NODE_DOWN, NODE_GAP = "grav.sys.node.up", "grav.sys.node.down", "grav.sys.node.gap"
 """Events on the bus: a peer is up; it is down or has withdrawn; messages of it will never come."""
 BACKLOG_BYTES = 32 * 1024 * 1024
-"""Bytes that wait for the hub, in each direction. Past it the local pod waits, and frames of peers are lost, which
-the mesh repairs."""
+"""Bytes of peers that wait for the local bus. Past it frames of peers are lost, which the mesh repairs."""
+FULL_BYTES = 8 * 1024 * 1024
+"""Bytes of the same past which nothing more is acknowledged to peers, so that they wait."""
+LEAVING_BYTES = 4 * 1024 * 1024
+"""Bytes of the local bus that wait for the hub. Past it the local pod waits."""
 DRAIN = 256
 """Events that are taken before what they call for is done."""
 STOP_TIMEOUT = 3.0
@@ -102,6 +106,8 @@ class Hub:
         self._report = report if report is not None else self._log_change
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._changed = threading.Condition()
+        self._is_congested = False  # peers are behind: the local pod waits
+        self._is_full = False  # so are the pods of the local bus: peers wait
         self._leaving_bytes = 0  # of the local bus, not taken by the core yet
         self._coming_bytes = 0  # of peers, same
         self._peers: list[Peer] = []
@@ -346,7 +352,20 @@ class Hub:
             if now - ticked_at >= TICK:
                 ticked_at = now
                 self._do(self._core.tick)
+            self._regulate(now)
             self._pump()
+
+    def _regulate(self, now: float) -> None:
+        """Have the local pod wait for peers that are behind, and peers for the local bus."""
+        is_congested = self._core.is_congested(now)
+        if is_congested != self._is_congested:
+            self._note(lambda: setattr(self, "_is_congested", is_congested))
+        waiting = self._coming_bytes + self._relay.waiting_bytes
+        # Between the two limits it stays as it was; what is told of each MiB keeps the peers from giving up.
+        is_full = waiting > FULL_BYTES - (ACK_BYTES if self._is_full else 0)
+        if is_full != self._is_full:
+            self._is_full = is_full
+            self._core.hold_back(now, is_full=is_full)
 
     def _do(self, event: Event) -> None:
         try:
@@ -481,13 +500,13 @@ class Hub:
     def leave(self, run: Leaving) -> None:
         """Take a run; on the pod's callback thread, which waits while the hub is behind."""
         with self._changed:
-            while self._leaving_bytes > BACKLOG_BYTES and not self._is_stopping:
+            while (self._leaving_bytes > LEAVING_BYTES or self._is_congested) and not self._is_stopping:
                 self._changed.wait(1.0)
             self._leaving_bytes += len(run.body)
         self._events.put(lambda now: self._leave(run))
 
     def _leave(self, run: Leaving) -> None:
-        was_full = self._leaving_bytes > BACKLOG_BYTES
+        was_full = self._leaving_bytes > LEAVING_BYTES
         with self._changed:
             self._leaving_bytes -= len(run.body)
             if was_full:

@@ -70,6 +70,7 @@ class Inflow:
         self.out: list[Arrival | Gap] = []
         self.duplicates = 0
         self.refetched = 0
+        self._told = (0, 0)  # track, and what was said of it
 
     # Input
 
@@ -122,6 +123,12 @@ class Inflow:
             self._stalled += seconds
             if self._stalled >= GAP_PATIENCE:
                 self._abandon(self._hole_end())
+
+    def acknowledged(self, *, is_held_back: bool) -> int:
+        """Return how far to tell the peer that all has come: not further than before while that is held back."""
+        if not is_held_back or self._told[0] != self.track:
+            self._told = (self.track, self.got)
+        return self._told[1]
 
     def end(self, *, knows_all: bool) -> None:
         """Close: nothing more will come. What is held is delivered, what is missing announced.

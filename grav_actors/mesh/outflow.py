@@ -28,9 +28,10 @@ class Track:
         acked: The peer has everything up to this number.
         floor: The lowest number that can be repaired; `sent + 1` when there is nothing.
         prefixes: What the peer wants.
+        kept_bytes: Of the bodies that it has not acknowledged.
     """
 
-    __slots__ = ("_kept", "acked", "floor", "incarnation", "number", "prefixes", "sent")
+    __slots__ = ("_kept", "acked", "floor", "incarnation", "kept_bytes", "number", "prefixes", "sent")
 
     def __init__(self, number: int, incarnation: bytes) -> None:
         self.number = number
@@ -40,6 +41,12 @@ class Track:
         self.floor = 1
         self.prefixes: tuple[bytes, ...] = ()
         self._kept: deque[tuple[int, Entry]] = deque()
+        self.kept_bytes = 0
+
+    @property
+    def kept_runs(self) -> int:
+        """Runs that the peer has not acknowledged."""
+        return len(self._kept)
 
     def wants(self, topic: bytes) -> bool:
         """Tell whether the peer has asked for what is published under this topic."""
@@ -50,6 +57,7 @@ class Track:
         tseq = self.sent + 1
         self.sent += entry.count
         self._kept.append((tseq, entry))
+        self.kept_bytes += entry.size
         entry.tracks.add(self)
         return tseq
 
@@ -60,6 +68,7 @@ class Track:
         while self._kept and self._kept[0][0] + self._kept[0][1].count - 1 <= self.acked:
             tseq, entry = self._kept.popleft()
             self.floor = tseq + entry.count
+            self.kept_bytes -= entry.size
             done.append(entry)
         return done
 
@@ -68,11 +77,13 @@ class Track:
         tseq, oldest = self._kept.popleft()
         assert oldest is entry, "runs leave in the order in which they came"
         self.floor = tseq + entry.count
+        self.kept_bytes -= entry.size
 
     def abandon(self) -> list[Entry]:
         """Let go of everything: the peer is no more. Return the runs that it did not have."""
         entries = [entry for _, entry in self._kept]
         self._kept.clear()
+        self.kept_bytes = 0
         return entries
 
     def find(self, holes: Iterable[tuple[int, int]]) -> list[tuple[int, Entry]]:
@@ -141,6 +152,11 @@ class Outflow:
         self._by_topic: dict[bytes, tuple[Track, ...]] = {}
         self.size = 0
         self.evicted = 0
+
+    @property
+    def runs(self) -> int:
+        """Runs kept; some of them may have been acknowledged by all."""
+        return len(self._kept)
 
     def track(self, incarnation: bytes) -> Track | None:
         """Return the track to a peer, if it has one."""

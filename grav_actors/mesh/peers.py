@@ -89,6 +89,7 @@ class Peer:
         told_at: When it was last told.
         subscribed: What the peer numbers for this node, by its last answer.
         arrived: The tunnels that came from it.
+        ahead_since, ahead_acked: Since when this node is too far ahead of it, and what it has acknowledged since.
         is_acquainted: It has told which actors it has.
         is_stale: Something was lost, perhaps of that: it is to tell it again.
         asked_again_at: When it was last asked to, or was not to; None before the first look.
@@ -117,6 +118,8 @@ class Peer:
     is_told: bool = False
     told_at: float = float("-inf")
     subscribed: tuple[bytes, ...] = ()
+    ahead_since: float | None = None
+    ahead_acked: int = 0
     replaced: list[int] = field(default_factory=list[int])
     arrived: Arrived = field(default_factory=Arrived)
     is_acquainted: bool = False

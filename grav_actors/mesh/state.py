@@ -44,6 +44,7 @@ class MeshState:
     Attributes:
         out: Effects, in order.
         is_leaving: The node withdraws: no new peers.
+        is_full: Much of what came waits for the local bus: nothing more is acknowledged for now.
         own: The actors and groups of this node, `actors` those of its peers.
     """
 
@@ -57,6 +58,7 @@ class MeshState:
     own: OwnActors = field(default_factory=OwnActors)
     actors: Actors = field(init=False)
     is_leaving: bool = False
+    is_full: bool = False
     beat_at: float = float("-inf")
     beat_due: float = 0.0
     _next_link: int = 1

@@ -41,6 +41,10 @@ class Cancellations:
         if len(self._waiting) > MAX_WAITING:
             del self._waiting[next(iter(self._waiting))]
 
+    def begun(self) -> list[Inbound]:
+        """Return the runs of questions with which handlers have begun, and which are not finished."""
+        return [inbound for inbound, _, _ in self._asked if not inbound.is_finished]
+
     def begin(self, inbound: Inbound, records: list[list[Any]], origin: Origin) -> None:
         """Note questions that handlers are called with from now on; those in `origin.cancelled` need not be."""
         self._asked = [entry for entry in self._asked if not entry[0].is_finished]

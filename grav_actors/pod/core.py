@@ -6,6 +6,7 @@ The states, and the answer to every frame in each, are in `docs/protocol.md`.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -17,6 +18,7 @@ from grav_actors.pod.inbound import Held, Inbound
 from grav_actors.pod.outbox import Outbox, OutRun
 from grav_actors.pod.ranges import Memories, Ranges
 from grav_actors.protocol import (
+    BYE_CRASHED,
     FAIL_CRASH,
     FAIL_ERROR,
     FAILED_LIMIT,
@@ -183,8 +185,18 @@ class PodCore:
         header = pack(Verb.FILTER.value, self.slot, self._request, self.filters.to_wire())
         return self._send_request(header)
 
-    def request_bye(self, reason: str) -> int:
-        """Leave; return the request whose confirmation to wait for."""
+    def request_bye(self, reason: str, asked: Iterable[Inbound] = ()) -> int:
+        """Leave; return the request whose confirmation to wait for.
+
+        Args:
+            asked: Runs of questions with which handlers have begun. What is not finished of them is told to the bus:
+                nobody else may be asked the same.
+        """
+        if reason != BYE_CRASHED:  # then all questions end with an error, and what is told is charged
+            for inbound in asked:
+                for index in range(inbound.skip, inbound.count):
+                    if not inbound.is_done(index):
+                        self.crashed(inbound, index, "")
         self._request += 1
         self._bye_request = self._request
         header = pack(Verb.BYE.value, self.slot, self._request, reason)

@@ -139,7 +139,7 @@ class Outbox:
             run is None
             or run.type != message_type
             or run.kind
-            or run.count >= MAX_RUN_MESSAGES - 1
+            or self.queued >= MAX_RUN_MESSAGES - 1
             or self.queued_bytes + size >= MAX_RUN_BYTES
             or self.room <= 0
             or self.room_bytes <= 0

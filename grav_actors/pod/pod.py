@@ -692,8 +692,8 @@ class Pod:
         """
         if self._gate is not None:
             return None
-        request = self._core.request_bye(reason)
-        self._gate = error
+        self._gate = error  # first: no further handler is called
+        request = self._core.request_bye(reason, self._cancellations.begun())
         self._link.send_out(self)
         self._end_waits()
         return self._confirmation(request)
@@ -717,7 +717,7 @@ class Pod:
         with self._link.lock:
             if self._gate is None:
                 self._core.flush(monotonic(), force=True)
-                self._core.request_bye(CLOSE_UNHEALTHY)
+                self._core.request_bye(CLOSE_UNHEALTHY, self._cancellations.begun())
                 self._link.send_out(self)
                 self._end(Disconnected(UNHEALTHY_TEXT))
         if self._on_end is not None:

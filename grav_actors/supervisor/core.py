@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from grav_actors.options import RestartLimits
 from grav_actors.supervisor.effects import (
@@ -28,6 +28,8 @@ from grav_actors.supervisor.effects import (
 )
 from grav_actors.supervisor.place import Place, Request, Round, Rules, Step
 from grav_actors.supervisor.policy import GiveUp, Restart, RestartPolicy
+from grav_actors.supervisor.rounds import Rounds
+from grav_actors.supervisor.siblings import Siblings
 
 TERMINATE_PATIENCE = 1.0
 """Seconds between terminating a life and killing it."""
@@ -55,13 +57,13 @@ class SupervisorCore:
         chance: A number from 0 up to 1, as `random.random`, for the jitter of the backoff.
 
     Attributes:
-        places: The children in the order of their start, by name.
         is_over: It has ended, and nothing is left of its children.
     """
 
     def __init__(self, strategy: str, limits: RestartLimits, chance: Callable[[], float]) -> None:
-        self.places: dict[str, Place] = {}
         self.is_over = False
+        self._siblings = Siblings()
+        self._rounds = Rounds(self._siblings)
         self._strategy = strategy
         self._policy = RestartPolicy(limits)
         self._chance = chance
@@ -70,9 +72,7 @@ class SupervisorCore:
         self._delayed: list[Round] = []
         self._timed: dict[Place, float] = {}
         self._life_numbers = itertools.count(1)
-        self._pools: dict[str, Rules] = {}
         self._requests: dict[Request, None] = {}
-        self._rounds: dict[Round, None] = {}
         self._closing: Over | None = None
         self._limit: float | None = None
         self._out: list[Effect] = []
@@ -85,6 +85,11 @@ class SupervisorCore:
         return self._closing is not None
 
     @property
+    def places(self) -> dict[str, Place]:
+        """The children in the order of their start, by name."""
+        return self._siblings.places
+
+    @property
     def is_degraded(self) -> bool:
         """Whether a child that should run does not, or one has failed for good."""
         down = (MemberState.BACKOFF, MemberState.FAILED)
@@ -92,21 +97,19 @@ class SupervisorCore:
 
     def taken_names(self) -> set[str]:
         """Return the names that no new child may have: those of children and of their pools."""
-        return self.places.keys() | self._pools.keys()
+        return self._siblings.taken_names()
 
     def is_taken(self, name: str) -> bool:
         """Return whether a name is that of a child or pool."""
-        return name in self.places or name in self._pools
+        return self._siblings.is_taken(name)
 
     def pool_names(self) -> list[str]:
         """Return the names of the pools, those without an instance too."""
-        return list(self._pools)
+        return list(self._siblings.pools)
 
     def deadline(self) -> float | None:
         """Return when `tick` is to be called, in monotonic seconds; None if no time is waited for."""
-        times = list(self._timed.values())
-        times += [work.due for work in self._rounds if all(place.life is None for place in work.places)]
-        return min(times, default=None)
+        return min([*self._timed.values(), *self._rounds.deadlines()], default=None)
 
     # Requests from outside; each is answered once, by an `Answer` of its number
 
@@ -126,11 +129,7 @@ class SupervisorCore:
             raise ValueError(f"the name {taken[0]!r} is taken")
         if self._refuses(request):
             return self._effects()
-        for rules in children:
-            if rules.pool:
-                self._pools.setdefault(rules.pool, rules)
-        added = tuple(Place(rules) for rules in children)
-        self.places.update((place.name, place) for place in added)
+        added = self._siblings.add(children)
         self._begin(Request(request, added, frozenset(added), pools), now)
         return self._effects()
 
@@ -185,9 +184,7 @@ class SupervisorCore:
         Raises:
             KeyError: There is neither of that name.
         """
-        places = [place for place in self.places.values() if name in (place.name, place.rules.pool)]
-        if not places and name not in self._pools:
-            raise KeyError(name)
+        places = self._siblings.named(name)
         if self._refuses(request):
             return self._effects()
         for place in places:
@@ -196,7 +193,7 @@ class SupervisorCore:
                 del self.places[place.name]
                 self._out.append(Gone(place.name, place.last, True))
         self._dismiss(Request(request), [place for place in places if not place.is_down], now)
-        self._pools.pop(name, None)
+        self._siblings.pools.pop(name, None)
         return self._effects()
 
     def scale(self, request: int, pool: str, count: int, now: float) -> list[Effect]:
@@ -211,11 +208,11 @@ class SupervisorCore:
         """
         if count < 0:
             raise ValueError(f"a pool cannot have {count} instances")
-        template = self._pools[pool]
+        if pool not in self._siblings.pools:
+            raise KeyError(pool)
         if self._refuses(request):
             return self._effects()
-        instances = [place for place in self.places.values() if place.rules.pool == pool and not place.is_surplus]
-        instances.sort(key=lambda place: instance_number(place.name))
+        instances = self._siblings.instances(pool)
         present = [place for place in instances if place.is_wanted]
         missing = count - len(present)
         if missing <= 0:
@@ -227,10 +224,7 @@ class SupervisorCore:
         down = [place for place in instances if not place.is_wanted][:missing]
         for place in down:
             place.cause = ""
-        free = (name for number in itertools.count(1) if (name := f"{pool}-{number}") not in self.places)
-        names = itertools.islice(free, missing - len(down))
-        added = [Place(replace(template, name=name)) for name in names]
-        self._insert(pool, added)
+        added = self._siblings.add_instances(pool, missing - len(down))
         self._begin(Request(request, (*down, *added), frozenset(added)), now)
         return self._effects()
 
@@ -269,7 +263,7 @@ class SupervisorCore:
         self._change(place, MemberState.READY)
         if place.leaving:
             return self._effects()
-        work = self._take_out(place)
+        work = self._rounds.take_out(place)
         request, place.request = place.request, None
         if request is not None:
             request.starting.discard(place)
@@ -286,12 +280,11 @@ class SupervisorCore:
 
         Those that were displaced, which is no failure of theirs, come after the others.
         """
-        order = {place: number for number, place in enumerate(self.places.values())}
         self._ending = {life: self._lives[life] for life in exits if life in self._lives}
+        lives = {place: life for life, place in self._ending.items()}
         failure = Failure()
-        for life in sorted(
-            self._ending, key=lambda life: (exits[life].how is How.DISPLACED, order[self._ending[life]])
-        ):
+        in_order = [lives[place] for place in self._siblings.in_order(lives)]
+        for life in sorted(in_order, key=lambda life: exits[life].how is How.DISPLACED):
             self._end(life, exits[life], now, failure)
         while self._delayed:
             self._advance(self._delayed.pop(0), now)
@@ -319,7 +312,7 @@ class SupervisorCore:
         """Do what has become due."""
         for place in [place for place, deadline in self._timed.items() if now >= deadline]:
             self._press(place, now)
-        for work in list(self._rounds):
+        for work in self._rounds:
             self._advance(work, now)
         return self._effects()
 
@@ -356,7 +349,7 @@ class SupervisorCore:
         place.is_restart = place.request is None
         self._tell_end(place, life, exit, Verdict.RESTART)
         place.cause = exit.cause
-        work = self._join([place], now)
+        work = self._rounds.join([place], now)
         self._await_turn(place, work, now)
         self._advance(work, now)
 
@@ -383,7 +376,7 @@ class SupervisorCore:
                 other.leaving = "shutdown" if is_last else "restart"
                 other.is_restart = other.request is None
                 other.cause = f"actor {place.name} failed: {exit.cause}"
-        work = self._join([place, *others], now + decision.delay)
+        work = self._rounds.join([place, *others], now + decision.delay)
         for other in work.places:
             if other.life is None:
                 self._await_turn(other, work, now)
@@ -393,10 +386,7 @@ class SupervisorCore:
         """Return the others that are restarted with a child, by the strategy."""
         if self._strategy == "one_for_one":
             return []
-        everyone = list(self.places.values())
-        if self._strategy == "rest_for_one":
-            everyone = everyone[everyone.index(place) :]
-        return [other for other in everyone if other is not place and not other.is_down]
+        return self._siblings.behind(place, and_before=self._strategy == "one_for_all")
 
     def _close(self, over: Over, now: float) -> None:
         """Begin the end of the supervisor."""
@@ -414,7 +404,7 @@ class SupervisorCore:
             place.request = None
             if place.life is not None and place.step is Step.WAITING:
                 place.leaving = "shutdown"
-        work = self._join([place for place in places if place.life is not None], now)
+        work = self._rounds.join([place for place in places if place.life is not None], now)
         waiting = [place for place in places if place.life is None and not place.is_down]
         for place in waiting:
             self._put_down(place, MemberState.STOPPED)
@@ -430,15 +420,12 @@ class SupervisorCore:
 
     def _put_down(self, place: Place, state: MemberState) -> Round | None:
         """A child is down, and stays down; return the round that it was part of."""
-        work = self._take_out(place)
+        work = self._rounds.take_out(place)
         place.is_wanted = False
         self._change(place, state)
         is_forgotten = place.is_surplus or not place.rules.is_lasting
         if is_forgotten:
-            del self.places[place.name]
-            pool = place.rules.pool
-            if not place.rules.is_lasting and all(other.rules.pool != pool for other in self.places.values()):
-                self._pools.pop(pool, None)
+            self._siblings.forget(place)
         self._out.append(Gone(place.name, place.last, is_forgotten))
         return work
 
@@ -460,7 +447,7 @@ class SupervisorCore:
         """Start the places of a request, once their present lives have ended."""
         self._requests[request] = None
         request.starting.update(request.places)
-        work = self._join(request.places, now)
+        work = self._rounds.join(request.places, now)
         for place in request.places:
             place.is_wanted = True
             place.request = request
@@ -478,7 +465,7 @@ class SupervisorCore:
                 place.request = None
             place.is_surplus |= place in request.added
         for pool in request.pools:
-            self._pools.pop(pool, None)
+            self._siblings.pools.pop(pool, None)
         self._dismiss(request, request.places, now, culprit)
 
     def _dismiss(self, request: Request, places: Collection[Place], now: float, culprit: Place | None = None) -> None:
@@ -496,7 +483,7 @@ class SupervisorCore:
         for place in places:
             if place.life is None and not place.is_down:
                 self._put_down(place, MemberState.FAILED if place is culprit else MemberState.STOPPED)
-        work = self._join([place for place in places if place.life is not None], now)
+        work = self._rounds.join([place for place in places if place.life is not None], now)
         for each in (work, *rounds):
             self._advance(each, now)
         self._try_answer(request)
@@ -507,33 +494,6 @@ class SupervisorCore:
             self._out.append(Answer(request.number, request.error, request.culprit))
 
     # Rounds
-
-    def _join(self, places: Iterable[Place], due: float) -> Round:
-        """Make one round of places and of all the rounds that they are part of."""
-        members = dict.fromkeys(places)
-        for old in {place.round: None for place in members if place.round is not None}:
-            members.update(dict.fromkeys(old.places))
-            due = max(due, old.due)
-            del self._rounds[old]
-        work = Round(list(members), due)
-        if not members:
-            return work
-        if len(members) > 1:
-            order = {name: number for number, name in enumerate(self.places)}
-            work.places.sort(key=lambda place: order[place.name])
-        for place in work.places:
-            place.round = work
-        self._rounds[work] = None
-        return work
-
-    def _take_out(self, place: Place) -> Round | None:
-        """Nothing more is to be done with a place; return the round that it was part of."""
-        work, place.round = place.round, None
-        if work is not None:
-            work.places.remove(place)
-            if not work.places:
-                del self._rounds[work]
-        return work
 
     def _advance(self, work: Round | None, now: float) -> None:
         """Take the next step of a round, if there is nothing to wait for."""
@@ -613,18 +573,6 @@ class SupervisorCore:
     def _effects(self) -> list[Effect]:
         effects, self._out = self._out, []
         return effects
-
-    def _insert(self, pool: str, added: Iterable[Place]) -> None:
-        """Put places behind the last one of their pool, or at the end if there is none."""
-        places = list(self.places.values())
-        end = max((number for number, place in enumerate(places, 1) if place.rules.pool == pool), default=len(places))
-        places[end:end] = added
-        self.places = {place.name: place for place in places}
-
-
-def instance_number(name: str) -> int:
-    """Return the number at the end of the name of an instance."""
-    return int(name.rpartition("-")[2])
 
 
 def _is_final(restart: str, exit: Exit) -> bool:

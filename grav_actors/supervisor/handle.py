@@ -52,6 +52,8 @@ class ChildProcess:
         self._exitcode: int | None = None
         self._slate = b""
         self._slate_fd: int | None = None
+        self._slate_size = 0
+        self._memory_fd: int | None = None
         self._done = threading.Event()
         self._tail: tuple[str, ...] = ()
 
@@ -73,23 +75,36 @@ class ChildProcess:
         """What stands on its slate, or stood there when it ended."""
         with self._lock:
             if self._slate_fd is not None:
-                return os.pread(self._slate_fd, os.fstat(self._slate_fd).st_size, 0)
+                return os.pread(self._slate_fd, self._slate_size, 0)
             return self._slate
 
     def slate_part(self, offset: int, size: int) -> bytes:
         """Return a part of what stands on its slate, or stood there; what is behind its end is left out."""
         with self._lock:
             if self._slate_fd is not None:
-                return os.pread(self._slate_fd, size, offset)
+                return os.pread(self._slate_fd, min(size, max(0, self._slate_size - offset)), offset)
             return self._slate[offset : offset + size]
 
     def clear_slate_part(self, offset: int, size: int) -> None:
         """Write zeros to a part of its slate, as long as the process lives; the slate does not grow by it."""
         with self._lock:
             if self._slate_fd is not None:
-                size = min(size, os.fstat(self._slate_fd).st_size - offset)
+                size = min(size, self._slate_size - offset)
                 if size > 0:
                     os.pwrite(self._slate_fd, bytes(size), offset)
+
+    def kept_part(self, offset: int, size: int) -> bytes:
+        """Return a part of the memory behind its slate; none any more once `on_exit` has returned."""
+        with self._lock:
+            if self._memory_fd is None:
+                return b""
+            return os.pread(self._memory_fd, size, self._slate_size + offset)
+
+    def clear_kept_part(self, offset: int, size: int) -> None:
+        """Write zeros to a part of the memory behind its slate, as long as the process lives."""
+        with self._lock:
+            if self._slate_fd is not None:
+                os.pwrite(self._slate_fd, bytes(size), self._slate_size + offset)
 
     def is_alive(self) -> bool:
         """Whether the process is not known to have ended."""
@@ -166,9 +181,14 @@ class ChildProcess:
         except ValueError:
             return f"signal {-self._exitcode}"
 
-    def show_slate(self, descriptor: int) -> None:
-        """Have its slate read from here until it has ended. Called by the overseer, which owns the descriptor."""
-        self._slate_fd = descriptor
+    def show_slate(self, descriptor: int, size: int) -> None:
+        """Have its slate read from here until it has ended. Called by the overseer, which owns the descriptor.
+
+        Args:
+            size: Bytes of the slate; what is behind is read by `kept_part`, until `record_close`.
+        """
+        self._slate_fd = self._memory_fd = descriptor
+        self._slate_size = size
 
     def record_stderr(self, line: str) -> None:
         """Keep a line for the tail. Called by the overseer."""
@@ -183,6 +203,11 @@ class ChildProcess:
             if self._pidfd is not None:
                 os.close(self._pidfd)
                 self._pidfd = None
+
+    def record_close(self) -> None:
+        """Read nothing of its memory any more. Called by the overseer, which closes the descriptor then."""
+        with self._lock:
+            self._slate_fd = self._memory_fd = None
 
     def record_end(self) -> None:
         """Let those that wait go on: all output is delivered. Called by the overseer."""

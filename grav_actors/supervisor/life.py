@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from grav_actors.actor.slate import Handling
+from grav_actors.actor.snapshot import Snapshot
 from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.effects import How
@@ -79,6 +80,11 @@ class Life:
         if self.displaced or self.vessel is None:
             return ()
         return self.vessel.handling(self.ending)
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The state that it had kept when it ended; None if it kept none."""
+        return self.vessel.snapshot if self.vessel is not None else None
 
     @property
     def at_work(self) -> list[Handling]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from mmap import mmap
 from typing import Any, Protocol
 
 from grav_actors.actor.host import ENTRY as HOST_ENTRY
-from grav_actors.actor.host import SLATE_SIZE, make_host_payload
+from grav_actors.actor.host import KEPT_SIZE, SLATE_SIZE, make_host_payload
+from grav_actors.actor.keeping import new_runtime
 from grav_actors.actor.process import ENTRY, make_payload
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Slate, slate_size
+from grav_actors.actor.snapshot import snapshot_size
 from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.agenda import Agenda
@@ -73,6 +76,7 @@ class Lives:
         self._events = events
         self._host: ThreadHost | None = None
         self._host_lock = threading.Lock()
+        self._held_up: list[ThreadHost] = []
         self._left_behind: list[ActorRuntime] = []
 
     # Their beginning
@@ -103,14 +107,17 @@ class Lives:
                 self.ready(life)  # it was, or this would not be called
                 self.over([life])
 
-        spec = member.spec(life, context.supervisor, hosts_threads=False)
-        runtime = ActorRuntime(spec, context.link, on_end, context.spawn)
+        spec = member.spec(life, context.supervisor, hosts_threads=False, is_captured=False)
+        size = self._kept_size(life)
+        kept = mmap(-1, size) if size else None
+        runtime = new_runtime(spec, context.link, on_end, context.spawn, kept)
+        runtime.on_line = context.on_line
         notes = bytearray()
         if member.child.handler_timeout is not None:
             notes = bytearray(slate_size(member.child.actor_class.concurrency))
             runtime.note_on(Slate(notes))
         with self._lock:
-            life.vessel = ThreadVessel(runtime, notes)
+            life.vessel = ThreadVessel(runtime, notes, kept)
             life.joins()
             if life.is_killed:
                 runtime.stop("stop")
@@ -121,11 +128,16 @@ class Lives:
     def _begin_process(self, life: Life) -> None:
         member = life.member
         deadline = time.monotonic() + member.child.start_patience
+        kept_size = self._kept_size(life)
         process = self.processes.start(
-            member.name, ENTRY, self._payload(life), slate_size=slate_size(member.child.actor_class.concurrency)
+            member.name,
+            ENTRY,
+            self._payload(life),
+            slate_size=slate_size(member.child.actor_class.concurrency),
+            kept_size=kept_size,
         )
         with self._lock:
-            life.vessel = ProcessVessel(process)
+            life.vessel = ProcessVessel(process, kept_size)
             life.joins()
             self.processes.listen(process, ProcessListener(life, process, self, self._agenda))
             if life.is_killed:
@@ -137,7 +149,7 @@ class Lives:
     def _begin_hosted(self, life: Life) -> None:
         deadline = time.monotonic() + life.member.child.start_patience
         payload = self._payload(life)
-        host, vessel = self._admit(life)
+        host, vessel = self._admit(life, self._kept_size(life))
         with self._lock:
             host.start(life, vessel, payload)
             life.joins()
@@ -151,27 +163,40 @@ class Lives:
 
     def _payload(self, life: Life) -> bytes:
         context = self._context
-        spec = life.member.spec(life, context.supervisor, hosts_threads=context.hosts_threads)
+        spec = life.member.spec(
+            life,
+            context.supervisor,
+            hosts_threads=context.hosts_threads,
+            is_captured=context.on_line is not None,
+        )
         is_thread = life.member.child.kind == "thread"
         return make_payload(spec, context.link.endpoint, context.link.send_timeout, is_thread=is_thread)
 
-    def _admit(self, life: Life) -> tuple[ThreadHost, HostedVessel]:
+    def _kept_size(self, life: Life) -> int:
+        """Return the bytes of memory for the state that an actor keeps; 0 if it keeps none."""
+        if not life.member.child.actor_class._grav_handlers.keeps_state:
+            return 0
+        return snapshot_size(max(pod._core.max_message for pod in self._context.link.pods()))
+
+    def _admit(self, life: Life, kept_size: int) -> tuple[ThreadHost, HostedVessel]:
         """Take a life into the present host, or into a new one if that takes no more."""
         context = self._context
         while True:
             with self._host_lock:
                 host = self._host
-                if host is None or host.is_leaving:
+                if host is None or host.is_leaving or not host.process.is_alive():
                     name = f"{context.name}.threads" if context.name else "threads"
                     payload = make_host_payload(
                         context.link.endpoint, context.link.send_timeout, tells_lines=context.on_line is not None
                     )
-                    process = self.processes.start(name, HOST_ENTRY, payload, slate_size=SLATE_SIZE, takes_orders=True)
+                    process = self.processes.start(
+                        name, HOST_ENTRY, payload, slate_size=SLATE_SIZE, kept_size=KEPT_SIZE, takes_orders=True
+                    )
                     host = self._host = ThreadHost(process, self)
                     self.processes.listen(process, host)
             with self._lock:
                 if not host.is_leaving:
-                    vessel = host.admit(life)
+                    vessel = host.admit(life, kept_size)
                     life.vessel = vessel
                     return host, vessel
 
@@ -268,6 +293,7 @@ class Lives:
         if self._events.is_closing():
             # The others have their own time to end in; then the process is killed.
             logger.error("actor %s %s; it ends with its host, process %d", name, text, host.process.pid)
+            self._held_up.append(host)
             host.culprits.add(culprit)
             host.lives.pop(culprit.key, None)
             self.over([culprit])
@@ -287,9 +313,9 @@ class Lives:
     # The end
 
     def end_remains(self) -> None:
-        """All lives are over: kill a host in which threads are left."""
-        if self._host is not None and self._host.culprits:
-            self._host.process.kill()
+        """All lives are over: kill the hosts in which threads are left."""
+        for host in self._held_up:
+            host.process.kill()
 
     def stop_processes(self, timeout: float) -> None:
         """End what the lives were in. Not under the lock: this waits."""

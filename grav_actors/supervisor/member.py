@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from grav_actors.actor.snapshot import Snapshot
 from grav_actors.actor.spec import ActorSpec
 from grav_actors.supervisor.life import Life
 from grav_actors.supervisor.place import Place
@@ -27,6 +28,7 @@ class Member:
         report: That of its last crash, "" if there was none.
         reported_at: When that was, in seconds since 1970.
         is_kept: The bus keeps its name and mailbox for a next life, which has not begun to join.
+        snapshot: The state for its next life, None if there is none.
     """
 
     name: str
@@ -37,13 +39,15 @@ class Member:
     report: str = ""
     reported_at: float = 0.0
     is_kept: bool = False
+    snapshot: Snapshot | None = None
 
-    def spec(self, life: Life, supervisor: bytes, *, hosts_threads: bool) -> ActorSpec:
+    def spec(self, life: Life, supervisor: bytes, *, hosts_threads: bool, is_captured: bool) -> ActorSpec:
         """Return what a life is made of."""
         child = self.child
         return ActorSpec(
             child.actor_class, self.name, tuple(child.args), dict(child.kwargs), self.service, child.group or "",
-            supervisor, life.number, life.start_cause, hosts_threads,
+            supervisor, life.number, life.start_cause, hosts_threads, self.snapshot,
+            is_captured,
         )  # fmt: skip
 
     def describe(self, place: Place) -> dict[str, Any]:

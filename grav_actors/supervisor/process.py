@@ -82,6 +82,7 @@ class ProcessHost:
         *,
         capture: bool,
         slate_size: int = 0,
+        kept_size: int = 0,
         takes_orders: bool = False,
     ) -> ChildProcess:
         """Start a child process; back when it exists, usually in a millisecond or two.
@@ -97,6 +98,7 @@ class ProcessHost:
                 this process's own. Standard error comes to `on_output` always, and is written to this
                 process's own too if `capture` is false.
             slate_size: Bytes of memory that the child can write, and that are in its handle when it has ended.
+            kept_size: Bytes of further memory, behind that; its handle reads parts of it until `on_exit` has returned.
             takes_orders: Whether it can be given orders by its handle.
 
         Raises:
@@ -113,11 +115,11 @@ class ProcessHost:
             "environment": dict(os.environ),
         }
         watcher = self._ready_watcher()
-        order = Order(name, request, payload, capture, slate_size, takes_orders)
+        order = Order(name, request, payload, capture, slate_size, kept_size, takes_orders)
         watcher.place(order, START_LIMIT)
         if order.lost:
             # It was killed just now, and that was not noticed yet; a new one will do.
-            order = Order(name, request, payload, capture, slate_size, takes_orders)
+            order = Order(name, request, payload, capture, slate_size, kept_size, takes_orders)
             watcher.place(order, START_LIMIT)
         if order.child is None:
             raise ActorStartError(f"{name}: no process: {order.error}")

@@ -48,7 +48,14 @@ class Processes:
         self._is_closing = False
 
     def start(
-        self, name: str, entry: str, payload: bytes, *, slate_size: int, takes_orders: bool = False
+        self,
+        name: str,
+        entry: str,
+        payload: bytes,
+        *,
+        slate_size: int,
+        kept_size: int = 0,
+        takes_orders: bool = False,
     ) -> ChildProcess:
         """Start a process; see `ProcessHost.spawn`. It is to be listened to from now on, by `listen`.
 
@@ -56,7 +63,13 @@ class Processes:
             ActorStartError: It cannot be started, or the supervisor has ended.
         """
         return self._ready_host().spawn(
-            name, entry, payload, capture=self._on_line is not None, slate_size=slate_size, takes_orders=takes_orders
+            name,
+            entry,
+            payload,
+            capture=self._on_line is not None,
+            slate_size=slate_size,
+            kept_size=kept_size,
+            takes_orders=takes_orders,
         )
 
     def listen(self, process: ChildProcess, listener: Listener) -> None:

@@ -248,6 +248,8 @@ class Runner:
         member = self._members.get(name)
         if member is not None and member.is_kept and member.life is not None:
             self._tell_bus(member.life, "stopping", "")
+        if member is not None:
+            member.snapshot = None  # who is started by hand begins afresh
         if is_forgotten:
             self._forget(name)
 
@@ -295,6 +297,7 @@ class Runner:
         life = self._by_key.pop(end.life)
         name = life.member.name
         life.reason = reason_of(life, end)
+        life.member.snapshot = life.snapshot or life.member.snapshot
         life.member.restarts = end.restarts
         if life.start_error is not None and end.verdict is Verdict.ENDED:
             self._start_errors[name] = life.start_error  # for whoever has asked for it
@@ -317,7 +320,7 @@ class Runner:
         report = crash_report(life, step)
         life.member.report = report
         life.member.reported_at = time.time()
-        logger.error("%s", report)
+        logger.error("%s", report, extra={"is_event": True})
         self._announcer.crashed(life, report, step)
 
     def _release(self, life: Life, end: Ended, reason: str) -> None:

@@ -28,6 +28,7 @@ class Order:
     payload: bytes
     capture: bool
     slate_size: int
+    kept_size: int
     takes_orders: bool
     answered: threading.Event = field(default_factory=threading.Event)
     child: ChildProcess | None = None
@@ -127,7 +128,7 @@ class Server:
                 stdout_end = _kept(opened, _own_stdout())
             stderr, stderr_end = _pipe(opened)
             report, report_end = _pipe(opened)
-            slate = _kept(opened, slate_file(order.slate_size))
+            slate = _kept(opened, slate_file(order.slate_size + order.kept_size))
             slate_end = _kept(opened, os.dup(slate))
             self._last += 1
             ends = [payload, stdout_end, stderr_end, report_end, slate_end]

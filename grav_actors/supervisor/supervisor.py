@@ -97,6 +97,7 @@ class Supervisor(Actor):
                 # A new life of this supervisor begins new lives of its children, for the bus the next ones.
                 first_incarnation=min(runtime.spec.incarnation << LIVES_BITS, LAST_NUMBER),
                 name=runtime.name,
+                on_line=runtime.on_line,
                 publish=self._announce,
                 hosts_threads=runtime.spec.hosts_threads,
             )

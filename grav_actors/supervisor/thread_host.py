@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Protocol
 
-from grav_actors.actor.host import END, SLATE_SIZE, START, STOP
+from grav_actors.actor.host import END, KEPT_SIZE, SLATE_SIZE, START, STOP
 from grav_actors.actor.slate import Handling, read_slate, slate_size
+from grav_actors.actor.snapshot import HEADER_SIZE, Snapshot, read_snapshot
 from grav_actors.actor.spec import Ending
 from grav_actors.errors import ActorStartError
 from grav_actors.supervisor.handle import TAIL_CHARACTERS, TAIL_LINES, ChildProcess
 from grav_actors.supervisor.life import Life
+from grav_actors.supervisor.pipes import MAX_ORDER
 
 
 class HostEvents(Protocol):
@@ -53,24 +55,43 @@ class ThreadHost:
         self.why = ""
         self.is_leaving = False
         self._events = events
-        self._regions = Regions()
+        self._regions = Regions(SLATE_SIZE)
+        self._kept_regions = Regions(KEPT_SIZE)
         self._has_said_so = False
         self._tails: dict[str, deque[str]] = {}
 
     # What it is told
 
-    def admit(self, life: Life) -> HostedVessel:
-        """Take a life in, which `start` then begins."""
+    def admit(self, life: Life, kept_size: int) -> HostedVessel:
+        """Take a life in, which `start` then begins.
+
+        Args:
+            kept_size: Bytes for the state of its actor; 0 if that keeps none.
+        """
         self.lives[life.key] = life
-        return HostedVessel(self, life, self._regions)
+        return HostedVessel(self, life, self._regions, self._kept_regions, kept_size)
 
     def start(self, life: Life, vessel: HostedVessel, payload: bytes) -> None:
         """Have a life begun.
 
         Raises:
-            ValueError: Its arguments are too large.
+            ActorStartError: Its arguments are too large, or the host has no room for its state.
         """
-        self.process.give_order([START, life.key, vessel.offset, vessel.size, payload])
+        if vessel.kept_size and vessel.kept_offset >= KEPT_SIZE:
+            del self.lives[life.key]
+            raise ActorStartError(
+                f"the host of the threads has no room for the state of one more ({KEPT_SIZE // vessel.kept_size} have "
+                "theirs in it); use processes, or a further supervisor"
+            )
+        kept = [SLATE_SIZE + vessel.kept_offset, vessel.kept_size]
+        try:
+            self.process.give_order([START, life.key, vessel.offset, vessel.size, *kept, payload])
+        except ValueError:
+            del self.lives[life.key]
+            raise ActorStartError(
+                f"the arguments of actor {life.member.name!r} take {len(payload):,} bytes; at most {MAX_ORDER:,} can "
+                "be carried to the process of its thread: pass what it can read them from"
+            ) from None
 
     def stop(self, life: Life, reason: str, patience: float | None) -> None:
         """Have a life end after what was delivered to it."""
@@ -167,10 +188,16 @@ class HostedVessel:
 
     Attributes:
         offset, size: Of its part of the host's slate.
+        kept_offset, kept_size: Of its part of the memory behind that, for the state of its actor.
+        snapshot: That state, once the life is left.
     """
 
-    def __init__(self, host: ThreadHost, life: Life, regions: Regions) -> None:
+    def __init__(self, host: ThreadHost, life: Life, regions: Regions, kept_regions: Regions, kept_size: int) -> None:
         self.host = host
+        self.snapshot: Snapshot | None = None
+        self.kept_size = kept_size
+        self._kept_regions = kept_regions
+        self.kept_offset = kept_regions.take(kept_size)
         self._life = life
         self._regions = regions
         self.size = slate_size(life.member.child.actor_class.concurrency)
@@ -231,8 +258,14 @@ class HostedVessel:
         """Keep what stood on its part of the slate, and give that part to others, unless a thread was left behind."""
         if self._noted is None:
             self._noted = tuple(self.at_work)
+            process = self.host.process
+            if self.kept_size:
+                self.snapshot = read_snapshot(process.kept_part(self.kept_offset, self.kept_size))
             self._words = self.host.last_words(self._life.member.name)
             if self._life not in self.host.culprits:
+                if self.kept_size:
+                    process.clear_kept_part(self.kept_offset, HEADER_SIZE)
+                    self._kept_regions.give_back(self.kept_offset, self.kept_size)
                 self.host.process.clear_slate_part(self.offset, self.size)
                 self._regions.give_back(self.offset, self.size)
 
@@ -240,7 +273,7 @@ class HostedVessel:
 class Regions:
     """Who has which part of a slate. When it is full, further ones get a part of no size."""
 
-    def __init__(self, size: int = SLATE_SIZE) -> None:
+    def __init__(self, size: int) -> None:
         self._size = size
         self._end = 0
         self._free: dict[int, list[int]] = {}

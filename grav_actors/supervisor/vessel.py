@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from mmap import mmap
 from typing import Protocol
 
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Handling, read_slate
+from grav_actors.actor.snapshot import Snapshot, read_snapshot
 from grav_actors.actor.spec import Ending
 from grav_actors.supervisor.handle import ChildProcess
 
@@ -45,6 +47,11 @@ class Vessel(Protocol):
         """What is in the handlers now."""
         ...
 
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The state that its actor had kept when the life was left; None if it kept none."""
+        ...
+
     def handling(self, ending: Ending | None) -> tuple[Handling, ...]:
         """Return what was in the handlers when it ended; `ending` is what it said of that, if it could."""
         ...
@@ -71,10 +78,19 @@ class Vessel(Protocol):
 
 
 class ProcessVessel:
-    """A process."""
+    """A process.
 
-    def __init__(self, process: ChildProcess) -> None:
+    Args:
+        kept_size: Bytes behind its slate for the state of its actor; 0 if that keeps none.
+
+    Attributes:
+        snapshot: That state, once the life is left.
+    """
+
+    def __init__(self, process: ChildProcess, kept_size: int) -> None:
+        self.snapshot: Snapshot | None = None
         self._process = process
+        self._kept_size = kept_size
 
     @property
     def pid(self) -> int:
@@ -128,7 +144,9 @@ class ProcessVessel:
         return True
 
     def leave(self) -> None:
-        """There is nothing to give up."""
+        """Read the state that is left."""
+        if self._kept_size:
+            self.snapshot = read_snapshot(self._process.kept_part(0, self._kept_size))
 
 
 class ThreadVessel:
@@ -136,11 +154,17 @@ class ThreadVessel:
 
     Args:
         notes: Where it notes what its handlers are at, if somebody looks at that; else empty.
+        kept: Where its actor keeps its state; None if it keeps none.
+
+    Attributes:
+        snapshot: That state, once the life is left.
     """
 
-    def __init__(self, runtime: ActorRuntime, notes: bytearray) -> None:
+    def __init__(self, runtime: ActorRuntime, notes: bytearray, kept: mmap | None) -> None:
         self.runtime = runtime
+        self.snapshot: Snapshot | None = None
         self._notes = notes
+        self._kept = kept
 
     @property
     def pid(self) -> int:
@@ -193,4 +217,6 @@ class ThreadVessel:
         return False
 
     def leave(self) -> None:
-        """There is nothing to give up."""
+        """Read the state that is left."""
+        if self._kept is not None:
+            self.snapshot = read_snapshot(self._kept)

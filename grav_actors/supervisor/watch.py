@@ -187,6 +187,7 @@ class Watch:
         stderr: int,
         report: int,
         slate: int,
+        slate_size: int,
         orders: int | None,
     ) -> None:
         self.child = child
@@ -194,8 +195,9 @@ class Watch:
         self._callbacks = callbacks
         self._tee = tee
         self._slate = slate
+        self._slate_size = slate_size
         self.orders = OrdersPipe(orders) if orders is not None else None
-        child.show_slate(slate)
+        child.show_slate(slate, slate_size)
         self.pipes: list[Pipe] = [OutputPipe(stderr, self._stderr), ReportPipe(report, self._report)]
         if stdout is not None:
             self.pipes.append(OutputPipe(stdout, self._stdout))
@@ -205,7 +207,7 @@ class Watch:
         for pipe in self.pipes:
             pipe.writer_ended()
         self.deadline = now + DRAIN_LIMIT
-        self.child.record_exit(code, os.pread(self._slate, os.fstat(self._slate).st_size, 0))
+        self.child.record_exit(code, os.pread(self._slate, self._slate_size, 0))
 
     def is_over(self, now: float) -> bool:
         """Whether the child has ended and its pipes have, or have had their time."""
@@ -217,9 +219,10 @@ class Watch:
 
     def finish(self) -> None:
         """Say that the child has ended; its pipes are closed."""
-        os.close(self._slate)
         self.child.record_end()
         guarded(self._callbacks.on_exit, self.child)
+        self.child.record_close()
+        os.close(self._slate)
 
     def _stdout(self, lines: list[str]) -> None:
         for line in lines:

@@ -248,6 +248,7 @@ class Watcher:
             stderr=pending.stderr,
             report=pending.report,
             slate=pending.slate,
+            slate_size=order.slate_size,
             orders=pending.orders,
         )
         server.watches[pid] = watch

@@ -9,6 +9,7 @@ from grav_actors import (
     ActorRef,
     ActorStoppedError,
     AskTimeoutError,
+    Child,
     ConnectionClosedError,
     Grav,
     HandlerError,
@@ -192,6 +193,18 @@ def test_answer_deferred_and_given_in_another_handler(grav: Grav, kind: str) -> 
     assert ref.ask("later.put", "now", timeout=LIMIT) == 3
     assert [join() for join in joins] == ["now"] * 3
     grav._pod.flush(LIMIT, settled=True)
+
+
+def test_question_whose_answer_a_member_defers_is_given_to_no_other_when_it_ends(grav: Grav, kind: str) -> None:
+    deferred = collect(grav, "later.deferred")
+    leaving = grav.spawn(Child(actors.Deferring, name="one", kind=kind, group="later"))
+    join = in_thread(lambda: grav.ask("later.get", 1, timeout=LIMIT))
+    deferred.wait(1)
+    staying = grav.spawn(Child(actors.Deferring, name="other", kind=kind, group="later"))
+    leaving.stop()
+    with pytest.raises(ActorStoppedError):
+        join()
+    assert staying.ask("later.put", "now", timeout=LIMIT) == 0
 
 
 def test_deferred_answer_to_a_published_message(grav: Grav, kind: str) -> None:

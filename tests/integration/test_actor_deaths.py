@@ -21,6 +21,7 @@ from grav_actors import (
     Grav,
     Message,
 )
+from grav_actors.actor.keeping import new_runtime
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.supervisor import lives
 from grav_actors.supervisor.life import Life
@@ -277,9 +278,9 @@ def test_node_that_stops_while_a_thread_actor_is_made_ends_it(
         joins.append(in_thread(grav.stop))
         while not grav._runner._is_stopping:
             os.sched_yield()
-        return ActorRuntime(*args)
+        return new_runtime(*args)
 
-    monkeypatch.setattr(lives, "ActorRuntime", make_late)
+    monkeypatch.setattr(lives, "new_runtime", make_late)
     with suppress(ActorStartError, ConnectionClosedError):
         grav.spawn(actors.Plain, kind="thread")
     joins[0]()

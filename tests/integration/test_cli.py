@@ -201,7 +201,7 @@ def files_of(program: Program) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-LOCKS = {"node.lock", "bus.lock"}
+STAYS = {"node.lock", "bus.lock", "journal"}
 
 
 # The session of the introduction
@@ -222,7 +222,7 @@ def test_session_of_the_introduction(run: Callable[..., Done], up: Callable[...,
     down = run("down")
     assert (down.returncode, down.stdout, down.stderr) == (0, "", "")
     assert program.wait() == 0, program.output
-    assert files_of(program) <= LOCKS
+    assert files_of(program) <= STAYS
 
 
 # Ends of `up`
@@ -235,7 +235,7 @@ def test_signal_lets_the_actors_end(up: Callable[..., Program], number: int, cod
     assert program.wait() == code, program.output
     assert "worker  | stopped by shutdown\n" in program.output
     assert "Traceback" not in program.output
-    assert files_of(program) <= LOCKS
+    assert files_of(program) <= STAYS
 
 
 def test_second_signal_ends_what_hangs(
@@ -249,7 +249,7 @@ def test_second_signal_ends_what_hangs(
     program.wait_line("once more ends it at once")
     program.signal(signal.SIGINT)
     assert program.wait() == 130, program.output
-    assert files_of(program) <= LOCKS
+    assert files_of(program) <= STAYS
 
 
 def test_interrupt_while_an_actor_starts(begin: Callable[..., Program]) -> None:
@@ -329,7 +329,7 @@ def test_up_after_a_killed_one(up: Callable[..., Program], run: Callable[..., Do
     program = up("greenhouse:Display")
     assert run("ps").returncode == 0
     assert program.interrupt() == 130
-    assert files_of(program) <= LOCKS
+    assert files_of(program) <= STAYS
 
 
 def test_actor_that_does_not_start_shows_its_traceback_and_leaves_nothing(
@@ -441,7 +441,7 @@ def test_killed_bus_comes_back(up: Callable[..., Program]) -> None:
     with Grav(bus=endpoint_of(program)) as node:  # a command may still find no bus
         assert node.ask("work.echo", 1, to="worker") == 1
     assert program.interrupt() == 130
-    assert files_of(program) <= LOCKS
+    assert files_of(program) <= STAYS
 
 
 def test_down_ends_the_node_of_a_script_too(run: Callable[..., Done]) -> None:

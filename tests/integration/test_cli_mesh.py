@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,12 @@ class Projects:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self._folder = folder
-        self._port = free_udp_port()
+        self.port = free_udp_port()
 
     def make(self, name: str, mesh: str = f'listen = "{LOCAL}"\n', discovery: bool = True) -> pathlib.Path:
         folder = self._folder / name
         folder.mkdir()
-        beacon = f'[mesh.beacon]\nport = {self._port}\ninterfaces = ["lo"]\n' if discovery else ""
+        beacon = f'[mesh.beacon]\nport = {self.port}\ninterfaces = ["lo"]\n' if discovery else ""
         (folder / "grav.toml").write_text(f'[node]\nname = "{name}"\n[mesh]\n{mesh}{beacon}', encoding="utf-8")
         return folder
 
@@ -39,6 +40,13 @@ def projects(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Project
 
 def listed(program: Program, *arguments: str) -> list[dict[str, Any]]:
     done = program.run(*GRAV_ACTORS, "nodes", "--json", *arguments)
+    assert done.returncode == 0, done.stderr + program.output
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def found(program: Program) -> list[dict[str, str]]:
+    """Return what the doctor finds."""
+    done = program.run(*GRAV_ACTORS, "doctor", "--listen", "10ms", "--json")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -54,9 +62,8 @@ def test_nodes_find_each_other_and_say_who_joins_and_leaves(projects: Projects, 
     assert row.keys() >= {"uuid", "name", "endpoint", "state", "rtt", "version", "lag_in", "lag_out"}
     assert farm.run(*GRAV_ACTORS, "nodes", "cellar").returncode == 0
 
-    checked = farm.run(*GRAV_ACTORS, "doctor", "--listen", "10ms", "--json")
-    findings = [json.loads(line) for line in checked.stdout.splitlines()]
-    assert "wrong" not in {finding["state"] for finding in findings}, checked.stdout
+    findings = found(farm)
+    assert "wrong" not in {finding["state"] for finding in findings}, findings
     (peer,) = [finding for finding in findings if finding["check"] == "peer"]
     assert peer["state"] == "ok"
     assert "node cellar is up at tcp://127.0.0.1:" in peer["seen"]
@@ -118,6 +125,29 @@ def test_nodes_with_each_others_keys_link_up_and_a_stranger_does_not(projects: P
     farm.wait_line("node stranger has joined")
 
 
+def test_node_with_a_beacon_secret_hears_only_those_that_share_it(projects: Projects, start_program: Start) -> None:
+    folders = [projects.make(name) for name in ("farm", "cellar", "stranger")]
+    for folder in folders[:2]:
+        (folder / "secret").write_text("what the two of us know", encoding="utf-8")
+        (folder / "secret").chmod(0o600)
+        with (folder / "grav.toml").open("a", encoding="utf-8") as file:
+            file.write('secret_file = "secret"\n')
+    farm, cellar, stranger = (start_program(folder, "up") for folder in folders)
+    farm.wait_line("node cellar has joined")
+    cellar.wait_line("node farm has joined")
+    farm.wait_line("dropped a beacon from 127.0.0.1")
+    stranger.wait_line("dropped a beacon from 127.0.0.1")
+    assert [row["name"] for row in listed(farm)] == ["cellar"]
+
+    (told,) = [finding for finding in found(farm) if finding["seen"].endswith("were refused as unsigned")]
+    assert "the same secret_file" in told["remedy"]
+
+    (folders[0] / "secret").chmod(0o644)
+    (refused,) = [finding for finding in found(farm) if finding["check"] == "beacon secret"]
+    assert refused["state"] == "wrong"
+    assert "mode 0644" in refused["seen"]
+
+
 def test_listener_beyond_this_machine_is_refused_without_keys_and_warned_of_when_insecure(
     projects: Projects, start_program: Start
 ) -> None:
@@ -131,3 +161,20 @@ def test_listener_beyond_this_machine_is_refused_without_keys_and_warned_of_when
         assert "grav-actors keys new" in line
     program = start_program(projects.make("open", f"{mesh}insecure = true\n"), "up")
     assert "insecure: whoever reaches tcp://0.0.0.0:0 can read and send" in program.wait_line("WARNING")
+
+
+def test_port_that_is_taken_is_told_with_file_and_line(projects: Projects) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        done = Program.ended(projects.make("farm", f'listen = "{endpoint}"\n'), "up")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"grav-actors: grav.toml:4: [mesh] listen: cannot listen on {endpoint}: ")
+
+
+def test_port_of_beacons_that_is_taken_is_told_with_file_and_line(projects: Projects) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("", projects.port))
+        done = Program.ended(projects.make("farm"), "up")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("grav-actors: grav.toml:3: [mesh] discovery: UDP port")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from grav_actors import Grav
+from grav_actors import ConfigError, Grav
 from grav_actors.cli import main
+from grav_actors.mesh.hub import MAX_REFUSALS
 from support.programs import GRAV_ACTORS, Program
 
 PATIENCE = 20.0
@@ -80,6 +81,25 @@ def test_refused_node_is_told_with_the_reason(make: Make) -> None:
     assert result.exit_code == 0
     assert f"no node at {endpoint(farm)}: " in result.stderr
     assert "belongs to 'farm'" in result.stderr
+
+
+def test_only_so_many_refusals_are_remembered_the_latest(make: Make) -> None:
+    cellar = make("cellar")
+    assert cellar._hub is not None
+    for number in range(MAX_REFUSALS + 5):
+        cellar._hub.undiallable(f"tcp://{number}:1", ConfigError("no such endpoint"))
+    told = cellar._hub.unreached()
+    assert len(told) == MAX_REFUSALS
+    assert "tcp://4:1" not in told
+    assert told[f"tcp://{MAX_REFUSALS + 4}:1"] == "no such endpoint"
+
+
+def test_bus_without_a_node_ends_with_5(tmp_path: pathlib.Path, start_program: Callable[..., Program]) -> None:
+    program = start_program(tmp_path, "bus")
+    asked = program.run(*GRAV_ACTORS, "nodes")
+    assert asked.returncode == 5
+    assert "a bus alone" in asked.stderr
+    assert program.interrupt() == 130
 
 
 def test_node_without_a_mesh_refuses() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from grav_actors import ActorStartError, Child, Grav
+from grav_actors.supervisor import handle
 from support import crew
 from support.collecting import LIMIT, Collector
 from support.nodes import collect, hosting_node, wait_restarts
@@ -101,6 +102,14 @@ def test_constructor_or_hook_that_raises_harms_nobody_else_in_the_host(grav: Gra
 def test_arguments_that_cannot_travel_are_refused_with_what_helps(grav: Grav) -> None:
     with pytest.raises(ActorStartError, match="cannot be carried to the process of its thread: .*; pass plain data$"):
         grav.spawn(Child(crew.Hand, name="b", kind="thread", kwargs={"fails": lambda: None}))
+
+
+def test_arguments_that_are_too_large_are_refused_with_their_size(grav: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handle, "MAX_ORDER", 2_000)
+    hands(grav, "a")
+    with pytest.raises(ActorStartError, match="the arguments of actor 'b' take 3,... bytes; at most"):
+        grav.spawn(Child(crew.Hand, name="b", kind="thread", kwargs={"fails": "x" * 3_000}))
+    assert restarts(grav) == [0]
 
 
 def test_start_that_takes_too_long_has_the_host_replaced(grav: Grav, caplog: pytest.LogCaptureFixture) -> None:

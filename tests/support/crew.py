@@ -59,7 +59,9 @@ class Hand(Actor):
         if msg.redelivered:
             return
         how = msg.data
-        if how in SIGNALS:
+        if how == "segv":  # as a fault: it is this thread that does not go on
+            signal.pthread_kill(threading.get_ident(), signal.SIGSEGV)
+        elif how in SIGNALS:
             os.kill(os.getpid(), SIGNALS[how])
         elif how == "os_exit":
             os._exit(3)

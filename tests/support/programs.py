@@ -70,14 +70,14 @@ class Program:
     def wait_ready(self) -> None:
         self.wait_line(r"\bready\b")
 
-    def wait_line(self, pattern: str) -> str:
+    def wait_line(self, pattern: str, limit: float = START_LIMIT) -> str:
         """Wait for a line of output, also an earlier one, and return it."""
 
         def found() -> list[str]:
             return [line for line in self.lines if re.search(pattern, line)]
 
         with self._changed:
-            in_time = self._changed.wait_for(lambda: found() or self._has_ended, START_LIMIT)
+            in_time = self._changed.wait_for(lambda: found() or self._has_ended, limit)
             assert found(), f"{'ended without' if in_time else 'no'} line {pattern!r}:\n{self.output}"
             return found()[0]
 

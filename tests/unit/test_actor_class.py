@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from grav_actors import Actor, on_type
+from grav_actors import Actor, Message, on_type
 from grav_actors.actor.actor import RESERVED, check_options
 from grav_actors.errors import ConnectionClosedError
 
@@ -155,3 +155,53 @@ def test_actor_made_by_hand_says_so() -> None:
         actor.publish("a")
     with pytest.raises(ConnectionClosedError, match="Grav.spawn"):
         _ = actor.name
+
+
+class TestKeptState:
+    def test_both_hooks_make_a_class_keep_its_state(self) -> None:
+        class Keeper(Actor):
+            def snapshot(self) -> object:
+                return None
+
+            def restore(self, state: object) -> None:
+                return None
+
+        assert Keeper._grav_handlers.keeps_state
+        assert not Actor._grav_handlers.keeps_state
+
+    def test_one_hook_without_the_other_is_refused(self) -> None:
+        with pytest.raises(TypeError, match=r"has snapshot and no restore.*write `def restore\(self, state\)`"):
+
+            class Half(Actor):
+                def snapshot(self) -> object:
+                    return None
+
+    def test_a_hook_with_other_arguments_is_refused(self) -> None:
+        with pytest.raises(TypeError, match=r"restore cannot be the hook: write `def restore\(self, state\)`"):
+
+            class Odd(Actor):
+                def snapshot(self) -> object:
+                    return None
+
+                def restore(self) -> None:
+                    return None
+
+    def test_handlers_of_these_names_are_no_hooks(self) -> None:
+        class Camera(Actor):
+            @on_type("camera.snapshot")
+            def snapshot(self, msg: Message) -> object:
+                return None
+
+        assert not Camera._grav_handlers.keeps_state
+
+    def test_state_cannot_be_kept_while_several_handlers_run(self) -> None:
+        with pytest.raises(TypeError, match="keeps its state and has concurrency = 2"):
+
+            class Busy(Actor):
+                concurrency = 2
+
+                def snapshot(self) -> object:
+                    return None
+
+                def restore(self, state: object) -> None:
+                    return None

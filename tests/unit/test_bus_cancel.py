@@ -121,3 +121,22 @@ def test_traces_of_questions_that_have_moved_on_are_forgotten() -> None:
     net.settle()
     assert net.receiver(callee).mailbox.used == 1
     net.check()
+
+
+@pytest.mark.parametrize("name", ["a", None])
+def test_taking_questions_out_of_a_full_mailbox_lets_its_senders_go_on(name: str | None) -> None:
+    net = Net()
+    asker, other = net.pod(), net.pod()
+    callee = net.actor("a", "q", group="" if name else "g", prefetch=1, mailbox_limit=4)
+    callee.paused = True
+    ask(asker, name, 10)
+    net.settle()
+    other.publish("q", 1)
+    other.tell("a", "q", 2)
+    net.settle()
+    held = [pod.core.outbox.accepted < pod.core.outbox.sent for pod in (asker, other)]
+    assert held == [True, True]
+    asker.core.cancel(list(range(1, 11)))
+    net.settle()
+    assert [pod.core.outbox.accepted for pod in (asker, other)] == [10, 2]
+    net.check()

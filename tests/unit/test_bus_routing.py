@@ -456,6 +456,39 @@ def test_what_waits_for_a_group_whose_takers_have_left_is_a_dead_letter() -> Non
     net.check_quiet()
 
 
+@pytest.mark.parametrize("reason", ["", "stopping", "unhealthy"])
+def test_a_question_that_a_leaving_member_has_begun_with_is_given_to_no_other(reason: str) -> None:
+    net = Net()
+    asker = net.pod()
+    leaving, staying = (net.actor(name, "x", group="g", prefetch=2) for name in ("one", "other"))
+    staying.paused = leaving.paused = True
+    staying.handler = lambda got: got.data
+    begun, *others = [asker.ask(None, "x", number) for number in (1, 2, 3)]
+    net.settle()
+    (run,) = (run for run in leaving.waiting if run.seq == 1)
+    leaving.core.request_bye(reason, [run])
+    staying.paused = False
+    net.settle()
+    assert asker.answers[begun].data["code"] == "stopped"
+    assert [asker.answers[question].data for question in others] == [2, 3]
+    assert sorted(staying.data) == [2, 3]
+    net.check()
+
+
+def test_a_message_that_a_leaving_member_has_begun_with_returns_to_the_group() -> None:
+    net = Net()
+    sender = net.pod()
+    leaving = net.actor("one", "x", group="g", prefetch=2)
+    leaving.paused = True
+    sender.publish("x", 1, 2)
+    net.settle()
+    staying = net.actor("other", "x", group="g", prefetch=2)
+    leaving.leave()
+    net.settle()
+    assert [(got.data, got.redelivered, got.attempt) for got in staying.got] == [(1, True, 1), (2, True, 1)]
+    net.check_quiet()
+
+
 def test_a_full_group_lets_its_senders_go_on_when_it_has_room_again() -> None:
     net = Net()
     sender = net.pod()

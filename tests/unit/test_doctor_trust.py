@@ -114,6 +114,11 @@ def test_peer_that_is_up_is_ok_and_one_that_is_not_a_warning() -> None:
     assert (down.state, down.seen) == (State.WARNING, "node roof is down, heard 4 s ago")
 
 
+def test_earlier_life_of_a_node_that_is_up_is_not_missed() -> None:
+    findings = judged_mesh(peers=[peer("down"), peer(), peer("down", name=""), peer(name="")])
+    assert [finding.state for finding in findings] == [State.OK, State.WARNING, State.OK]
+
+
 def test_node_without_peers_is_a_warning() -> None:
     assert [finding.check for finding in judged_mesh(peers=[peer("withdrawn")])] == ["peers"]
 

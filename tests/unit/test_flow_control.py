@@ -90,6 +90,29 @@ def test_a_group_is_slow_as_a_whole() -> None:
     assert told(watcher) == [(SLOW, "workers")]
 
 
+def test_no_member_of_a_group_has_more_than_its_window_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grav_actors.bus.receiver.WINDOW_BYTES", 10_000)
+    monkeypatch.setattr("grav_actors.bus.directory.WINDOW_BYTES", 10_000)
+    net = Net()
+    sender = net.pod()
+    members = [net.actor(name, "x.*", group="g", prefetch=4096) for name in ("one", "other")]
+    for member in members:
+        member.paused = True
+    for number in range(100):
+        sender.publish(f"x.{number % 2}", bytes([number]) * 1000)  # each a run, and all come at once
+    net.settle()
+    for member in members:
+        mailbox = net.receiver(member).mailbox
+        assert 10_000 <= mailbox.used_bytes < 10_000 + 1100, "it is full, and one run may be over"
+        assert mailbox.waiting_count == 0, "further ones wait for the group, in order"
+    assert net.bus.directory.groups["g"].mailbox.waiting_count > 70
+    for member in members:
+        member.paused = False
+    net.settle()
+    assert sorted(data[0] for member in members for data in member.data) == list(range(100))
+    net.check_quiet()
+
+
 def test_a_slow_receiver_that_leaves_is_forgotten() -> None:
     net, _, pod, watcher = flooded()
     net.advance(2)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from grav_actors.mesh import congestion
 from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.effects import (
     ActorsChanged,
@@ -471,6 +472,16 @@ def test_link_that_was_replaced_by_one_that_ends_unproven_is_used_again() -> Non
     bring_up(core, link=first, now=0.2)
 
 
+def test_endpoint_of_a_peer_that_is_there_by_another_way_is_not_missing() -> None:
+    core = make()
+    core.dial_failed(dial(core), 0.0)
+    core.dial_failed(dial(core, 0.0, "tcp://other-name", TWO), 0.0)
+    assert core.unanswered() == {"tcp://peer": 1, "tcp://other-name": 1}
+
+    bring_up(core, link=joined(core))
+    assert core.unanswered() == {}
+
+
 def test_endpoint_where_nobody_answers_is_told_until_somebody_does() -> None:
     core = make()
     link = dial(core)
@@ -670,3 +681,96 @@ def test_hub_that_starts_anew_is_a_new_peer_and_what_nobody_can_know_is_announce
     assert old.history.published((old.life, nodes[1].life)) == [0, 1, 2, Lost(-1)]
     assert old.history.published((new.life, nodes[1].life)) == [0, 1]
     assert nodes[1].states() == {"h0": "up"}
+
+
+# How fast
+
+
+def acknowledge(core: MeshCore, link: int, got: int, now: float) -> None:
+    peer = core.peer(TWO)
+    assert peer is not None
+    pulse = Pulse(LIFE, 1, 0, 1, got, core._state.beats.number, 0)
+    core.receive(link, Beat(PEER_LIFE, peer.vitals.beat + 1, (pulse,)), b"", now)
+
+
+def bring_up_acquainted(core: MeshCore) -> int:
+    """Link a peer that has also taken what it is told of the actors here."""
+    link = bring_up(core)
+    acknowledge(core, link, sent(core), 0.0)
+    return link
+
+
+def sent(core: MeshCore) -> int:
+    track = core._state.outflow.track(PEER_LIFE)
+    assert track is not None
+    return track.sent
+
+
+MANY = congestion.WINDOW_BYTES // 100_000 + 1
+
+
+def test_node_waits_for_a_peer_that_is_behind_until_it_has_acknowledged() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+    for _ in range(MANY - 1):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert not core.is_congested(0.1)
+    core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+
+    acknowledge(core, link, sent(core) - MANY + 1, 0.2)
+    assert not core.is_congested(0.2)
+
+
+def test_many_small_runs_are_too_far_ahead_too() -> None:
+    core = make()
+    bring_up_acquainted(core)
+    for _ in range(congestion.WINDOW_RUNS):
+        core.publish("a", 1, b"", b"x")
+    assert not core.is_congested(0.1)
+    core.publish("a", 1, b"", b"x")
+
+    assert core.is_congested(0.1)
+
+
+def test_peer_that_acknowledges_nothing_for_long_holds_up_nobody() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+    for _ in range(2 * MANY):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+    acknowledge(core, link, sent(core) - 2 * MANY + 1, 1.0)
+    assert core.is_congested(1.0)
+    assert core.is_congested(0.9 + congestion.STALL)
+
+    assert not core.is_congested(1.0 + congestion.STALL)
+
+
+def test_peer_that_is_not_up_holds_up_nobody() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+    for _ in range(MANY):
+        core.publish("a", 1, b"", bytes(100_000))
+    assert core.is_congested(0.1)
+    core.link_down(link, "gone", 0.2)
+
+    assert not core.is_congested(0.2)
+
+
+def test_node_whose_bus_is_behind_acknowledges_nothing_more_until_it_has_caught_up() -> None:
+    core = make()
+    link = bring_up_acquainted(core)
+
+    def told(now: float) -> int:
+        core.tick(now)
+        pulses = [pulse for effect in of(Publish, taken(core)) for pulse in getattr(effect.frame, "pulses", ())]
+        return int(pulses[-1].got)
+
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 1),), "a", 1, b""), b"", 0.1)
+    assert told(2.0) == 1
+    core.hold_back(2.1, is_full=True)
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 2),), "a", 1, b""), b"", 2.2)
+    assert told(4.0) == 1
+
+    core.hold_back(4.1, is_full=False)
+    assert told(4.2) == 2

@@ -76,7 +76,8 @@ def test_loss_repetition_and_disorder_alone_cost_nothing() -> None:
     assert not world.run()
     assert world.history.lost() == 0
     assert world.history.delivered() == sum(len(owed) for owed in world.history.owed.values()) > 1000
-    assert not [state for state in world.history.states if state[3] in ("suspect", "down")]
+    # While both dial each other, the farewell of the link that gives way may overtake the proof of the one that stands.
+    assert not [state for state in world.history.states if state[0] > 1.0 and state[3] in ("suspect", "down")]
 
 
 def cut_world(seconds: float, retransmit: int) -> World:

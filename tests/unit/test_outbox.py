@@ -244,3 +244,34 @@ def test_accounts_are_even_whatever_is_settled_when(counts: list[int], data: st.
         assert outbox.retained_bytes == sum(runs[seq].size for seq in open_)
     assert outbox.is_all_settled
     assert outbox.retained_messages == outbox.retained_bytes == outbox.unaccepted_bytes == 0
+
+
+def test_a_message_joins_only_the_run_of_its_own_type_that_is_forming_and_not_full() -> None:
+    outbox = Outbox()
+    assert outbox.has_room()
+    assert not outbox.join("x", RECORD, len(RECORD))  # there is none
+    add(outbox)
+    assert outbox.join("x", RECORD, len(RECORD))
+    assert not outbox.join("y", RECORD, len(RECORD))
+    add(outbox, 1, kind=KIND_TELL, dest="a")
+    assert not outbox.join("x", RECORD, len(RECORD))
+    frames(outbox)
+    assert not outbox.join("x", RECORD, len(RECORD))  # it has left
+    add(outbox, 510)
+    assert not outbox.join("x", RECORD, MAX_RUN_BYTES)
+    assert outbox.join("x", RECORD, len(RECORD))
+    assert not outbox.join("x", RECORD, len(RECORD))  # something is to be done after the next one: it leaves
+
+
+@given(st.lists(st.tuples(st.sampled_from("xy"), st.integers(1, 100_000)), max_size=40))
+def test_joining_a_run_does_what_adding_does(messages: list[tuple[str, int]]) -> None:
+    added, joined = Outbox(), Outbox()
+    for message_type, size in messages:
+        for outbox in (added, joined):
+            assert outbox.has_room()
+        added.add(KIND_PUBLISH, message_type, None, RECORD, size)
+        if not joined.join(message_type, RECORD, size):
+            joined.add(KIND_PUBLISH, message_type, None, RECORD, size)
+    for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes", "room", "room_bytes"):
+        assert getattr(added, name) == getattr(joined, name)
+    assert frames(added) == frames(joined)

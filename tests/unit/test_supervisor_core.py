@@ -797,3 +797,88 @@ def test_news_of_a_life_that_is_long_over_is_ignored() -> None:
     assert family.core.ended(life, family.ends[-1].exit, 0.0) == []
     assert family.core.ready(life, 0.0) == []
     assert family.core.ready(family.alive["a"] + 1, 0.0) == []
+
+
+# Lives that share a process
+
+
+def test_lives_that_end_together_have_one_wait_and_each_its_restart() -> None:
+    family = Family()
+    family.run("a b c")
+    family.crash("a")
+    family.ready("a")
+    family.take()
+    family.end_together("a b c", cause="SIGKILL")
+    assert family.take() == ["a: restart 2 in 1", "b: restart 1 in 1", "c: restart 1 in 1"]
+    family.wait(1)
+    assert family.take() == ["start a 2 (SIGKILL)", "start b 1 (SIGKILL)", "start c 1 (SIGKILL)"]
+
+
+def test_lives_that_end_together_once_too_often_are_one_last_straw() -> None:
+    family = Family(limits=RestartLimits(0, 30.0))
+    family.run("a b")
+    family.end_together("a b")
+    assert family.take() == [
+        "a: give up",
+        "gone a",
+        "b: stopped",
+        "gone b",
+        "over failed actor a failed once more after 0 restarts within 30 s (last: boom)",
+    ]
+
+
+def test_first_of_those_that_end_together_decides_who_is_behind_it() -> None:
+    family = Family("rest_for_one")
+    family.run("a b c d")
+    family.end_together("d b")
+    assert family.take() == ["b: restart 1 in 0", "d: restart 1 in 0", "stop c restart 5"]
+    family.end("c")
+    assert family.take() == ["c: restart 1 in 0", "start b 1 (boom)"]
+
+
+def test_displaced_life_is_followed_by_another_at_once_whatever_the_strategy() -> None:
+    for strategy in ("one_for_one", "one_for_all", "rest_for_one"):
+        family = Family(strategy, RestartLimits(0, 30.0))
+        family.run("a b")
+        family.end_together("", displaced="a")
+        assert family.take() == ["a: restart 1 in 0", "start a 1 (replaced)"]
+
+
+def test_displaced_lives_wait_with_the_one_to_blame_when_the_strategy_takes_them() -> None:
+    family = Family("one_for_all")
+    family.run("a b c")
+    family.crash("c")
+    family.end("b")
+    family.end("a")
+    for name in "abc":
+        family.ready(name)
+    family.take()
+    family.end_together("b", displaced="c")
+    assert family.take() == ["b: restart 2 in 1", "c: restart 2 in 1", "stop a restart 5"]
+
+
+def test_displaced_temporary_child_is_stopped_and_ends_no_supervisor() -> None:
+    family = Family()
+    family.run("a! b", significant=False)
+    family.end_together("", displaced="a")
+    assert family.take() == ["a: stopped", "gone a"]
+    assert family.states() == {"a": "stopped", "b": "ready"}
+
+
+def test_displaced_first_start_is_made_again_and_its_request_goes_on_waiting() -> None:
+    family = Family()
+    number = family.start(rules("a"))
+    family.end_together("", displaced="a")
+    assert number not in family.answers
+    family.ready("a")
+    assert family.answers[number] == Answer(number)
+    assert family.core.places["a"].restarts == 0
+
+
+def test_life_that_was_told_to_end_and_is_displaced_meanwhile_ends_as_it_was_told() -> None:
+    family = Family()
+    family.run("a b")
+    number = family.stop_child("a")
+    family.end_together("", displaced="a b")
+    assert family.answers[number] == Answer(number)
+    assert family.states() == {"a": "stopped", "b": "starting"}

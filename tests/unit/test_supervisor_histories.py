@@ -60,11 +60,11 @@ class Histories(RuleBasedStateMachine):
         self.requests += 1
         getattr(self.family, event)(data.draw(st.sampled_from(list(self.family.core.places))))
 
-    @precondition(lambda self: self.family.core._pools)
+    @precondition(lambda self: self.family.core.pool_names())
     @rule(data=st.data(), count=st.integers(0, 4))
     def scale(self, data: st.DataObject, count: int) -> None:
         self.requests += 1
-        self.family.scale(data.draw(st.sampled_from(list(self.family.core._pools))), count)
+        self.family.scale(data.draw(st.sampled_from(self.family.core.pool_names())), count)
 
     # What happens to lives
 

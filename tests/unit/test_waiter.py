@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -85,3 +87,69 @@ def test_an_outcome_after_the_loop_is_closed_is_kept() -> None:
     assert not asyncio.run(waiter.wait_async(0.001))
     waiter.resolve(3)
     assert waiter.result() == 3
+
+
+def test_a_shorter_limit_that_comes_later_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> list[list[str]]:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        monkeypatch.setattr(loop, "time", lambda: now)
+        ended: list[str] = []
+
+        async def wait(name: str, limit: float) -> None:
+            assert not await Waiter().wait_async(limit)
+            ended.append(name)
+
+        limits = {"long": 300.0, "short": 200.0, "shorter": 100.0}
+        tasks = [asyncio.create_task(wait(name, limit)) for name, limit in limits.items()]
+        seen: list[list[str]] = []
+        for _ in range(4):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            seen.append(list(ended))
+            now += 101.0
+        await asyncio.gather(*tasks)
+        return seen
+
+    assert asyncio.run(scenario()) == [[], ["shorter"], ["shorter", "short"], ["shorter", "short", "long"]]
+
+
+def test_what_wakes_the_loop_can_be_put_off_and_wakes_for_all() -> None:
+    async def scenario() -> list[Any]:
+        loop = asyncio.get_running_loop()
+        waiters = [Waiter() for _ in range(3)]
+        calls: list[Callable[[], None]] = []
+        waits = [asyncio.ensure_future(waiter.wait_async(LIMIT, loop, calls.append)) for waiter in waiters]
+        await asyncio.sleep(0)
+        for number, waiter in enumerate(waiters):
+            waiter.resolve(number)
+        await asyncio.sleep(0.01)
+        assert not any(wait.done() for wait in waits)
+        (call,) = calls
+        call()
+        assert all(await asyncio.gather(*waits))
+        return [waiter.result() for waiter in waiters]
+
+    assert asyncio.run(scenario()) == [0, 1, 2]
+
+
+def test_a_blocked_thread_that_is_called_comes_back_without_an_outcome_and_can_block_again() -> None:
+    waiter = Waiter()
+    waiter.call()
+    assert waiter.block(LIMIT)
+    assert waiter.take_call()
+    assert not waiter.is_done
+    assert not waiter.block(0.001)
+    assert not waiter.take_call()
+    waiter.resolve(1)
+    assert waiter.block(LIMIT)
+    assert waiter.result() == 1
+
+
+def test_an_outcome_that_follows_a_call_is_not_lost() -> None:
+    waiter = Waiter()
+    waiter.call()
+    waiter.resolve(1)
+    assert waiter.block(LIMIT)
+    assert waiter.take_call()
+    assert waiter.is_done

@@ -128,6 +128,10 @@ class Node:
         """Wait until a peer is up, and publish at once."""
         while not any(peer.uuid == uuid for peer in self.grav.wait_for_peers(1, PATIENCE) if peer.state == "up"):
             time.sleep(0.001)
+        return self.send(count)
+
+    def send(self, count: int) -> dict[str, Any]:
+        """Publish so many at once."""
         for number in range(1, count + 1):
             self._sender.publish(f"load.{number % 3}", [self.grav.node_uuid, number])
         return {}

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE, Popen
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
-from support.lanlab import Host, Lan
+from support.lanlab import Lan
 
 TESTS = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0
@@ -26,6 +26,21 @@ class StageError(Exception):
     """A node could not do what it was told."""
 
 
+class Place(Protocol):
+    """Where a node runs: a host of a lab, or anything that starts processes."""
+
+    name: str
+
+    @property
+    def ip(self) -> str:
+        """Its address."""
+        ...
+
+    def popen(self, command: list[str], env: dict[str, str], **options: Any) -> Popen[Any]:
+        """Start a process."""
+        ...
+
+
 class LanNode:
     """A node of a mesh, as a process on a host.
 
@@ -34,7 +49,7 @@ class LanNode:
         bound_at: When its listener was there, by the machine's clock.
     """
 
-    def __init__(self, host: Host, log: Path, config: Answer) -> None:
+    def __init__(self, host: Place, log: Path, config: Answer) -> None:
         self.host = host
         self.name = config["name"]
         self._log = log.open("ab")
@@ -71,10 +86,18 @@ class LanNode:
 
     def _next(self) -> Answer:
         line = self._answers.get(timeout=PATIENCE)
-        answer: Answer = json.loads(line) if line else {"error": "it has ended"}
+        answer: Answer = json.loads(line) if line else {"error": f"it has ended: {self._last_words()}"}
         if "error" in answer:
             raise StageError(f"node {self.name} on {self.host.name}: {answer['error']}")
         return answer
+
+    def _last_words(self) -> str:
+        return Path(self._log.name).read_text(encoding="utf-8", errors="replace")[-500:].strip()
+
+    def kill(self) -> None:
+        """End the process without a word."""
+        self._process.kill()
+        self._process.wait()
 
     def close(self, limit: float = 15.0) -> None:
         """End it, as a user does; the process when that takes too long."""

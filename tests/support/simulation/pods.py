@@ -102,6 +102,11 @@ class Running:
     uuid: str
     outcome: Outcome
 
+    @property
+    def is_question(self) -> bool:
+        """Whether somebody waits for its answer."""
+        return self.inbound.kind in QUESTION_KINDS
+
 
 class SimPod(TestPod):
     """A pod of a simulated process.
@@ -200,11 +205,16 @@ class SimPod(TestPod):
     def leave(self, reason: str = "") -> None:
         """Say BYE; the handler is not called any more."""
         self.is_leaving = True
+        self.core.request_bye(reason, self._asked())
         self.running.clear()
         self.queue.clear()
-        self.core.request_bye(reason)
         self.world.record(Leaving, self.label, reason)
         self.push()
+
+    def _asked(self) -> list[Inbound]:
+        """Return the runs of the questions that are in handlers."""
+        asked = {id(one.inbound): one.inbound for one in self.running if one.is_question}
+        return list(asked.values())
 
     def ended(self, how: str) -> None:
         """Note that it is no more."""
@@ -349,7 +359,7 @@ class SimPod(TestPod):
             self._finish(inbound, index)
             if is_over:
                 self.core.flush(self.world.now, force=True)
-                self.core.request_bye("unhealthy")
+                self.core.request_bye("unhealthy", self._asked())
                 self.push()
                 self.ended("unhealthy")
             return

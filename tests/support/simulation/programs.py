@@ -388,8 +388,8 @@ class Program(World):
 
     def part(self) -> None:
         pod = self.anybody()
-        # Members of groups are actors, which leave when their handlers have ended.
-        is_busy = bool(pod.core.settings.group and pod.running)
+        # Members of groups are actors, which leave when their handlers have ended, but for answers that they defer.
+        is_busy = bool(pod.core.settings.group) and any(not one.is_question for one in pod.running)
         if pod.is_here and not is_busy and pod is not self.supervisor and len(self.everybody()) > 3:
             pod.leave(self.rng.choice(("", "", "stopping")))
 

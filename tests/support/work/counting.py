@@ -43,10 +43,11 @@ def count(scene: Scene) -> Counts:
             else:
                 counts[f"{scene.name}, {part}: {kind} a {unit}"] = round(meter.totals[part] / units, 2)
             if kind == "calls":
-                name, number = ("calls of the socket", rig.socket_calls)
+                counts[f"{scene.name}, {part}: calls of the socket a {unit}"] = round(
+                    rig.socket_calls()[part] / units, 4
+                )
                 if part != "bus":
-                    name, number = ("frames", rig.frames[part])
-                counts[f"{scene.name}, {part}: {name} a {unit}"] = round(number / units, 4)
+                    counts[f"{scene.name}, {part}: frames a {unit}"] = round(rig.frames[part] / units, 4)
     return counts
 
 

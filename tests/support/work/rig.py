@@ -2,59 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import zmq
+
 from grav_actors.filters import FilterSet
 from grav_actors.message import Message
-from grav_actors.pod import pod as pod_module
 from grav_actors.pod.callbacks import Callbacks
 from grav_actors.pod.inbound import Inbound
-from grav_actors.pod.intake import collect
+from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
-from grav_actors.protocol import PodSettings, unpack_header
+from grav_actors.protocol import PodSettings
 from support.work.meter import Meter
-from support.work.wire import DUE, Clock, Wire
+from support.work.wire import DUE, Clock, FakeSocket, Stage, Wire
+
+CROWD = "crowd"
+"""The part of pods that only are there: their work is not counted, and they never have something due."""
+SOON = 0.002
+"""Seconds after which a link sends what its pods have queued."""
 
 Handler = Callable[[Pod, Message], Any]
-
-
-class DirectLink:
-    """Stands for the link of a pod: its frames wait here until the rig takes them to the bus."""
-
-    endpoint = "fake"
-    is_foreign = False
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.frames: list[tuple[bytes, Any]] = []
-
-    def new_slot(self) -> int:
-        """Return the only slot."""
-        return 1
-
-    def add(self, pod: Pod) -> None:
-        """Do nothing."""
-
-    def remove(self, pod: Pod) -> None:
-        """Do nothing."""
-
-    def send_out(self, pod: Pod) -> None:
-        """Take the frames of the pod's core."""
-        core = pod._core
-        out, core.out = core.out, []
-        self.frames += out
-
-    def expect_flush(self, pod: Pod) -> None:
-        """Do nothing: the rig flushes when a part is over."""
-
-    def wake(self) -> None:
-        """Do nothing."""
-
-    def check_alive(self) -> None:
-        """Do nothing."""
 
 
 class DirectCallbacks(Callbacks):
@@ -73,32 +42,36 @@ class DirectCallbacks(Callbacks):
 
 
 class Member:
-    """A pod of the rig, with the part for which its receiving counts."""
+    """A pod of the rig, over a link of its own, with the part for which its work counts."""
 
     def __init__(self, route: bytes, part: str, filters: FilterSet, handler: Handler | None) -> None:
         self.route = route
         self.part = part
-        self.link = DirectLink()
-        self.pod = Pod(self.link, "", PodSettings(), filters)  # type: ignore[arg-type]
+        self.link = Link("fake")
+        socket: Any = self.link._socket
+        self.socket: FakeSocket = socket
+        self.pod = Pod(self.link, "", PodSettings(), filters)
         self.callbacks = self.pod._callbacks = DirectCallbacks(self.pod)
         if handler is not None:
             self.pod._handler = lambda message: handler(self.pod, message)
-
-    def receive(self, header: bytes, body: bytes, now: float) -> None:
-        """Take a frame pair, as the link does."""
         with self.link.lock:
-            self.pod._core.receive(unpack_header(header), body, now)
-            collect(self.pod)
+            self.link.add(self.pod)
+
+    def turn(self, *, has_input: bool = False) -> None:
+        """Serve the socket of the link once, as the thread on duty does."""
+        with self.link.lock:
+            self.link.turn([(self.socket.descriptor, int(zmq.POLLIN))] if has_input else [])
 
     def handle(self, now: float) -> None:
-        """Handle what has come, as the callback thread does, and what is to be sent then."""
+        """Handle what has come, as the callback thread does, and send what is to be sent then."""
         given, self.callbacks.given = self.callbacks.given, []
         self.callbacks.is_busy = True
         for inbound in given:
             self.pod._consume(inbound)
             self.callbacks._handled_bytes += len(inbound.body)
         self.callbacks.is_busy = False
-        self.callbacks._flush(now, is_idle=True)
+        if given:
+            self.callbacks._flush(now, is_idle=True)
 
 
 Script = Iterator[None]
@@ -115,15 +88,13 @@ class Rig:
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         self.clock = Clock()
-        self.wire = Wire(self.clock, self._turn)
+        self._stage = Stage(self.clock)
+        self.wire = Wire(self._turn)
         self.members: dict[bytes, Member] = {}
         self._script: Script = iter(())
         self._is_quiet = False
-        self._kept = {name: getattr(pod_module, name) for name in ("monotonic", "time_ns")}
-        for name in self._kept:
-            setattr(pod_module, name, getattr(self.clock, name))
         self.frames: Counter[str] = Counter()
-        self._uses_before = 0
+        self._uses_before: Counter[str] = Counter()
 
     def join(self, part: str, *patterns: str, handler: Handler | None = None) -> Member:
         """Have a pod join the bus, wanting these types; it is there when the script goes on."""
@@ -132,25 +103,31 @@ class Rig:
             filters.set_type(pattern, allow=True)
         member = Member(len(self.members).to_bytes(5, "big"), part, filters, handler)
         self.members[member.route] = member
-        member.pod._core.hello(self.clock.monotonic())
-        member.link.send_out(member.pod)
+        with member.link.lock:
+            member.pod._core.hello(self.clock.monotonic())
+            member.link.send_out(member.pod)
         return member
 
     def flush(self, member: Member) -> None:
-        """Send what a pod has queued, as its link does after a millisecond."""
-        with member.link.lock:
-            member.pod._flush_now()
+        """Have a link send what its pod has queued, as it does after a millisecond."""
+        self.clock.now += SOON
+        member.turn()
 
     def begin(self) -> None:
         """Count from now on."""
         if not self.meter.is_on:
-            self._uses_before = self.wire.socket.uses
+            self._uses_before = self._uses()
             self.meter.is_on = True
 
-    @property
-    def socket_calls(self) -> int:
-        """How often the bus has called its socket since `begin`."""
-        return self.wire.socket.uses - self._uses_before
+    def socket_calls(self) -> Counter[str]:
+        """Return how often each part has called its socket since `begin`."""
+        return self._uses() - self._uses_before
+
+    def _uses(self) -> Counter[str]:
+        uses = Counter({"bus": self.wire.socket.uses})
+        for member in self.members.values():
+            uses[member.part] += member.socket.uses
+        return uses
 
     def run(self, script: Script) -> None:
         """Run a script to its end, while the bus serves."""
@@ -159,9 +136,10 @@ class Rig:
             self.wire.run()
         finally:
             self.meter.switch("")
-            for name, value in self._kept.items():
-                setattr(pod_module, name, value)
             self.wire.close()
+            for member in self.members.values():
+                member.link.close()
+            self._stage.close()
 
     def _turn(self) -> bool:
         """Bring frames from the bus to the pods and back; return whether there is more to come.
@@ -175,6 +153,11 @@ class Rig:
         elif not self._is_quiet:
             self._is_quiet = True
             self.clock.now += DUE
+            for member in self.members.values():
+                if member.part != CROWD:
+                    with self.meter.part(member.part):
+                        member.turn()
+            self._collect()
         else:
             self._is_quiet = False
             is_over = next(self._script, self) is self
@@ -184,26 +167,21 @@ class Rig:
 
     def _deliver(self) -> bool:
         outgoing, self.wire.socket.outgoing = self.wire.socket.outgoing, []
-        touched: dict[bytes, None] = {}
-        now = self.clock.monotonic()
-        for route, header, body in outgoing:
-            member = self.members[route]
-            if unpack_header(header)[1] != 0:
-                with self.meter.part(member.part):
-                    member.receive(header, body, now)
-                touched[route] = None
-        for route in touched:
+        for route, *frames in outgoing:
+            self.members[route].socket.feed(*frames)
+        for route in dict.fromkeys(route for route, *_ in outgoing):
             member = self.members[route]
             with self.meter.part(member.part):
+                member.turn(has_input=True)
                 member.handle(self.clock.monotonic())
         return bool(outgoing)
 
     def _collect(self) -> bool:
         has_some = False
         for member in self.members.values():
-            frames, member.link.frames = member.link.frames, []
-            for header, body in frames:
-                self.wire.socket.feed(member.route, header, bytes(body))
+            outgoing, member.socket.outgoing = member.socket.outgoing, []
+            for frames in outgoing:
+                self.wire.socket.feed(member.route, *frames)
                 self.frames[member.part] += self.meter.is_on
                 has_some = True
         return has_some

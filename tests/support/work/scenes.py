@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
 from grav_actors.protocol import MAX_RUN_MESSAGES
-from support.work.rig import Member, Rig, Script
+from support.work.rig import CROWD, Member, Rig, Script
 
 TYPE = "work.data"
 DATA = b"x" * 100
@@ -18,7 +18,7 @@ WARM_UP = 10
 SINGLE = 40
 """Messages that travel alone."""
 FANOUT = 10
-CROWD = 300
+IDLE = 300
 """Pods that want something else, each with patterns."""
 PATTERNS = 10
 
@@ -54,7 +54,7 @@ def _stream(rig: Rig, receivers: int, crowd: int = 0) -> Script:
     for _ in range(receivers):
         rig.join("receiver", "work.*", handler=_ignore)
     for index in range(crowd):
-        rig.join("crowd", f"idle.{index}", *(f"other.{index}.{other}.*" for other in range(PATTERNS)))
+        rig.join(CROWD, f"idle.{index}", *(f"other.{index}.{other}.*" for other in range(PATTERNS)))
     yield
     for turn in range(1 + RUNS):
         if turn > 0:
@@ -99,7 +99,7 @@ def scenes() -> list[Scene]:
     return [
         Scene("stream", {"sender": messages, "bus": runs, "receiver": messages}, lambda rig: _stream(rig, 1)),
         Scene("fanout", {"bus": ("run and receiver", RUNS * FANOUT)}, lambda rig: _stream(rig, FANOUT)),
-        Scene("crowd", {"bus": runs}, lambda rig: _stream(rig, 1, CROWD)),
+        Scene("crowd", {"bus": runs}, lambda rig: _stream(rig, 1, IDLE)),
         Scene("single", {"sender": single, "bus": single, "receiver": single}, _single),
         Scene("question", {"sender": question, "bus": question, "receiver": question}, _question),
     ]

@@ -1,16 +1,18 @@
-"""The bus's real loop over a socket of the test's own, in memory, under a clock that each look at it moves on."""
+"""Sockets in memory, for the real loops of bus and link, under a clock that each look at it moves on."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import zmq
 
 from grav_actors.bus import server
 from grav_actors.bus.core import BusCore
+from grav_actors.pod import link, pod
 
 LOOK = 5e-6
 """Seconds that pass between two looks at the clock."""
@@ -56,6 +58,7 @@ class SocketBase:
     """What pyzmq's compiled socket does; see `FakeSocket`.
 
     Attributes:
+        descriptor: What it gives as its descriptor.
         uses: Calls of the socket so far: receiving, sending, asking whether something came.
     """
 
@@ -64,8 +67,8 @@ class SocketBase:
         self.outgoing: list[tuple[bytes, ...]] = []
         self.uses = 0
         self.on_idle: Callable[[], None] = lambda: None
+        self.descriptor = -1
         self._parts: list[bytes] = []
-        self._readable = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def feed(self, *frames: bytes) -> None:
         """Have a message come in."""
@@ -90,21 +93,28 @@ class SocketBase:
             self._parts = []
 
     def getsockopt(self, option: int) -> int:
-        """Return the descriptor, which is always readable, or whether there is input."""
+        """Return the descriptor, or whether there is input."""
         if option == zmq.FD:
-            return self._readable
+            return self.descriptor
         self.uses += 1
         if not self.incoming:
             self.on_idle()
         return int(zmq.POLLIN) if self.incoming else 0
 
-    def close(self) -> None:
-        """Give the descriptor back."""
-        os.close(self._readable)
+    def close(self, linger: int | None = None) -> None:
+        """Do nothing."""
+
+
+class FakeMonitor(SocketBase):
+    """A monitor that never has an event."""
+
+    def recv_multipart(self, flags: int) -> list[bytes]:
+        """Find nothing."""
+        raise zmq.Again
 
 
 class FakeSocket(SocketBase):
-    """A ROUTER socket that carries nothing: what comes in and what goes out are lists."""
+    """A socket that carries nothing: what comes in and what goes out are lists."""
 
     def send(self, data: Any, flags: int = 0, **options: Any) -> None:
         """As the class below; the bus may go past this one, as it does past pyzmq's."""
@@ -116,55 +126,43 @@ class FakeSocket(SocketBase):
     def bind(self, endpoint: str) -> None:
         """Listen to nobody."""
 
+    def connect(self, endpoint: str) -> None:
+        """Connect to nobody."""
+
+    def disconnect(self, endpoint: str) -> None:
+        """Do nothing."""
+
+    def get_monitor_socket(self, events: int) -> FakeMonitor:
+        """Return a monitor."""
+        return FakeMonitor()
+
+    def disable_monitor(self) -> None:
+        """Do nothing."""
+
     def getsockopt_string(self, option: int) -> str:
         """Return where it listens."""
         return "fake"
 
 
 class FakeContext:
-    """Makes the one socket."""
-
-    def __init__(self, socket: FakeSocket) -> None:
-        self._socket = socket
+    """Makes sockets."""
 
     def setsockopt(self, option: int, value: Any) -> None:
         """Take any option."""
 
     def socket(self, kind: int) -> FakeSocket:
-        """Return the socket."""
-        return self._socket
+        """Return a new socket."""
+        return FakeSocket()
 
     def term(self) -> None:
         """Do nothing."""
 
 
-class FakePoller:
-    """Says at once that there is something to do."""
-
-    def __init__(self) -> None:
-        self._ready: list[tuple[Any, int]] = []
-
-    def register(self, what: Any, flags: int) -> None:
-        """Note what to report."""
-        self._ready.append((what, flags))
-
-    def poll(self, delay: int) -> list[tuple[Any, int]]:
-        """Report it."""
-        return self._ready
-
-
 class FakeZmq:
-    """Stands for the module `zmq` within the bus's loop."""
+    """Stands for the module `zmq`."""
 
     Socket = FakeSocket
-    Poller = FakePoller
-
-    def __init__(self, socket: FakeSocket) -> None:
-        self._socket = socket
-
-    def Context(self) -> FakeContext:  # noqa: N802  (named as what it stands for)
-        """Return the context of the one socket."""
-        return FakeContext(self._socket)
+    Context = FakeContext
 
     def __getattr__(self, name: str) -> Any:
         return getattr(zmq, name)
@@ -183,6 +181,44 @@ class NoConnections:
         """Do nothing."""
 
 
+class NoDuty:
+    """Stands for who serves the socket of a link: the rig does."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def wake(self) -> None:
+        """Do nothing: the rig looks whenever something may be there."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Stage:
+    """Puts what stands here for sockets and time into the modules of bus and pods, as long as it lasts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._kept: list[tuple[ModuleType, str, Any]] = []
+        fake = FakeZmq()
+        instead: dict[ModuleType, dict[str, Any]] = {
+            server: {"zmq": fake, "time": clock, "Connections": NoConnections},
+            link: {"zmq": fake, "time": clock, "Duty": NoDuty},
+            pod: {"monotonic": clock.monotonic, "time_ns": clock.time_ns},
+        }
+        for module, names in instead.items():
+            for name, value in names.items():
+                self._kept.append((module, name, getattr(module, name)))
+                setattr(module, name, value)
+
+    def close(self) -> None:
+        """Put back what was there."""
+        for module, name, value in self._kept:
+            setattr(module, name, value)
+
+
 class Wire:
     """A bus server over a fake socket.
 
@@ -190,18 +226,16 @@ class Wire:
         on_idle: Called when the bus has taken all that came and sent what there was to be sent; returns False to end.
     """
 
-    def __init__(self, clock: Clock, on_idle: Callable[[], bool]) -> None:
-        self.clock = clock
-        self.socket = FakeSocket()
-        self.core = BusCore(b"8 octets")
+    def __init__(self, on_idle: Callable[[], bool]) -> None:
         self._on_idle = on_idle
         self._is_drained = False
-        instead = {"zmq": FakeZmq(self.socket), "time": clock, "Connections": NoConnections}
-        self._kept = {name: getattr(server, name) for name in instead}
-        for name, value in instead.items():
-            setattr(server, name, value)
+        self.core = BusCore(b"8 octets")
         self.server = server.BusServer(self.core, ["fake"], lambda records: None, lambda line: None)
+        socket: Any = self.server._socket
+        self.socket: FakeSocket = socket
         self.socket.on_idle = self._feed
+        # The bus waits for input at the descriptor: there always is some.
+        self.socket.descriptor = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def _feed(self) -> None:
         """Have a drain end first, and then the next one find something."""
@@ -217,7 +251,6 @@ class Wire:
         self.server.run({})
 
     def close(self) -> None:
-        """Put the modules back as they were."""
+        """End the server and give the descriptor back."""
         self.server.close()
-        for name, value in self._kept.items():
-            setattr(server, name, value)
+        os.close(self.socket.descriptor)
