@@ -211,9 +211,26 @@ class Membership:
             return
         del self._state.links[link.number]
         peer.link = 0
+        if self._goes_back(peer, now):
+            return
         # While joining another link may be on its way: nodes that dial each other make two and keep one.
         if peer.is_present:
             self._down(peer, now, reason or "the link has ended")
+
+    def _goes_back(self, peer: Peer, now: float) -> bool:
+        """Use the link again in whose place one had come that has ended unproven; return whether there is one.
+
+        A handshake that the network brings twice makes two links, of which the other node knows one.
+        """
+        while peer.replaced:
+            number = peer.replaced.pop()
+            if number in self._state.links:
+                peer.link, peer.attached_at = number, now
+                peer.is_heard = peer.their_version > 0
+                self._agreement.begin(peer, now)
+                self._state.beat_soon(now)
+                return True
+        return False
 
     def evaluate(self, peer: Peer, now: float) -> None:
         """Put a peer into the state that its signs of life call for."""

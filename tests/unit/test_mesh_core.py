@@ -462,6 +462,16 @@ def test_lag_is_what_has_not_come_and_what_is_not_acknowledged() -> None:
     assert core.lag(peer) == (5, 0)
 
 
+def test_link_that_was_replaced_by_one_that_ends_unproven_is_used_again() -> None:
+    core = make()
+    first = joined(core)
+    second = joined(core)  # as when the network brings a handshake twice
+    assert core.peers()[0].link == second
+    core.link_down(second, "closed by the peer", 0.1)
+    assert core.peers()[0].link == first
+    bring_up(core, link=first, now=0.2)
+
+
 def test_endpoint_of_a_peer_that_is_there_by_another_way_is_not_missing() -> None:
     core = make()
     core.dial_failed(dial(core), 0.0)

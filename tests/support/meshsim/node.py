@@ -367,10 +367,11 @@ class SimNode:
         self.pump()
         self.network.send(self.host, theirs.node.host, object(), lambda: answer(ack, mine if ack.accept else None))
         if ack.accept:
-            self.network.after(HANDSHAKE_TIMEOUT, lambda: None if theirs.is_open else self._give_up(mine, theirs))
+            self.network.after(HANDSHAKE_TIMEOUT, lambda: self._give_up(mine, theirs))
 
     def _give_up(self, mine: End, theirs: End) -> None:
-        if theirs.is_closed:
+        # Of a handshake that came twice, the other node may have taken the other answer.
+        if theirs.is_closed or theirs.other is not mine:
             self._report_end(mine)
 
     def _open(self, link: int) -> None:
