@@ -392,6 +392,20 @@ def test_a_question_that_ended_for_another_receiver_excuses_nobody(write: Writer
     assert write.found() == {"fifo"}
 
 
+def test_what_waited_for_a_name_is_lost_with_an_incarnation_that_never_heard_it_had_joined(write: Writer) -> None:
+    write.pod("a.1", account="a", supervised=True)
+    write.send(1, kind="publish")
+    write(BusKilled)
+    write(Ended, "a.1", "killed")
+    write(Started, "a.2", "a", ALL, supervised=True, incarnation=1)
+    write(Ended, "a.2", "killed")
+    write(Started, "a.3", "a", ALL, supervised=True, incarnation=2)
+    write(Lost, "a.2")
+    write.handle(1)
+    write(Quiet)
+    assert "conservation" not in write.found()
+
+
 def lose_an_effect(write: Writer) -> None:
     """Have `a` handle what its service was told, and end before the bus has taken what it sent there."""
     write.pod("a", service="both", supervised=True)

@@ -278,7 +278,9 @@ class _Stands:
         says_bye = stand.presence == "lost" and stand.pod == pod and how in COUNTED
         if stand.presence != "there" and not says_bye:
             return
-        if pod not in (stand.pod, self._newest[started.account]):
+        # The bus expects one pod of a name, which may be one between these that died before it heard of its WELCOME.
+        is_between = how == "lost" and started.incarnation > self._started[stand.pod].incarnation
+        if pod not in (stand.pod, self._newest[started.account]) and not is_between:
             return
         if started.supervised and how in KEPT:
             return
