@@ -198,10 +198,14 @@ class BusCore(Membership):
         out = self.out
         if self._again:
             self._repeat()
-        while mailroom.dirty or mailroom.dirty_groups or mailroom.overflowed or postman.own_messages.queue:
-            overflowed, mailroom.overflowed = mailroom.overflowed, []
-            for receiver in overflowed:
-                self._disconnect(receiver, now)
+        while (
+            mailroom.dirty
+            or mailroom.dirty_groups
+            or mailroom.unhealthy
+            or mailroom.overflowed
+            or postman.own_messages.queue
+        ):
+            self._disconnect(now)
             groups, mailroom.dirty_groups = mailroom.dirty_groups, OrderedSet()
             for name in groups:
                 group = self.directory.groups.get(name)
@@ -234,19 +238,26 @@ class BusCore(Membership):
             receiver.repeats += bool(frames)
             self.out.extend((receiver.route, *frame) for frame in frames)
 
-    def _disconnect(self, receiver: Receiver, now: float) -> None:
-        if self.directory.by_uuid.get(receiver.uuid) is not receiver:
-            return
-        is_unhealthy = len(receiver.failed) >= FAILED_LIMIT
-        if not is_unhealthy and receiver.settings.overflow != "disconnect":
-            return  # it was noted twice, and has been dealt with
+    def _disconnect(self, now: float) -> None:
+        """Close the pods that are to be disconnected; one may be noted twice."""
+        mailroom = self.mailroom
+        unhealthy, mailroom.unhealthy = mailroom.unhealthy, []
+        for receiver in unhealthy:
+            if self._is_here(receiver) and len(receiver.failed) >= FAILED_LIMIT:
+                self._close(receiver, CLOSE_UNHEALTHY)
+                self._unhealthy(receiver, now)
+        overflowed, mailroom.overflowed = mailroom.overflowed, []
+        for receiver in overflowed:
+            if self._is_here(receiver):
+                self._close(receiver, CLOSE_OVERFLOW)
+                self._release(receiver, "overflow", Ended("crashed", "its mailbox overflowed"), now)
+
+    def _is_here(self, receiver: Receiver) -> bool:
+        return self.directory.by_uuid.get(receiver.uuid) is receiver
+
+    def _close(self, receiver: Receiver, code: str) -> None:
         if receiver.route:
-            code = CLOSE_UNHEALTHY if is_unhealthy else CLOSE_OVERFLOW
             self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, code, ""))
-        if is_unhealthy:
-            self._unhealthy(receiver, now)
-        else:
-            self._release(receiver, "overflow", Ended("crashed", "its mailbox overflowed"), now)
 
     def _send_acks(self, now: float) -> None:
         unacked = self.ledger.unacked

@@ -62,7 +62,7 @@ class Handling:
             if receiver.failed:
                 self._flush_failed(receiver, highest, now)
         if len(receiver.failed) >= FAILED_LIMIT:
-            self._mailroom.overflowed.append(receiver)
+            self._mailroom.unhealthy.append(receiver)
         if receiver.settings.group:
             group = self._directory.groups.get(receiver.settings.group)
             if group is not None:

@@ -29,7 +29,8 @@ class Mailroom:
         dirty_groups: Groups whose members may have room.
         full: Mailboxes with the policy `block` that hold back their senders.
         pressed: Mailboxes of any policy that became full and are not half empty again.
-        overflowed: Receivers to disconnect: too many failures, or a full mailbox with that policy.
+        unhealthy: Receivers to disconnect: too many failures.
+        overflowed: Receivers to disconnect: their mailbox, or that of their group, is full and has that policy.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Mailroom:
         self.dirty_groups: OrderedSet[str] = OrderedSet()
         self.full: OrderedSet[Mailbox] = OrderedSet()
         self.pressed: dict[Mailbox, None] = {}
+        self.unhealthy: list[Receiver] = []
         self.overflowed: list[Receiver] = []
 
     def touch(self, receiver: Receiver) -> None:

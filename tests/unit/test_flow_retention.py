@@ -105,6 +105,19 @@ def test_a_pod_that_is_disconnected_when_it_overflows_is_so_when_it_holds_up_its
     assert pod.core.closed_by == ("overflow", "")
 
 
+def test_group_that_is_disconnected_when_it_overflows_is_so_with_members_of_another_policy() -> None:
+    net = Net()
+    sender = net.pod()
+    settings: dict[str, Any] = {"group": "herd", "mailbox_limit": LIMITS.retained * 2, "prefetch": 16}
+    first = net.actor("hare", "x", overflow="disconnect", **settings)
+    second = net.actor("tortoise", "x", overflow="block", **settings)
+    first.paused = second.paused = True
+    flood(net, sender)
+    net.advance(STUCK)
+    assert sender.core.outbox.has_room()
+    assert (first.core.closed_by, second.core.closed_by) == (("overflow", ""), ("overflow", ""))
+
+
 @pytest.mark.parametrize("overflow", ["block", "drop_oldest"])
 def test_what_is_in_flight_to_a_hung_pod_does_not_hold_up_its_sender_and_is_handled_later(overflow: str) -> None:
     net = Net()
