@@ -155,7 +155,12 @@ def array_header(count: int) -> bytes:
 
 def join_body(records: list[bytes]) -> bytes:
     """Return the body that holds these records, in order."""
-    return b"".join((array_header(len(records)), *records))
+    return join_packed(records, len(records))
+
+
+def join_packed(pieces: list[bytes], count: int) -> bytes:
+    """Return the body that holds these `count` records, of which each piece is one or several, in order."""
+    return b"".join((array_header(count), *pieces))
 
 
 def _large_record(record: list[Any]) -> tuple[bytes, bytes, bytes]:

@@ -11,7 +11,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.actor.dispatch import flush_late
-from grav_actors.codec import pack_record, record_offsets, slice_body, unpack_body
+from grav_actors.codec import array_header, pack_record, record_offsets, slice_body, unpack_body
 from grav_actors.errors import BusBusyError, GravError
 from grav_actors.filters import FilterSet, is_framework_type
 from grav_actors.ids import id_bytes, id_text
@@ -33,6 +33,8 @@ from grav_actors.protocol import (
     KIND_TELL,
     MAX_CANCELS,
     MAX_GATEWAY_ERROR,
+    MAX_RUN_BYTES,
+    MAX_RUN_MESSAGES,
     PUBLISHED_KINDS,
     QUESTION_KINDS,
     REPLY_TYPE,
@@ -239,16 +241,17 @@ class Relay:
     def _post(self, post: Post) -> None:
         try:
             try:
-                records = _read(post)
+                _check(post)
+                pieces = _pieces(post)
             except (GravError, ValueError) as exc:
                 self.garbled += 1
                 logger.warning("a garbled run of %.80s came from a peer and was dropped: %s", post.type, exc)
                 raise
             # The lock once for a run: taken for each message, it goes to and fro between this thread and the link's.
             with self._pod._link.lock:
-                for index, record in enumerate(records):
+                for index, (piece, count) in enumerate(pieces):
                     question = post.questions[index] if post.questions else b""
-                    self._append(post.kind, post.type, post.dest, record, question)
+                    self._append(post.kind, post.type, post.dest, piece, question, count)
         except (GravError, ValueError) as exc:
             if post.questions:
                 self._events.unposted(post.questions, f"{type(exc).__name__}: {exc}")
@@ -261,8 +264,8 @@ class Relay:
         with self._pod._link.lock:
             self._append(kind, type, dest, record)
 
-    def _append(self, kind: int, type: str, dest: Any, record: bytes, question: bytes = b"") -> None:
-        """Queue a message. The caller holds the link's lock."""
+    def _append(self, kind: int, type: str, dest: Any, record: bytes, question: bytes = b"", count: int = 1) -> None:
+        """Queue a message, or several that are no questions. The caller holds the link's lock."""
         pod = self._pod
         if pod._gate is not None:
             return
@@ -273,7 +276,7 @@ class Relay:
             seq = self._seqs[question] = outbox.next_seq
             # By its seq: two peers may ask what has the same uuid. Only that it is settled is told so.
             pod._replies.ask(Question(seq, seq.to_bytes(8), kind == KIND_ASK, _Settled(self, question)))
-        pod._append(kind, type, dest, record, len(record), time_ns())
+        pod._append(kind, type, dest, record, len(record), time_ns(), count)
 
     def _settled(self, question: bytes) -> None:
         """Note that a question is settled. The caller holds the link's lock."""
@@ -338,8 +341,8 @@ class _Settled:
         self._relay._settled(self._question)
 
 
-def _read(post: Post) -> list[bytes]:
-    """Return the records of a peer's run; everything is checked.
+def _check(post: Post) -> None:
+    """Check everything of a peer's run.
 
     Raises:
         GravError, ValueError: It is garbled, or of a type that no peer may send.
@@ -349,9 +352,19 @@ def _read(post: Post) -> list[bytes]:
     )
     if not is_allowed:
         check_type(post.type)
-    offsets = record_offsets(post.body, post.count)
     # Decoding is the only full check: what is garbled must not reach the pods of this node.
     decoded = unpack_body(post.body, post.count, lambda name: name)
     if post.kind in (KIND_REPLY, KIND_ANSWER) and not all(record[1] for record in decoded):
         raise ValueError("a reply that answers nothing")
-    return [post.body[first:last] for first, last in itertools.pairwise(offsets)]
+
+
+def _pieces(post: Post) -> list[tuple[bytes, int]]:
+    """Return the records of a run that was checked: one by one if they are questions, else as many as a run holds.
+
+    Each comes with how many it is.
+    """
+    header = len(array_header(post.count))
+    if not post.questions and post.count <= MAX_RUN_MESSAGES and len(post.body) <= MAX_RUN_BYTES:
+        return [(post.body[header:], post.count)]
+    offsets = record_offsets(post.body, post.count)
+    return [(post.body[first:last], 1) for first, last in itertools.pairwise(offsets)]

@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
-from grav_actors.codec import pack_records
+from grav_actors.codec import join_packed, pack_records
 from grav_actors.protocol import (
     MAX_NUMBER,
     MAX_RUN_BYTES,
@@ -30,20 +30,24 @@ class OutRun:
 
     __slots__ = ("body", "count", "dest", "kind", "records", "seq", "size", "type")
 
-    def __init__(self, seq: int, kind: int, message_type: str, dest: Any, record: Any, size: int) -> None:
+    def __init__(
+        self, seq: int, kind: int, message_type: str, dest: Any, record: Any, size: int, count: int = 1
+    ) -> None:
         self.seq = seq
         self.kind = kind
         self.type = message_type
         self.dest = dest
         self.records = [record]
-        self.count = 1
+        self.count = count
         self.size = size
         self.body = b""
 
     def close(self) -> None:
         """Make the body; nothing is added any more."""
         if not self.body:
-            self.body = pack_records(self.records)
+            records = self.records
+            is_each = len(records) == self.count
+            self.body = pack_records(records) if is_each else join_packed(records, self.count)
             self.records = []
 
     @property
@@ -85,9 +89,9 @@ class Outbox:
         self._retained: OrderedDict[int, OutRun] = OrderedDict()
         self._accept_marks: deque[tuple[int, int]] = deque()
 
-    def has_room(self) -> bool:
-        """Whether the window takes one more message."""
-        if self.room > 0 and self.room_bytes > 0:
+    def has_room(self, count: int = 1) -> bool:
+        """Whether the window takes so many more messages; in bytes the last of them may be over."""
+        if self.room >= count and self.room_bytes > 0:
             return True
         self.room = min(
             WINDOW_MESSAGES - (self.next_seq - 1 - self.accepted),
@@ -96,36 +100,38 @@ class Outbox:
         self.room_bytes = min(
             WINDOW_BYTES - self.unaccepted_bytes, RETAIN_BYTES - self.retained_bytes - self.queued_bytes
         )
-        return self.room > 0 and self.room_bytes > 0
+        return self.room >= count and self.room_bytes > 0
 
-    def add(self, kind: int, message_type: str, dest: Any, record: Any, size: int) -> int:
-        """Append a message and return its seq; the caller has looked at `has_room`.
+    def add(self, kind: int, message_type: str, dest: Any, record: Any, size: int, count: int = 1) -> int:
+        """Append a message, or several at once, and return the seq of the first; the caller has looked at `has_room`.
 
         Args:
-            record: Packed, or as a list whose data can be encoded later; see `pack_records`.
+            record: Packed, or as a list whose data can be encoded later; see `pack_records`. Of several: all of them,
+                packed, without the header of their array.
             size: Its bytes, or about as many for a list.
+            count: Messages in it, at most what one run holds. To a run of several only what is packed may be added.
         """
         seq = self.next_seq
-        self.next_seq = seq + 1
+        self.next_seq = seq + count
         last = self._last
         if (
             last is not None
             and last.type == message_type
             and last.kind == kind
             and last.dest == dest
-            and last.count < MAX_RUN_MESSAGES
+            and last.count + count <= MAX_RUN_MESSAGES
             and last.size + size <= MAX_RUN_BYTES
         ):
             last.records.append(record)
-            last.count += 1
+            last.count += count
             last.size += size
         else:
-            last = self._last = OutRun(seq, kind, message_type, dest, record, size)
+            last = self._last = OutRun(seq, kind, message_type, dest, record, size, count)
             self._queue.append(last)
-        self.queued += 1
+        self.queued += count
         self.queued_bytes += size
         self.unaccepted_bytes += size
-        self.room -= 1
+        self.room -= count
         self.room_bytes -= size
         return seq
 

@@ -277,17 +277,19 @@ class Pod:
             self._append(kind, message_type, dest, record, len(record), time_ns())
         return Receipt(self, message_id)
 
-    def _append(self, kind: int, message_type: str, dest: Any, record: Any, size: int, now: int) -> None:
-        """Queue a message, and send what is queued if it is time. The caller holds the lock.
+    def _append(
+        self, kind: int, message_type: str, dest: Any, record: Any, size: int, now: int, count: int = 1
+    ) -> None:
+        """Queue a message, or several, and send what is queued if it is time. The caller holds the lock.
 
         Args:
-            record, size: See `Outbox.add`.
+            record, size, count: See `Outbox.add`.
             now: Nanoseconds of the clock of messages; whether it jumps matters only for when to send.
         """
         outbox = self._core.outbox
-        if (outbox.room <= 0 or outbox.room_bytes <= 0) and not outbox.has_room():
-            self._wait_for_room()
-        outbox.add(kind, message_type, dest, record, size)
+        if (outbox.room < count or outbox.room_bytes <= 0) and not outbox.has_room(count):
+            self._wait_for_room(count)
+        outbox.add(kind, message_type, dest, record, size, count)
         is_quiet = now - self._appended_at > QUIET
         self._appended_at = now
         queued = outbox.queued
@@ -297,11 +299,11 @@ class Pod:
             self._flush_now()  # who has asked may go on while the others are answered
         elif self._callbacks.is_busy and self._callbacks.is_here():
             # It leaves when the handler has ended; the link looks after it if that takes long.
-            if queued == 1:
+            if queued == count:
                 self._link.expect_flush(self)
         elif is_quiet:
             self._flush_now()
-        elif queued == 1:
+        elif queued == count:
             # What comes right after another message leaves together with the next ones.
             self._link.expect_flush(self)
 
@@ -310,12 +312,12 @@ class Pod:
         if self._core.out:
             self._link.send_out(self)
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, count: int = 1) -> None:
         outbox = self._core.outbox
         self._flush_now()
         self._room_waiters += 1
         try:
-            while not outbox.has_room():
+            while not outbox.has_room(count):
                 if self._gate is not None:
                     raise self._error()
                 self._room.wait(LOOK_INTERVAL)

@@ -17,6 +17,7 @@ from grav_actors import (
     TunnelNotEstablishedError,
     WaitTimeoutError,
 )
+from grav_actors.codec import join_body, pack_record
 from grav_actors.discovery.base import DiscoveryFunc, DiscoveryOptions
 from grav_actors.mesh.effects import Deliver
 from grav_actors.mesh.relay_frames import encode_meta
@@ -345,6 +346,21 @@ def test_link_that_breaks_under_load_is_made_again_and_loses_nothing(make: Make)
 
     assert [m.data for m in collector.wait(3000)] == list(range(3000))
     assert one.wait_for_peers(1, PATIENCE)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 10), (512, 10), (513, 10), (8192, 1), (300, 1000), (2, 300_000)])
+def test_run_of_a_peer_arrives_whole_and_in_order_however_long_it_is(make: Make, count: int, size: int) -> None:
+    node = make("one")
+    collector = Collector(node, "x")
+    hub = node._hub
+    assert hub is not None
+    data = [number.to_bytes(2, "big") * size for number in range(count)]
+    body = join_body([pack_record(Message("x", each), 1 << 20) for each in data])
+    for _ in range(2):
+        hub._call(lambda now: hub._switchboard.deliver(Deliver("peer", b"p" * 8, "x", count, PUBLISHED, body)))
+
+    assert [m.data for m in collector.wait(2 * count)] == data * 2
+    assert hub._relay.waiting_bytes == 0
 
 
 @pytest.mark.parametrize(

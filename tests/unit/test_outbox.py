@@ -15,6 +15,7 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_TELL,
     MAX_RUN_BYTES,
+    MAX_RUN_MESSAGES,
     RETAIN_MESSAGES,
     WINDOW_BYTES,
     WINDOW_MESSAGES,
@@ -275,3 +276,35 @@ def test_joining_a_run_does_what_adding_does(messages: list[tuple[str, int]]) ->
     for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes", "room", "room_bytes"):
         assert getattr(added, name) == getattr(joined, name)
     assert frames(added) == frames(joined)
+
+
+@given(st.lists(st.tuples(st.sampled_from("xy"), st.integers(1, 512)), min_size=1, max_size=20))
+def test_adding_several_at_once_does_what_adding_each_does_and_parts_none(several: list[tuple[str, int]]) -> None:
+    each, together = Outbox(), Outbox()
+    for message_type, count in several:
+        add(each, count, message_type)
+        seq = together.next_seq
+        assert together.add(KIND_PUBLISH, message_type, None, RECORD * count, len(RECORD) * count, count) == seq
+    for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes"):
+        assert getattr(each, name) == getattr(together, name)
+    runs = [run for frame in together.take_frames() for run in frame]
+    assert all(run.count <= MAX_RUN_MESSAGES for run in runs)
+    assert [run.seq for run in runs] == [1 + sum(run.count for run in runs[:place]) for place in range(len(runs))]
+    firsts = {1 + sum(count for _, count in several[:place]) for place in range(len(several))}
+    assert firsts.issuperset(run.seq for run in runs)
+    for run in runs:
+        assert len(unpack_body(run.body, run.count, ActorRef)) == run.count
+    types = [run.type for run in runs for _ in range(run.count)]
+    assert types == [message_type for message_type, count in several for _ in range(count)]
+
+
+def test_several_at_once_wait_until_the_window_takes_all_of_them() -> None:
+    outbox = Outbox()
+    assert outbox.has_room(WINDOW_MESSAGES)
+    assert not outbox.has_room(WINDOW_MESSAGES + 1)
+    outbox.add(KIND_PUBLISH, "x", None, RECORD * 500, len(RECORD) * 500, 500)
+    frames(outbox)
+    assert outbox.has_room(WINDOW_MESSAGES - 500)
+    assert not outbox.has_room(WINDOW_MESSAGES - 499)
+    outbox.apply((500, 500))
+    assert outbox.has_room(WINDOW_MESSAGES)
