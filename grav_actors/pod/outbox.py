@@ -198,7 +198,12 @@ class Outbox:
             self._drop(seq)
         self.settled = max(self.settled, floor)
         # What is settled is accepted too: a bus that was restarted never hears of it.
-        accepted = max(accepted, next(iter(retained)) - 1 if retained else self.sent)
+        if retained:
+            accepted = max(accepted, next(iter(retained)) - 1)
+            if accepted >= retained[next(reversed(retained))].last:
+                accepted = self.sent
+        else:
+            accepted = self.sent
         if accepted > self.accepted:
             self.accepted = accepted
             marks = self._accept_marks

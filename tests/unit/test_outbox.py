@@ -199,6 +199,18 @@ def test_what_is_settled_is_accepted_too() -> None:
     assert outbox.unaccepted_bytes == 0
 
 
+def test_what_an_earlier_bus_has_settled_behind_what_is_kept_is_accepted_with_that() -> None:
+    outbox = sent(2, 2)
+    outbox.apply((0, 0, 4, ((1, 2),)))
+    assert [[run.seq for run in frame] for frame in outbox.resend_frames(0)] == [[1]]
+    outbox.apply((1, 0, 2, ((1, 2),)))
+    assert outbox.accepted == 1
+    outbox.apply((2, 0, 2, ((1, 2),)))
+    assert outbox.accepted == 4, "the bus that has taken 1 and 2 never hears of 3 and 4"
+    assert outbox.has_room()
+    assert outbox.unaccepted_bytes == 0
+
+
 def test_frames_sent_again_break_where_something_was_settled() -> None:
     outbox = sent(1, 1, 1, 1)
     outbox.apply((4, 0, 4, ((1, 1), (3, 4))))
