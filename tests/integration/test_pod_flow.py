@@ -75,6 +75,21 @@ def test_small_mailbox_is_a_limit_too(connect: Connect, gate: threading.Event, g
     assert collected.data == list(range(20_000))
 
 
+def test_question_to_the_bus_is_answered_while_the_asking_pod_waits_for_room(
+    connect: Connect, gate: threading.Event, grav: Grav
+) -> None:
+    receiver, sender = connect(mailbox_limit=10, stuck_after=None), connect()
+    collected = Collector(then=lambda message: gate.wait(LIMIT))
+    receiver.on(collected)
+    sending = in_thread(lambda: [sender.publish("n", number) for number in range(6_000)])
+    blocked(sender)
+    assert sender.ask("grav.sys.bus.receivers", "n", to="grav.bus", timeout=LIMIT) == 1
+    gate.set()
+    sending()
+    settle(sender)
+    assert collected.data == list(range(6_000))
+
+
 def test_large_messages_are_bounded_by_their_bytes(connect: Connect, gate: threading.Event, grav: Grav) -> None:
     receiver, sender = connect(stuck_after=None), connect()
     collected: list[int] = []

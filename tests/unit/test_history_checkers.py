@@ -21,6 +21,7 @@ from support.simulation.history import (
     Disturbed,
     Dropped,
     Ended,
+    Entrusted,
     Event,
     Failed,
     FilterAsked,
@@ -151,6 +152,31 @@ def test_a_filter_counts_from_its_confirmation(write: Writer) -> None:
     assert [violation.text for violation in violations(write.events)] == [
         f"10: late never got, and nobody buried: {line(write.events[10])}"
     ]
+
+
+def test_what_the_bus_keeps_for_a_stuck_pod_still_needs_an_end_when_it_is_settled(write: Writer) -> None:
+    write.send(1)
+    write(Entrusted, uuid(1))
+    write(Settled, uuid(1))
+    write(Quiet)
+    assert write.found() == {"conservation"}
+
+
+def test_what_the_bus_keeps_for_a_stuck_pod_needs_no_end_when_its_filter_refuses_it_since(write: Writer) -> None:
+    write.send(1, message_type="y")
+    write(Entrusted, uuid(1))
+    write(Settled, uuid(1))
+    write(FilterAsked, "r", 1, ONLY_X)
+    write(Quiet)
+    assert write.found() == set()
+
+
+def test_a_filter_that_changes_after_a_message_was_settled_excuses_nothing(write: Writer) -> None:
+    write.send(1, message_type="y")
+    write(Settled, uuid(1))
+    write(FilterAsked, "r", 1, ONLY_X)
+    write(Quiet)
+    assert write.found() == {"conservation"}
 
 
 def test_what_a_pod_held_that_has_left_needs_no_end(write: Writer) -> None:

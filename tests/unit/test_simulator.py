@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from support.simulation.history import Ended, Handled, line
+from grav_actors.filters import FilterSet
+from grav_actors.protocol import KIND_PUBLISH, PodSettings
+from support.simulation.history import Answered, Ended, Handled, line
+from support.simulation.pods import Post, SimPod
+from support.simulation.seeding import Limits, seeded_ids
 from support.simulation.seeds import failing
 from support.simulation.simulate import Result, simulate
+from support.simulation.wards import Ward
+from support.simulation.world import World
 
 TESTS = Path(__file__).resolve().parents[1]
 PRINT_HISTORY = """
@@ -52,6 +59,29 @@ def test_histories_differ_and_reach_what_they_are_meant_to_reach() -> None:
     ends = {event.how for result in results for event in result.history if isinstance(event, Ended)}
     assert {"left", "killed", "overflow"} <= ends
     assert len({sum(isinstance(event, Handled) for event in result.history) for result in results}) > 10
+
+
+def test_a_supervisor_s_word_passes_its_own_shut_window() -> None:
+    with seeded_ids(lambda: 0.0), Limits(window=4).applied():
+        world = World(random.Random(1))
+        supervisor = world.spawn(world.new_wire(), "supervisor", PodSettings(), FilterSet())
+        full = PodSettings(mailbox_limit=1, stuck_after=None)
+        world.spawn(world.new_wire(), "full", full, FilterSet(listening=True)).paused = True
+
+        def start(incarnation: int) -> SimPod:
+            settings = PodSettings(actor=True, supervisor=supervisor.uuid, incarnation=incarnation)
+            return world.spawn(world.new_wire(), "a", settings, FilterSet())
+
+        ward = Ward("a", start)
+        world.flow(until_quiet=False)
+        while supervisor.post(Post(KIND_PUBLISH, "x")):
+            world.flow(until_quiet=False)
+        world.kill(ward.pod)
+        ward.ended(world, "killed", delay=0.0, gives_up=True, tells=False)
+        ward.look(world, supervisor)
+        world.flow(until_quiet=False)
+        assert not supervisor.post(Post(KIND_PUBLISH, "x"))
+    assert [event.how for event in world.history if isinstance(event, Answered)] == ["answer"]
 
 
 def test_a_report_names_the_seed_and_what_was_found() -> None:

@@ -16,15 +16,17 @@ def conservation(ledger: Ledger) -> Iterator[str]:
 
     Not protected, by the design: what a pod that is gone (left or killed) had not been told to be accepted, and of
     it what the bus had not settled when it died. What a receiver held that has left is a gap, each message; only
-    where no bus tells what it took and gave up it is excused, as nobody has recorded it one by one. Needs Started,
-    Joined, the filters, the ends, Sent, Accepted, Handled, Dead and Quiet.
+    where no bus tells what it took and gave up it is excused, as nobody has recorded it one by one. What the bus keeps
+    for stuck pods in the place of the sender is settled before they come to it, and their filter may change meanwhile.
+    Needs Started, Joined, the filters, the ends, Sent, Accepted, Handled, Dead and Quiet.
     """
     if not ledger.is_quiet:
         return
     end = len(ledger.history)
     for story in ledger.stories.values():
         if is_protected(ledger, story):
-            for receiver in receivers(ledger, story, story.settled if story.settled is not None else end):
+            until = end if story.settled is None or story.entrusted is not None else story.settled
+            for receiver in receivers(ledger, story, until):
                 if not _ends(ledger, story, receiver):
                     yield f"{story.index}: {receiver} never got, and nobody buried: {line(story.sent)}"
 

@@ -458,8 +458,11 @@ class Program(World):
             self.measured(f"failures of {receiver.name}", len(receiver.failed), FAILED_LIMIT)
         for pod in self.everybody():
             box_ = pod.core.outbox
-            self.measured(f"window of {pod.label}", box_.next_seq - 1 - box_.accepted, window)
-            self.measured(f"kept by {pod.label}", box_.retained_messages + box_.queued, self.limits.retained)
+            # Questions to the bus itself wait for no room.
+            past = sum(seq > box_.accepted for seq in pod.asked_bus)
+            self.measured(f"window of {pod.label}", box_.next_seq - 1 - box_.accepted - past, window)
+            kept = box_.retained_messages + box_.queued - len(pod.asked_bus.keys() & pod.unsettled.keys())
+            self.measured(f"kept by {pod.label}", kept, self.limits.retained)
         self.measure_bytes(boxes)
 
     def measure_bytes(self, boxes: list[Mailbox]) -> None:
@@ -491,8 +494,12 @@ class Program(World):
             self.measured(f"bytes of answers to {name}", receiver.answer_bytes, most)
         for pod in self.everybody():
             box_ = pod.core.outbox
-            self.measured(f"bytes in the window of {pod.label}", box_.unaccepted_bytes, window)
-            kept = box_.retained_bytes + box_.queued_bytes
+            asked = pod.asked_bus
+            # Bytes are accepted with all that left together, at most a window.
+            past = sum(size for seq, size in asked.items() if seq > box_.accepted - limits.window)
+            self.measured(f"bytes in the window of {pod.label}", box_.unaccepted_bytes - past, window)
+            past_kept = sum(size for seq, size in asked.items() if seq in pod.unsettled)
+            kept = box_.retained_bytes + box_.queued_bytes - past_kept
             self.measured(f"bytes kept by {pod.label}", kept, limits.retained_bytes + longest)
         # Those that have nothing to handle get no credit past the limit of the bus.
         idle = [pod.uuid for pod in self.senders if not pod.core.filters.listening]
