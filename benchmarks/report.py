@@ -214,7 +214,7 @@ def describe_machine() -> dict[str, typing.Any]:
     """Return what a reader needs to judge the figures."""
     return {
         "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])} {platform.machine()}",
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "load": [round(value, 2) for value in os.getloadavg()],
