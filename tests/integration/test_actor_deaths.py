@@ -258,10 +258,17 @@ def test_end_that_is_noted_twice_is_followed_by_one_life(grav: Grav, monkeypatch
     monkeypatch.setattr(grav._runner._lives, "over", note_twice)
     hooks = collect(grav, "hook")
     ref = grav.spawn(actors.Hooked)
+
+    def wait_starts(count: int) -> None:
+        # What a process has not sent yet is lost when it is killed.
+        hooks.wait_for(lambda messages: [message.data for message in messages].count("start") == count)
+
     for restarts in (1, 2):
+        wait_starts(restarts)
         with pytest.raises(ActorStoppedError):
             ref.ask("end", "kill", timeout=LIMIT)
         wait_restarts(grav, ref, restarts)
+    wait_starts(3)
     ref.stop()
     wait_gone(grav, ref)
     hooks.wait_for(lambda messages: messages[-1].data == "stop stop")

@@ -354,7 +354,7 @@ print("still here")
         recorder.wait(child, "exit")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-        child = run(host, f"data = {piece}\nfor _ in range(600): os.write(1, data)")  # 39 MB
+        child = run(host, f"data = {piece}\nfor _ in range(300): os.write(1, data)")  # 20 MB
 
         recorder.wait(child, "exit")
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024
