@@ -8,6 +8,7 @@ import logging
 import os
 import struct
 import termios
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,7 +43,7 @@ def guarded(function: Callable[..., object], *args: object) -> None:
         _log.exception("a callback of the process host failed")
 
 
-class Pipe:
+class Pipe(ABC):
     """The parent's end of one pipe. Reads 64 KiB at a time: a child that floods it is held up by it."""
 
     def __init__(self, fd: int) -> None:
@@ -80,10 +81,11 @@ class Pipe:
             os.close(self.fd)
             self.finish()
 
+    @abstractmethod
     def consume(self, chunk: bytes) -> bool:
         """Take what was read; return false if the stream makes no sense any more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> None:
         """Take note of the end of the stream."""
 
@@ -127,6 +129,9 @@ class ReportPipe(Pipe):
             else:
                 _log.warning("a child reported %.100r; a map was expected", report)
         return True
+
+    def finish(self) -> None:
+        """Drop a report that was cut short."""
 
 
 class OrdersPipe:
