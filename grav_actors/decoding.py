@@ -1,12 +1,14 @@
 """MessagePack bytes to messages and plain data; `codec` says what they look like."""
 
+import struct
 from collections.abc import Callable, Mapping
-from itertools import chain
+from itertools import chain, pairwise, repeat
 from typing import Any
 
 from msgpack import Unpacker, unpackb
 
 from grav_actors.encoding import (
+    COLUMNS,
     CONTAINERS,
     EXT_ACTOR_REF,
     FIX_HEADERS,
@@ -16,7 +18,11 @@ from grav_actors.encoding import (
     MAX_DICT_ITEMS,
     MAX_HEADER_BYTES,
     MAX_LIST_ITEMS,
+    NIL,
+    NO_ID,
     array_header,
+    bin_header,
+    pack_value,
 )
 from grav_actors.errors import MessageDecodeError
 from grav_actors.ids import ID_BYTES
@@ -27,6 +33,9 @@ _EMPTY = b""
 # item, claimed by each nested header, stay below 3 MB.
 _TRUSTED_BYTES = 1024
 _SCANNED_BYTES = 64 << 10
+_SCANNED_MEAN = 1024  # so many bytes for each message are looked through faster than they are copied for the check
+_BIN_WIDTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # bytes of the length of bin8, bin16, bin32
+_ID = struct.Struct("16s")
 _BLOB_WIDTHS = {0xC5: 2, 0xC6: 4, 0xDA: 2, 0xDB: 4}  # bytes of the length of bin16, bin32, str16, str32
 
 _DEPTH_CHUNK = 4096  # lists and dicts looked into at a time: the views of all could need more than the data
@@ -34,8 +43,8 @@ _DEPTH_CHUNK = 4096  # lists and dicts looked into at a time: the views of all c
 MakeRef = Callable[[str], Any]
 
 
-def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
-    """Return the records of a body, each a list of six.
+def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[Any]:
+    """Return the records of a body, each a list or tuple of six.
 
     Args:
         body: The bytes as they came from a socket.
@@ -45,6 +54,8 @@ def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list
     Raises:
         MessageDecodeError: It is not that, whatever it is.
     """
+    if _is_columns(body):
+        return _unpack_columns(body, count, make_ref)
     # The bytes tell whether the outermost array is as promised before anything is decoded.
     header = FIX_HEADERS[count] if count < 16 else array_header(count)
     if body[: len(header)] != header:
@@ -90,6 +101,57 @@ def _are_simple(records: list[list[Any]]) -> bool:
     ]
 
 
+def _is_columns(body: bytes | memoryview) -> bool:
+    return body[:1] == COLUMNS and body[1:2] != FIX_HEADERS[6]
+
+
+def _unpack_columns(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[Any]:
+    uuids, parents, stamps, at = _read_head(body, count)
+    header = array_header(count)
+    if body[at : at + len(header)] != header:
+        raise MessageDecodeError(f"a body whose data is not an array of {count} items")
+    data = _decode(body, make_ref, at, _SCANNED_MEAN * count)
+    if not CONTAINERS.isdisjoint(set(map(type, data))):
+        _check_depth([one for one in data if type(one) in CONTAINERS], MAX_DEPTH)
+    causes: Any = repeat(parents)
+    if len(parents) > ID_BYTES:
+        causes = [b"" if one == NO_ID else one for (one,) in _ID.iter_unpack(parents)]
+    return list(
+        zip(
+            chain.from_iterable(_ID.iter_unpack(uuids)),
+            repeat(_EMPTY),
+            causes,
+            struct.unpack(f">{count}q", stamps),
+            data,
+            repeat(None),
+        )
+    )
+
+
+def _read_head(body: bytes | memoryview, count: int) -> tuple[bytes, bytes, bytes, int]:
+    """Return the uuids, parents and times of a body in columns, and where its data begins."""
+    uuids, at = _read_bin(body, 1)
+    parents, at = _read_bin(body, at)
+    stamps, at = _read_bin(body, at)
+    if (
+        count < 1
+        or len(uuids) != ID_BYTES * count
+        or len(stamps) != 8 * count
+        or len(parents) not in (0, ID_BYTES, ID_BYTES * count)
+    ):
+        raise MessageDecodeError(f"a body whose columns are not of {count} messages")
+    return uuids, b"" if parents == NO_ID else parents, stamps, at
+
+
+def _read_bin(body: bytes | memoryview, at: int) -> tuple[bytes, int]:
+    width = _BIN_WIDTHS.get(body[at], 0) if at < len(body) else 0
+    begin = at + 1 + width
+    end = begin + int.from_bytes(body[at + 1 : begin], "big")
+    if not width or end > len(body):
+        raise MessageDecodeError("a body with a column that is no bytes, or is not all there")
+    return bytes(body[begin:end]), end
+
+
 def unpack_value(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> Any:
     """Return what `pack_value` was given.
 
@@ -126,18 +188,21 @@ def unpack_message(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> tup
 def record_offsets(body: bytes | memoryview, count: int) -> list[int]:
     """Return where each record of a body begins, and where the last one ends; decodes nothing.
 
+    Of a body in columns: where the data of each message begins.
+
     Raises:
-        MessageDecodeError: The body is not an array of `count` complete values.
+        MessageDecodeError: The body does not hold `count` complete values.
     """
+    at = _read_head(body, count)[3] if _is_columns(body) else 0
     try:
         unpacker = Unpacker(max_buffer_size=max(1, len(body)))
-        unpacker.feed(body)
+        unpacker.feed(body[at:])
         found = unpacker.read_array_header()
         tell, skip = unpacker.tell, unpacker.skip
-        offsets = [tell()]
+        offsets = [at + tell()]
         for _ in range(min(found, count)):
             skip()
-            offsets.append(tell())
+            offsets.append(at + tell())
     except Exception as exc:
         raise MessageDecodeError(f"a malformed body ({_text(exc)})") from exc
     if found != count:
@@ -149,17 +214,52 @@ def record_offsets(body: bytes | memoryview, count: int) -> list[int]:
 
 def slice_body(body: bytes | memoryview, offsets: list[int], low: int, high: int) -> bytes:
     """Return the body of the records from `low` up to, but not including, `high`."""
-    return array_header(high - low) + bytes(body[offsets[low] : offsets[high]])
+    rest = bytes(body[offsets[low] : offsets[high]])
+    count = high - low
+    if not _is_columns(body):
+        return array_header(count) + rest
+    uuids, parents, stamps, _ = _read_head(body, len(offsets) - 1)
+    uuids = uuids[ID_BYTES * low : ID_BYTES * high]
+    if len(parents) > ID_BYTES:
+        parents = parents[ID_BYTES * low : ID_BYTES * high]
+        if count == 1 and parents == NO_ID:
+            parents = b""
+    stamps = stamps[8 * low : 8 * high]
+    columns = [part for column in (uuids, parents, stamps) for part in (bin_header(len(column)), column)]
+    return b"".join((COLUMNS, *columns, array_header(count), rest))
+
+
+def cut_records(body: bytes | memoryview, count: int) -> list[bytes]:
+    """Return each record of a body as bytes, whatever form the body has; decodes no data.
+
+    Raises:
+        MessageDecodeError: The body does not hold `count` complete values.
+    """
+    offsets = record_offsets(body, count)
+    pieces = [bytes(body[first:last]) for first, last in pairwise(offsets)]
+    if not _is_columns(body):
+        return pieces
+    uuids, parents, stamps, _ = _read_head(body, count)
+    records: list[bytes] = []
+    for index, piece in enumerate(pieces):
+        uuid = uuids[ID_BYTES * index : ID_BYTES * (index + 1)]
+        parent = parents if len(parents) <= ID_BYTES else parents[ID_BYTES * index : ID_BYTES * (index + 1)]
+        ids = [uuid, b"", b"" if parent == NO_ID else parent, *struct.unpack_from(">q", stamps, 8 * index)]
+        records.append(b"".join((FIX_HEADERS[6], pack_value(ids)[1:], piece, NIL)))
+    return records
 
 
 def record_ids(body: bytes | memoryview, count: int) -> list[bytes]:
     """Return the uuids of a body's records; decodes nothing else.
 
     Raises:
-        MessageDecodeError: The body is not an array of `count` values that begin like records.
+        MessageDecodeError: The body does not hold `count` values that begin like records.
     """
+    offsets = record_offsets(body, count)
+    if _is_columns(body):
+        return [uuid for (uuid,) in _ID.iter_unpack(_read_head(body, count)[0])]
     ids = []
-    for offset in record_offsets(body, count)[:-1]:
+    for offset in offsets[:-1]:
         # An array of 6 whose first item is 16 bytes; every writer of this protocol makes it this short.
         if body[offset : offset + 3] != b"\x96\xc4\x10":
             raise MessageDecodeError("a record that does not begin with a uuid of 16 bytes")
@@ -180,20 +280,26 @@ def check_headers(headers: Any) -> None:
         raise MessageDecodeError(f"headers of {size} bytes; {MAX_HEADER_BYTES} are allowed")
 
 
-def _decode(raw: bytes | memoryview, make_ref: MakeRef) -> Any:
+def _decode(raw: bytes | memoryview, make_ref: MakeRef, at: int = 0, scanned: int = _SCANNED_BYTES) -> Any:
+    """Return the one value that the bytes are from `at` on.
+
+    Args:
+        scanned: Bytes that are looked through before they are copied for the check.
+    """
+
     def extension(code: int, data: bytes) -> Any:
         if code != EXT_ACTOR_REF:
             raise MessageDecodeError(f"unknown MessagePack extension type {code}")
         return make_ref(str(data, "utf-8"))
 
-    size = most_items = most_pairs = len(raw)
+    size = most_items = most_pairs = len(raw) - at
     if size > MAX_DICT_ITEMS:
         most_items, most_pairs = min(size, MAX_LIST_ITEMS), MAX_DICT_ITEMS
     try:
-        if size > _TRUSTED_BYTES and _may_lie(raw, size):
-            _check_lengths(raw, size)
+        if size > _TRUSTED_BYTES and _may_lie(raw, at, size, scanned):
+            _check_lengths(memoryview(raw)[at:], size)
         return unpackb(
-            raw,
+            memoryview(raw)[at:] if at else raw,
             raw=False,
             strict_map_key=False,
             timestamp=3,
@@ -207,14 +313,31 @@ def _decode(raw: bytes | memoryview, make_ref: MakeRef) -> Any:
         raise MessageDecodeError(f"malformed MessagePack ({_text(exc)})") from exc
 
 
-def _may_lie(raw: bytes | memoryview, size: int) -> bool:
+def _may_lie(raw: bytes | memoryview, at: int, size: int, scanned: int) -> bool:
     """Tell whether any byte behind the first header could begin an array or map of more than 15 items."""
-    if size > _SCANNED_BYTES:
-        return not _is_one_blob(raw, size)
+    if size > scanned:
+        return not (_are_blobs(raw, at, size) if at else _is_one_blob(raw, size))
     if type(raw) is not bytes:
         return True
     find = raw.find
-    return find(b"\xdc", 3) >= 0 or find(b"\xdd", 3) >= 0 or find(b"\xde", 3) >= 0 or find(b"\xdf", 3) >= 0
+    at += 3 if raw[at] == 0xDC else 1
+    return find(b"\xdc", at) >= 0 or find(b"\xdd", at) >= 0 or find(b"\xde", at) >= 0 or find(b"\xdf", at) >= 0
+
+
+def _are_blobs(raw: bytes | memoryview, at: int, size: int) -> bool:
+    """Tell whether the array that begins here has nothing but bytes in it; saves copying them for the check."""
+    end = at + size
+    count = raw[at] & 0x0F
+    if raw[at] == 0xDC:
+        count = int.from_bytes(raw[at + 1 : at + 3], "big")
+        at += 2
+    at += 1
+    for _ in range(count):
+        width = _BIN_WIDTHS.get(raw[at], 0) if at < end else 0
+        if not width:
+            return False
+        at += 1 + width + int.from_bytes(raw[at + 1 : at + 1 + width], "big")
+    return at == end
 
 
 def _is_one_blob(raw: bytes | memoryview, size: int) -> bool:
