@@ -350,6 +350,19 @@ def test_peer_that_never_comes_up_is_down_after_ten_seconds() -> None:
     assert state_of(core) == "down"
 
 
+def test_going_back_to_an_earlier_link_gives_a_peer_that_never_comes_up_no_more_time() -> None:
+    core = make()
+    joined(core)
+    newer = joined(core, now=1.0)
+    taken(core)
+    core.link_down(newer, "closed by the peer", 9.0)
+    core.tick(10.9)
+    assert state_of(core) == "joining"
+    core.tick(11.0)
+
+    assert state_of(core) == "down"
+
+
 def test_peer_that_is_down_is_forgotten_in_the_end_and_its_position_remembered() -> None:
     core = make()
     link = bring_up(core)
