@@ -166,7 +166,7 @@ class Membership:
                         Vitals(now), Inflow())  # fmt: skip
             peer.inflow.track, peer.inflow.got = self._positions.pop(incarnation, (0, 0))
             peer.inflow.last = peer.inflow.got
-            peer.since, peer.version = now, other.version
+            peer.since, peer.version, peer.max_message = now, other.version, max(0, other.max_message)
             state.peers[other.uuid] = peer
         link.uuid = other.uuid
         old, peer.link = peer.link, link.number

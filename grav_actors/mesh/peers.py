@@ -95,6 +95,7 @@ class Peer:
         is_stale: Something was lost, perhaps of that: it is to tell it again.
         asked_again_at: When it was last asked to, or was not to; None before the first look.
         version: Of its handshake.
+        max_message: Bytes of one message's data that its bus takes; 0 when it does not say.
     """
 
     uuid: str
@@ -128,6 +129,7 @@ class Peer:
     is_stale: bool = False
     asked_again_at: float | None = None
     version: int = 0
+    max_message: int = 0
 
     @property
     def is_present(self) -> bool:
