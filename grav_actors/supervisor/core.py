@@ -238,7 +238,6 @@ class SupervisorCore:
         self._limit = until if self._limit is None else min(self._limit, until)
         if self._closing is None:
             self._close(Over("", False), now)
-            return self._effects()
         for place, deadline in self._timed.items():
             if place.step is Step.STOPPED:
                 self._timed[place] = min(deadline, now + self._patience(place, now))

@@ -458,6 +458,15 @@ def test_second_stop_shortens_the_first() -> None:
     assert family.take()[-1] == "terminate a"
 
 
+def test_limit_of_the_supervisor_also_cuts_the_time_of_a_child_that_was_told_to_end_before() -> None:
+    family = Family()
+    family.run("a", shutdown=60.0)
+    family.stop_child("a")
+    family.stop(2.0)
+    family.wait(2.0)
+    assert family.take()[-1] == "terminate a"
+
+
 def test_abort_kills_all_at_once_the_last_first() -> None:
     family = Family()
     family.run("a b c")
