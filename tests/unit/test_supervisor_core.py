@@ -3,8 +3,9 @@
 import pytest
 
 from grav_actors.options import Backoff, RestartLimits
-from grav_actors.supervisor.core import ASKED_RESTART, LEAST_PATIENCE, TERMINATE_PATIENCE
+from grav_actors.supervisor.core import ASKED_RESTART
 from grav_actors.supervisor.effects import Answer, Changed, Exit, How, MemberState, Over
+from grav_actors.supervisor.lifecycle import LEAST_PATIENCE, TERMINATE_PATIENCE
 from grav_actors.supervisor.place import Rules
 from support.family import Family, rules
 
