@@ -4,12 +4,12 @@ import builtins
 import types
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from time import time_ns
 from typing import (
     Any,
     Self,
     TypeVar,
-    cast,
     overload,
 )
 
@@ -56,20 +56,7 @@ class Origin:
         self.cancelled = cancelled
 
 
-class _Fields:
-    """The fields of a message, while they can still be set; see `Message._received`."""
-
-    # Three only, since a receiver makes millions of these. The record is what travels:
-    # [uuid, reply_to, parent_id, timestamp_ns, data, headers], ids as 16 bytes or b"", headers dict or None; a list,
-    # or a tuple as the codec makes them faster.
-    __slots__ = ("_origin", "_record", "_type")
-
-    _record: Any
-    _type: str
-    _origin: Origin | None
-
-
-class Message(_Fields):
+class Message:
     """One message: immutable but for `set_reply_to`. A subclass travels as a Message.
 
     Args:
@@ -85,7 +72,14 @@ class Message(_Fields):
         MessageEncodeError: Type, ids or headers cannot be carried.
     """
 
-    __slots__ = ()
+    # Three only, and nothing that stands between them and who sets them, since a receiver makes millions of these. The
+    # record is what travels: [uuid, reply_to, parent_id, timestamp_ns, data, headers], ids as 16 bytes or b"", headers
+    # dict or None; a list, or a tuple as the codec makes them faster.
+    __slots__ = ("_origin", "_record", "_type")
+
+    _record: Any
+    _type: str
+    _origin: Origin | None
 
     def __init__(
         self,
@@ -97,21 +91,18 @@ class Message(_Fields):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         try:
-            _set_type(self, VALID_TYPES[type])
+            self._type = VALID_TYPES[type]
         except (KeyError, TypeError):
-            _set_type(self, check_type(type))
-        _set_record(
-            self,
-            [
-                new_id(),
-                _link("reply_to", reply_to) if reply_to != "" else b"",
-                _link("parent_id", parent_id) if parent_id != "" else b"",
-                time_ns(),
-                data,
-                None if headers is None else _plain_headers(headers),
-            ],
-        )
-        _set_origin(self, None)
+            self._type = check_type(type)
+        self._record = [
+            new_id(),
+            _link("reply_to", reply_to) if reply_to != "" else b"",
+            _link("parent_id", parent_id) if parent_id != "" else b"",
+            time_ns(),
+            data,
+            None if headers is None else _plain_headers(headers),
+        ]
+        self._origin = None
 
     @classmethod
     def _framework(
@@ -125,19 +116,17 @@ class Message(_Fields):
     ) -> Self:
         """Make a message of any type, also under `grav.`; for the framework itself."""
         message = cls(MSG_TYPE_DEFAULT, data, parent_id=parent_id, reply_to=reply_to, headers=headers)
-        _set_type(message, check_type(type, framework=True))
+        message._type = check_type(type, framework=True)
         return message
 
     @staticmethod
     def _received(record: Any, type: str, origin: Origin | None) -> "Message":
         """Make a message of a decoded record, without any check."""
-        # Half the time of three setters: plain assignments first, then the class that forbids them.
-        message: Any = _Fields()
+        message = new_message(Message)
         message._record = record
         message._type = type
         message._origin = origin
-        message.__class__ = Message
-        return cast("Message", message)
+        return message
 
     @property
     def uuid(self) -> str:
@@ -199,7 +188,7 @@ class Message(_Fields):
         """Make this message an answer to the message `uuid`, or to none with ""."""
         record = list(self._record)
         record[1] = _link("reply_to", uuid) if uuid != "" else b""
-        _set_record(self, record)
+        self._record = record
 
     @overload
     def unmarshal_data(self) -> Any: ...
@@ -288,16 +277,6 @@ class Message(_Fields):
         reply = f", reply_to={self.reply_to!r}" if self._record[1] else ""
         return f"<{type(self).__name__} {self._type} {self.uuid}{reply} data={data}>"
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if type(self) is Message or hasattr(Message, name):
-            raise AttributeError(f"a message does not change; {name!r} cannot be set")
-        object.__setattr__(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        if type(self) is Message or hasattr(Message, name):
-            raise AttributeError(f"a message does not change; {name!r} cannot be deleted")
-        object.__delattr__(self, name)
-
     def __getstate__(self) -> object:
         # The origin belongs to this delivery and process; a copy is as if it had just been made.
         state: Any = object.__getstate__(self)
@@ -309,10 +288,21 @@ class Message(_Fields):
                 object.__setattr__(self, name, value)
 
 
-# The slots' own setters pass by __setattr__ and cost less than object.__setattr__.
-_set_record: Callable[[Message, list[Any]], None] = vars(_Fields)["_record"].__set__
-_set_type: Callable[[Message, str], None] = vars(_Fields)["_type"].__set__
-_set_origin: Callable[[Message, Origin | None], None] = vars(_Fields)["_origin"].__set__
+new_message: Callable[[builtins.type[Message]], Message] = object.__new__
+"""Makes one without its constructor, of which the three slots are to be set."""
+
+
+def _refuse_change(name: str) -> Callable[..., None]:
+    def refuse(message: Message, *value: object) -> None:
+        raise AttributeError(f"a message does not change; {name!r} cannot be set or deleted")
+
+    return refuse
+
+
+# So that each says why, and the most used one costs no call of a function in Python.
+for _name, _property in [item for item in vars(Message).items() if isinstance(item[1], property)]:
+    _read = attrgetter("_type") if _name == "type" else _property.fget
+    setattr(Message, _name, property(_read, _refuse_change(_name), _refuse_change(_name), _property.__doc__))
 
 
 def _link(field: str, uuid: str) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grav_actors.codec import unpack_body
 from grav_actors.errors import MessageDecodeError, Reject
-from grav_actors.message import Message, Origin
+from grav_actors.message import Message, Origin, new_message
 from grav_actors.protocol import (
     ACK_DELAY,
     FAIL_ERROR,
@@ -166,6 +166,9 @@ def consume(pod: Pod, inbound: Inbound) -> None:
         inbound.finish_all()  # the filter has changed since the bus sent it
         return
     uuids = filters.uuids
+    if not uuids and inbound.kind not in QUESTION_KINDS:
+        _consume_plain(pod, inbound)
+        return
 
     def handle(message: Message, inbound: Inbound, index: int) -> bool:
         handler = pod._handler
@@ -174,11 +177,54 @@ def consume(pod: Pod, inbound: Inbound) -> None:
         return True
 
     def fail(inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
-        text = f"{type(exc).__name__}: {exc}"
-        logger.info("pod %s: handler of %s failed (attempt %d): %s", pod.label, message.type, message.attempt, text)
-        return report_failure(pod, inbound, index, message, exc)
+        return _fail(pod, inbound, index, message, exc)
 
     consume_with(pod, inbound, handle, fail)
+
+
+def _consume_plain(pod: Pod, inbound: Inbound) -> None:
+    """Do what `consume_with` does for most messages there are: they wait for no answer, and no uuid is filtered."""
+    records = decode(pod, inbound)
+    origin = origin_of(inbound)
+    message_type = inbound.type
+    is_fresh = inbound.attempt == 1
+    core = pod._core
+    index = inbound.skip
+    for record in records[index:] if index else records:
+        message = new_message(Message)
+        message._record = record
+        message._type = message_type
+        message._origin = origin
+        handler = pod._handler
+        try:
+            if handler is not None:
+                handler(message)
+        except Exception as exc:
+            if _fail(pod, inbound, index, message, exc):
+                return
+            index += 1
+        else:
+            if inbound.done == index:
+                index += 1
+                inbound.done = index
+            else:
+                with pod._link.lock:
+                    inbound.finish(index)
+                index += 1
+            if is_fresh and core.open_failures:
+                with pod._link.lock:
+                    core.succeeded()
+        if pod._gate is not None:
+            break
+    if core.has_gaps:
+        with pod._link.lock:
+            core.finished_ahead(inbound)
+
+
+def _fail(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
+    text = f"{type(exc).__name__}: {exc}"
+    logger.info("pod %s: handler of %s failed (attempt %d): %s", pod.label, message.type, message.attempt, text)
+    return report_failure(pod, inbound, index, message, exc)
 
 
 def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None:
@@ -189,11 +235,13 @@ def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None
     is_question = inbound.kind in QUESTION_KINDS
     is_fresh = inbound.attempt == 1
     core = pod._core
-    received = Message._received
     if is_question:
         pod._begin(inbound, records, origin)
     for index in range(inbound.skip, len(records)):
-        message = received(records[index], message_type, origin)
+        message = new_message(Message)
+        message._record = records[index]
+        message._type = message_type
+        message._origin = origin
         try:
             is_finished = (is_question and message.cancelled) or handle(message, inbound, index)
         except Exception as exc:

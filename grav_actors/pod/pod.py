@@ -215,11 +215,7 @@ class Pod:
         """Make a message and send it; see `send`."""
         if type.__class__ is not str or type not in VALID_TYPES or parent_id or reply_to or headers is not None:
             return self.send(Message(type, data, parent_id=parent_id, reply_to=reply_to, headers=headers))
-        return self._publish(type, data, b"")
-
-    def _publish(self, type: str, data: Any, parent: bytes) -> Receipt:
-        """Send a message of a type that was checked; as `send` of a Message, which is not made: nobody would see it."""
-        # This is the hottest path there is.
+        # As `send` of a Message, which is not made as nobody would see it: this is the hottest path there is.
         if self._gate is not None:
             return self._refuse()
         if data.__class__ is bytes:
@@ -231,13 +227,13 @@ class Pod:
         outbox = self._outbox
         incoming = outbox.incoming
         if size <= outbox.limit_bytes and len(incoming) < outbox.limit:
-            incoming += (type, number, now, data, parent)
+            incoming += (type, number, now, data, b"")
             if not outbox.limit:
                 self._expect_flush()
         else:
             if size > self._core.max_message:
                 pack_data(data, self._core.max_message)  # raises the error
-            self._put(type, number, now, data, parent, size)
+            self._put(type, number, now, data, b"", size)
         receipt = Receipt()
         receipt._pod = self
         receipt._key = number

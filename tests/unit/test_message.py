@@ -113,15 +113,21 @@ def test_the_framework_makes_its_own_types() -> None:
 # ---- a value
 
 
-@pytest.mark.parametrize(
-    "name", ["uuid", "type", "data", "parent_id", "reply_to", "timestamp", "headers", "_record", "x"]
-)
+@pytest.mark.parametrize("name", [name for name, one in vars(Message).items() if isinstance(one, property)])
 def test_a_message_does_not_change(name: str) -> None:
     message = Message()
+    before = getattr(message, name)
     with pytest.raises(AttributeError, match="a message does not change"):
         setattr(message, name, "x")
     with pytest.raises(AttributeError, match="a message does not change"):
         delattr(message, name)
+    assert getattr(message, name) == before
+
+
+@pytest.mark.parametrize("name", ["x", "marshal", "set_reply_to"])
+def test_a_message_takes_no_further_attributes(name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(Message(), name, "x")
 
 
 def test_set_reply_to_is_the_exception() -> None:
