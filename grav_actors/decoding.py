@@ -1,7 +1,9 @@
 """MessagePack bytes to messages and plain data; `codec` says what they look like."""
 
 import struct
-from collections.abc import Callable, Mapping
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, pairwise, repeat
 from typing import Any
 
@@ -25,7 +27,7 @@ from grav_actors.encoding import (
     pack_value,
 )
 from grav_actors.errors import MessageDecodeError
-from grav_actors.ids import ID_BYTES
+from grav_actors.ids import ID_BYTES, PREFIX_BYTES
 from grav_actors.reference import ActorRef
 
 _EMPTY = b""
@@ -43,8 +45,8 @@ _DEPTH_CHUNK = 4096  # lists and dicts looked into at a time: the views of all c
 MakeRef = Callable[[str], Any]
 
 
-def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[Any]:
-    """Return the records of a body, each a list or tuple of six.
+def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
+    """Return the records of a body, each a list of six.
 
     Args:
         body: The bytes as they came from a socket.
@@ -54,8 +56,10 @@ def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list
     Raises:
         MessageDecodeError: It is not that, whatever it is.
     """
-    if _is_columns(body):
-        return _unpack_columns(body, count, make_ref)
+    return open_body(body, count, make_ref).records() if _is_columns(body) else _unpack_records(body, count, make_ref)
+
+
+def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
     # The bytes tell whether the outermost array is as promised before anything is decoded.
     header = FIX_HEADERS[count] if count < 16 else array_header(count)
     if body[: len(header)] != header:
@@ -105,7 +109,63 @@ def _is_columns(body: bytes | memoryview) -> bool:
     return body[:1] == COLUMNS and body[1:2] != FIX_HEADERS[6]
 
 
-def _unpack_columns(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[Any]:
+class Stem:
+    """What the records of a run have in common: the first half of their uuids, and their parent or b""."""
+
+    __slots__ = ("parent", "prefix")
+
+    def __init__(self, prefix: bytes, parent: bytes) -> None:
+        self.prefix = prefix
+        self.parent = parent
+
+    def uuid(self, number: int) -> bytes:
+        """Return the raw uuid of a message."""
+        return self.prefix + number.to_bytes(PREFIX_BYTES, "big")
+
+    def record(self, number: int, stamp: int, data: Any) -> list[Any]:
+        """Return the record of a message."""
+        return [self.uuid(number), b"", self.parent, stamp, data, None]
+
+
+class Opened:
+    """The messages of a body, decoded no further than is needed for those who look at their data.
+
+    Attributes:
+        sources: For each message its record, or the stem.
+        numbers, stamps: For each message that has a stem the second half of its uuid and its time; else of no meaning.
+        data: For each message.
+    """
+
+    __slots__ = ("data", "numbers", "sources", "stamps")
+
+    def __init__(
+        self,
+        sources: Iterable[list[Any] | Stem],
+        numbers: Iterable[int],
+        stamps: Iterable[int],
+        data: list[Any],
+    ) -> None:
+        self.sources = sources
+        self.numbers = numbers
+        self.stamps = stamps
+        self.data = data
+
+    def records(self) -> list[list[Any]]:
+        """Return all records."""
+        return [
+            source if isinstance(source, list) else source.record(number, stamp, data)
+            for source, number, stamp, data in zip(self.sources, self.numbers, self.stamps, self.data, strict=False)
+        ]
+
+
+def open_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> Opened:
+    """Decode a body as `unpack_body` does, but make no records where it is in columns.
+
+    Raises:
+        MessageDecodeError: It is not the body of `count` messages.
+    """
+    if not _is_columns(body):
+        return _opened(_unpack_records(body, count, make_ref))
     uuids, parents, stamps, at = _read_head(body, count)
     header = array_header(count)
     if body[at : at + len(header)] != header:
@@ -113,19 +173,34 @@ def _unpack_columns(body: bytes | memoryview, count: int, make_ref: MakeRef) -> 
     data = _decode(body, make_ref, at, _SCANNED_MEAN * count)
     if not CONTAINERS.isdisjoint(set(map(type, data))):
         _check_depth([one for one in data if type(one) in CONTAINERS], MAX_DEPTH)
-    causes: Any = repeat(parents)
-    if len(parents) > ID_BYTES:
-        causes = [b"" if one == NO_ID else one for (one,) in _ID.iter_unpack(parents)]
-    return list(
-        zip(
-            chain.from_iterable(_ID.iter_unpack(uuids)),
-            repeat(_EMPTY),
-            causes,
-            struct.unpack(f">{count}q", stamps),
-            data,
-            repeat(None),
-        )
+    halves = _numbers("Q", uuids)
+    times = _numbers("q", stamps)
+    prefix = uuids[:PREFIX_BYTES]
+    if len(parents) <= ID_BYTES and halves[::2].tobytes() == halves[:1].tobytes() * count:
+        return Opened(repeat(Stem(prefix, parents)), halves[1::2], times, data)
+    return _opened(
+        [[*ids, stamp, one, None] for ids, stamp, one in zip(_ids(uuids, parents), times, data, strict=True)]
     )
+
+
+def _opened(records: list[list[Any]]) -> Opened:
+    return Opened(records, repeat(0), repeat(0), [record[4] for record in records])
+
+
+def _numbers(code: str, column: bytes) -> "array[int]":
+    numbers = array(code, column)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def _ids(uuids: bytes, parents: bytes) -> list[list[bytes]]:
+    """Return uuid, answered uuid and parent for each message."""
+    found: list[list[bytes]] = []
+    for at in range(0, len(uuids), ID_BYTES):
+        parent = parents[at : at + ID_BYTES] if len(parents) > ID_BYTES else parents
+        found.append([uuids[at : at + ID_BYTES], b"", b"" if parent == NO_ID else parent])
+    return found
 
 
 def _read_head(body: bytes | memoryview, count: int) -> tuple[bytes, bytes, bytes, int]:
@@ -240,13 +315,10 @@ def cut_records(body: bytes | memoryview, count: int) -> list[bytes]:
     if not _is_columns(body):
         return pieces
     uuids, parents, stamps, _ = _read_head(body, count)
-    records: list[bytes] = []
-    for index, piece in enumerate(pieces):
-        uuid = uuids[ID_BYTES * index : ID_BYTES * (index + 1)]
-        parent = parents if len(parents) <= ID_BYTES else parents[ID_BYTES * index : ID_BYTES * (index + 1)]
-        ids = [uuid, b"", b"" if parent == NO_ID else parent, *struct.unpack_from(">q", stamps, 8 * index)]
-        records.append(b"".join((FIX_HEADERS[6], pack_value(ids)[1:], piece, NIL)))
-    return records
+    heads = [[*ids, stamp] for ids, stamp in zip(_ids(uuids, parents), _numbers("q", stamps), strict=True)]
+    return [
+        b"".join((FIX_HEADERS[6], pack_value(head)[1:], piece, NIL)) for head, piece in zip(heads, pieces, strict=True)
+    ]
 
 
 def record_ids(body: bytes | memoryview, count: int) -> list[bytes]:

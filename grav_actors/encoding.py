@@ -59,7 +59,8 @@ LARGE_DATA = 64 * 1024
 class HasRecord(Protocol):
     """What is packed: a Message, seen from here."""
 
-    _record: list[Any]
+    @property
+    def _record(self) -> list[Any]: ...
 
 
 # ---- packing

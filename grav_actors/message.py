@@ -72,12 +72,14 @@ class Message:
         MessageEncodeError: Type, ids or headers cannot be carried.
     """
 
-    # Three only, and nothing that stands between them and who sets them, since a receiver makes millions of these. The
-    # record is what travels: [uuid, reply_to, parent_id, timestamp_ns, data, headers], ids as 16 bytes or b"", headers
-    # dict or None; a list, or a tuple as the codec makes them faster.
-    __slots__ = ("_origin", "_record", "_type")
+    # Nothing stands between these and who sets them, since a receiver makes millions of messages. The source is the
+    # record, or the stem of one that is made of it, the number and the time when somebody asks for it.
+    __slots__ = ("_data", "_number", "_origin", "_source", "_stamp", "_type")
 
-    _record: Any
+    _source: list[Any] | codec.Stem
+    _number: int
+    _stamp: int
+    _data: Any
     _type: str
     _origin: Origin | None
 
@@ -94,7 +96,7 @@ class Message:
             self._type = VALID_TYPES[type]
         except (KeyError, TypeError):
             self._type = check_type(type)
-        self._record = [
+        self._source = [
             new_id(),
             _link("reply_to", reply_to) if reply_to != "" else b"",
             _link("parent_id", parent_id) if parent_id != "" else b"",
@@ -102,6 +104,8 @@ class Message:
             data,
             None if headers is None else _plain_headers(headers),
         ]
+        self._number = self._stamp = 0
+        self._data = data
         self._origin = None
 
     @classmethod
@@ -120,18 +124,34 @@ class Message:
         return message
 
     @staticmethod
-    def _received(record: Any, type: str, origin: Origin | None) -> "Message":
+    def _received(record: list[Any], type: str, origin: Origin | None) -> "Message":
         """Make a message of a decoded record, without any check."""
         message = new_message(Message)
-        message._record = record
+        message._source = record
+        message._number = message._stamp = 0
+        message._data = record[4]
         message._type = type
         message._origin = origin
         return message
 
     @property
+    def _record(self) -> list[Any]:
+        """What travels: [uuid, reply_to, parent_id, timestamp_ns, data, headers].
+
+        Ids are 16 bytes or b"", headers a dict or None.
+        """
+        source = self._source
+        return source if isinstance(source, list) else source.record(self._number, self._stamp, self._data)
+
+    @property
+    def _id(self) -> bytes:
+        source = self._source
+        return source[0] if isinstance(source, list) else source.uuid(self._number)
+
+    @property
     def uuid(self) -> str:
         """Unique id, canonical UUID text."""
-        return id_text(self._record[0])
+        return id_text(self._id)
 
     @property
     def type(self) -> str:
@@ -141,7 +161,7 @@ class Message:
     @property
     def data(self) -> Any:
         """What the message carries; at a receiver its own copy."""
-        return self._record[4]
+        return self._data
 
     @property
     def parent_id(self) -> str:
@@ -182,13 +202,13 @@ class Message:
     def cancelled(self) -> bool:
         """True once the asker of this message no longer waits for the answer."""
         origin = self._origin
-        return origin is not None and origin.cancelled is not None and self._record[0] in origin.cancelled
+        return origin is not None and origin.cancelled is not None and self._id in origin.cancelled
 
     def set_reply_to(self, uuid: str) -> None:
         """Make this message an answer to the message `uuid`, or to none with ""."""
         record = list(self._record)
         record[1] = _link("reply_to", uuid) if uuid != "" else b""
-        self._record = record
+        self._source = record
 
     @overload
     def unmarshal_data(self) -> Any: ...
@@ -209,7 +229,7 @@ class Message:
         Raises:
             MessageDecodeError: The data is not that; names the field and the reason.
         """
-        data = self._record[4]
+        data = self._data
         if isinstance(data, bytes | bytearray) and cls not in (bytes, bytearray):
             data = decode_bytes(bytes(data))
         return data if cls is None else convert(data, cls)
@@ -265,13 +285,13 @@ class Message:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
             return NotImplemented
-        return self._type == other._type and tuple(self._record) == tuple(other._record)
+        return self._type == other._type and self._record == other._record
 
     def __hash__(self) -> int:
-        return hash(self._record[0])
+        return hash(self._id)
 
     def __repr__(self) -> str:
-        data = repr(self._record[4])
+        data = repr(self._data)
         if len(data) > 80:
             data = f"{data[:64]}... ({len(data)} characters)"
         reply = f", reply_to={self.reply_to!r}" if self._record[1] else ""
@@ -280,7 +300,7 @@ class Message:
     def __getstate__(self) -> object:
         # The origin belongs to this delivery and process; a copy is as if it had just been made.
         state: Any = object.__getstate__(self)
-        return dict(state[0] or {}), {**state[1], "_origin": None, "_record": list(self._record)}
+        return dict(state[0] or {}), {**state[1], "_origin": None, "_source": list(self._record)}
 
     def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
         for fields in state:
@@ -289,7 +309,7 @@ class Message:
 
 
 new_message: Callable[[builtins.type[Message]], Message] = object.__new__
-"""Makes one without its constructor, of which the three slots are to be set."""
+"""Makes one without its constructor, of which all slots are to be set."""
 
 
 def _refuse_change(name: str) -> Callable[..., None]:
@@ -299,9 +319,9 @@ def _refuse_change(name: str) -> Callable[..., None]:
     return refuse
 
 
-# So that each says why, and the most used one costs no call of a function in Python.
-for _name, _property in [item for item in vars(Message).items() if isinstance(item[1], property)]:
-    _read = attrgetter("_type") if _name == "type" else _property.fget
+# So that each says why, and the most used ones cost no call of a function in Python.
+for _name, _property in [item for item in vars(Message).items() if isinstance(item[1], property) and item[0][0] != "_"]:
+    _read = attrgetter(f"_{_name}") if _name in ("type", "data") else _property.fget
     setattr(Message, _name, property(_read, _refuse_change(_name), _refuse_change(_name), _property.__doc__))
 
 

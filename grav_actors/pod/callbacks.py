@@ -7,9 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.codec import unpack_body
+from grav_actors.codec import Opened, open_body
 from grav_actors.errors import MessageDecodeError, Reject
 from grav_actors.message import Message, Origin, new_message
 from grav_actors.protocol import (
@@ -138,14 +139,19 @@ class Callbacks:
             logger.exception("a reply's callback of pod %s raised", self._pod.label)
 
 
-def decode(pod: Pod, inbound: Inbound) -> list[list[Any]]:
-    """Return the records of a run; none, finished and counted, if it is garbled."""
+def open_run(pod: Pod, inbound: Inbound) -> Opened:
+    """Return the messages of a run; none, and the run finished, if it is garbled."""
     try:
-        return unpack_body(inbound.body, inbound.count, pod._make_ref)
+        return open_body(inbound.body, inbound.count, pod._make_ref)
     except MessageDecodeError as exc:
         logger.warning("pod %s dropped a garbled run of %s: %s", pod.label, inbound.type, exc)
         inbound.finish_all()
-        return []
+        return Opened((), (), (), [])
+
+
+def decode(pod: Pod, inbound: Inbound) -> list[list[Any]]:
+    """Return the records of a run; none, and the run finished, if it is garbled."""
+    return open_run(pod, inbound).records()
 
 
 def origin_of(inbound: Inbound) -> Origin:
@@ -172,7 +178,7 @@ def consume(pod: Pod, inbound: Inbound) -> None:
 
     def handle(message: Message, inbound: Inbound, index: int) -> bool:
         handler = pod._handler
-        if handler is not None and not (uuids and not filters.allows_uuid(message._record[0])):
+        if handler is not None and not (uuids and not filters.allows_uuid(message._id)):
             handler(message)
         return True
 
@@ -184,15 +190,19 @@ def consume(pod: Pod, inbound: Inbound) -> None:
 
 def _consume_plain(pod: Pod, inbound: Inbound) -> None:
     """Do what `consume_with` does for most messages there are: they wait for no answer, and no uuid is filtered."""
-    records = decode(pod, inbound)
+    opened = open_run(pod, inbound)
     origin = origin_of(inbound)
     message_type = inbound.type
     is_fresh = inbound.attempt == 1
     core = pod._core
     index = inbound.skip
-    for record in records[index:] if index else records:
+    entries = zip(opened.sources, opened.numbers, opened.stamps, opened.data, strict=False)
+    for source, number, stamp, data in islice(entries, index, None) if index else entries:
         message = new_message(Message)
-        message._record = record
+        message._source = source
+        message._number = number
+        message._stamp = stamp
+        message._data = data
         message._type = message_type
         message._origin = origin
         handler = pod._handler
@@ -229,17 +239,21 @@ def _fail(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Excepti
 
 def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None:
     """Handle the messages of a run one after another, and note each as finished."""
-    records = decode(pod, inbound)
+    opened = open_run(pod, inbound)
     origin = origin_of(inbound)
     message_type = inbound.type
     is_question = inbound.kind in QUESTION_KINDS
     is_fresh = inbound.attempt == 1
     core = pod._core
     if is_question:
-        pod._begin(inbound, records, origin)
-    for index in range(inbound.skip, len(records)):
+        pod._begin(inbound, opened.records(), origin)
+    entries = zip(opened.sources, opened.numbers, opened.stamps, opened.data, strict=False)
+    for index, (source, number, stamp, data) in islice(enumerate(entries), inbound.skip, None):
         message = new_message(Message)
-        message._record = records[index]
+        message._source = source
+        message._number = number
+        message._stamp = stamp
+        message._data = data
         message._type = message_type
         message._origin = origin
         try:
