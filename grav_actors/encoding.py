@@ -50,6 +50,7 @@ _LAST_SECOND = 253_402_300_799
 # one can meet a half-written buffer; one that failed, or has grown large, is not put back.
 _packers: list[Packer] = []
 _PACKER_KEEP_BYTES = 2 << 20
+_LONG_INT = 1 << 32  # from here on an int takes 9 bytes
 JOINED_FROM = 1024
 """Mean bytes of a message's data from which it is cheaper to copy it once than to have a packer copy it twice."""
 LARGE_DATA = 64 * 1024
@@ -137,6 +138,28 @@ def pack_records(records: list[Any]) -> bytes:
             return b"".join((FIX_HEADERS[1], *_large_record(records[0])))
         return _pack(records, records)
     return join_body([record if record.__class__ is bytes else _pack(record, record) for record in records])
+
+
+def pack_each(records: list[list[Any]]) -> list[bytes]:
+    """Return for each of these records the body that holds it alone; the data of each `is_fixed`.
+
+    One call for all, cut by their lengths, costs a third of a call for each; so bytes are packed.
+    """
+    if not all(
+        record[4].__class__ is bytes and len(record[4]) < LARGE_DATA and record[3] >= _LONG_INT and record[5] is None
+        for record in records
+    ):
+        return [pack_records([record]) for record in records]
+    packed = _pack(records, records)
+    at = len(array_header(len(records)))
+    bodies: list[bytes] = []
+    for uuid, reply_to, parent, _, data, _ in records:
+        # The header of the array, those of three ids, the time, the header of the data, and nil.
+        size = len(data)
+        end = at + 17 + len(uuid) + len(reply_to) + len(parent) + (2 if size < 0x100 else 3) + size
+        bodies.append(FIX_HEADERS[1] + packed[at:end])
+        at = end
+    return bodies
 
 
 def pack_columns(prefix: bytes, numbers: list[int], stamps: list[int], data: list[Any], parents: list[bytes]) -> bytes:

@@ -69,10 +69,19 @@ class Callbacks:
 
     def put(self, item: Inbound | Job) -> None:
         """Have a run handled or a function called. The caller holds the link's lock."""
+        self._begin()
+        self._give(item)
+
+    def put_all(self, runs: list[Inbound]) -> None:
+        """Have runs handled. The caller holds the link's lock."""
+        self._begin()
+        self.items.extend(runs[:-1])
+        self._give(runs[-1])
+
+    def _begin(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=f"grav-pod-{self._pod.name}", daemon=True)
             self._thread.start()
-        self._give(item)
 
     def _give(self, item: Inbound | Job | None) -> None:
         self.items.append(item)

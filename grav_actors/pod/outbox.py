@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from grav_actors.codec import cut_records, join_body, pack_columns, pack_records, record_offsets, slice_body
+from grav_actors.codec import cut_records, join_body, pack_columns, pack_each, pack_records, record_offsets, slice_body
 from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
     KIND_PUBLISH,
@@ -33,6 +33,8 @@ SMALL_DATA = 472
 """Bytes of data of which a frame takes as many messages as it may."""
 RECORD_BYTES = 40
 """What a message takes beside its data, about."""
+TOGETHER = 4
+"""Runs from which those of one message are packed together."""
 ITEM = 5
 """Elements of `Outbox.incoming` for each message."""
 
@@ -188,13 +190,27 @@ class Outbox:
         if types.count(types[0]) == count:
             self._publish(types[0], columns, count)
             return
+        numbers, stamps, data, parents = columns
         first = 0
         for index in range(1, count + 1):
-            if index == count or types[index] != types[first]:
-                numbers, stamps, data, parents = columns
+            if index < count and types[index] == types[first]:
+                continue
+            if 0 < first == index - 1 < count - 1 and data[first].__class__ is not tuple:
+                # Nothing goes before or behind it in its run: the type changes with every message.
+                record = [self.prefix + numbers[first].to_bytes(8, "big"), b"", parents[first], stamps[first],
+                          data[first], None]  # fmt: skip
+                self._publish_alone(types[first], record)
+            else:
                 part = (numbers[first:index], stamps[first:index], data[first:index], parents[first:index])
                 self._publish(types[first], part, index - first)
-                first = index
+            first = index
+
+    def _publish_alone(self, message_type: str, record: list[Any]) -> None:
+        run = self._last = OutRun(self.next_seq, KIND_PUBLISH, message_type, None, None)
+        run.records.append(record)
+        self._queue.append(run)
+        data = record[4]
+        self._count(run, RECORD_BYTES + (len(data) if data.__class__ in _SIZED else 8), 1)
 
     def publish(self, message_type: str, number: int, stamp: int, data: Any, parent: bytes) -> None:
         """Append one published message; see `incoming`. The caller has looked at `has_room`."""
@@ -289,6 +305,8 @@ class Outbox:
             self._accept_marks.append((queue[-1].last, self.queued_bytes))
             self.retained_bytes += self.queued_bytes
         self.queued_bytes = 0
+        if len(queue) >= TOGETHER:
+            _close_singles(queue)
         for run in queue:
             run.close(self.prefix)
             self._retained[run.seq] = run
@@ -399,6 +417,14 @@ class Outbox:
         for seq in self._retained:
             return seq - 1
         return self._queue[0].seq - 1 if self._queue else self.next_seq - 1
+
+
+def _close_singles(runs: list[OutRun]) -> None:
+    """Make the bodies of those of one message, in one go."""
+    singles = [run for run in runs if run.count == 1 and run.records and run.records[0].__class__ is list]
+    for run, body in zip(singles, pack_each([run.records[0] for run in singles]), strict=True):
+        run.body = body
+        run.records = []
 
 
 def data_size(data: list[Any]) -> int:

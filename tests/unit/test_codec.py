@@ -21,6 +21,7 @@ from grav_actors.codec import (
     cut_records,
     join_body,
     pack_columns,
+    pack_each,
     pack_fields,
     pack_record,
     pack_records,
@@ -407,6 +408,19 @@ def test_any_bytes_are_decoded_or_refused(raw: bytes, count: int) -> None:
     ):
         with contextlib.suppress(MessageDecodeError):
             read()
+
+
+@pytest.mark.parametrize("changed", [{}, {3: 5}, {4: "text"}, {4: None}, {5: {"a": "b"}}, {4: bytes(70_000)}])
+def test_records_packed_together_are_as_each_alone(changed: dict[int, Any]) -> None:
+    sizes = (0, 1, 255, 256, 65_000)
+    records: list[list[Any]] = [
+        [b"u" * 16, b"r" * (index % 2 * 16), b"p" * (index % 3 // 2 * 16), 2**60, bytes(size), None]
+        for index, size in enumerate(sizes)
+    ]
+    for field, value in changed.items():
+        records[2][field] = value
+    assert pack_each(records) == [msgpack.packb([record]) for record in records]
+    assert pack_each([]) == []
 
 
 @given(st.lists(values, min_size=COLUMNS_FROM, max_size=8), st.booleans())
