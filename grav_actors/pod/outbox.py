@@ -10,6 +10,7 @@ from typing import Any
 
 from grav_actors.codec import join_packed, pack_records, record_offsets, slice_body
 from grav_actors.protocol import (
+    BUS_NAME,
     MAX_NUMBER,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
@@ -265,9 +266,10 @@ class Outbox:
         return sorted(self._taken_back)
 
     def drop_taken_back(self) -> Ack | None:
-        """Drop the questions that were taken back, but for those that no bus ever got.
+        """Drop the questions that were taken back, but for those that no bus ever got, and those to the bus itself.
 
         For a new bus: it would give them to pods that the one before has spared them, behind what was sent later.
+        What it is asked itself may be news, of which it needs to know whoever waits: that an actor is gone for good.
 
         Returns:
             The watermark that says so, as the new bus never hears of them; None if there were none.
@@ -281,7 +283,7 @@ class Outbox:
         self.retained_messages = self.retained_bytes = 0
         ranges: list[tuple[int, int]] = []
         for run in runs:
-            for kept in run.without(dropped) if run.kind in QUESTION_KINDS else (run,):
+            for kept in run.without(dropped) if run.kind in QUESTION_KINDS and run.dest != BUS_NAME else (run,):
                 self._retained[kept.seq] = kept
                 self.retained_messages += kept.count
                 self.retained_bytes += kept.size
