@@ -255,9 +255,7 @@ def health(ledger: Ledger) -> Iterator[str]:
         open_ = 0
         life = 0
         attempt: dict[str, int] = {}
-        for index, event in enumerate(ledger.history):
-            if getattr(event, "pod", None) != pod:
-                continue
+        for index, event in ledger.by_pod.get(pod, ()):
             if ledger.life(index) != life:
                 life = ledger.life(index)
                 open_ = 0
@@ -265,9 +263,9 @@ def health(ledger: Ledger) -> Iterator[str]:
                 attempt[event.uuid] = event.attempt
                 if open_ >= FAILED_LIMIT:
                     yield f"{index}: {line(event)} after {open_} failures"
-            elif isinstance(event, Failed) and not event.rejected and attempt[event.uuid] < started.max_deliver:
-                open_ += 1
-            elif isinstance(event, Handled) and attempt[event.uuid] == 1:
+            elif isinstance(event, Failed):
+                open_ += not event.rejected and attempt[event.uuid] < started.max_deliver
+            elif attempt[event.uuid] == 1:
                 open_ = 0
 
 
