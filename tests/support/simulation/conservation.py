@@ -88,6 +88,7 @@ def effects(ledger: Ledger) -> Iterator[str]:
     """
     if not ledger.is_quiet or not any(story.taken for story in ledger.stories.values()):
         return
+    starts = list(ledger.of(Started))
     for story in ledger.stories.values():
         sent = story.sent
         cause = ledger.stories.get(sent.cause)
@@ -105,10 +106,10 @@ def effects(ledger: Ledger) -> Iterator[str]:
         # A bus that died may have taken the news with it, and the next one may expect nobody of that name any more.
         # A next incarnation that does not want it any more finishes it without a handler.
         refuses = any(
-            isinstance(event, Started)
+            index >= end
             and event.account == ledger.account(sent.pod)
             and not allows(event.filters, cause.sent.uuid, cause.sent.type)
-            for event in ledger.history[end:]
+            for index, event in starts
         )
         lived = len(ledger.kills) if not refuses else -1
         is_handled = any(

@@ -158,6 +158,12 @@ class Ledger:
         elif isinstance(event, Quiet):
             self.is_quiet = True
 
+    def of(self, *kinds: type[Event]) -> Iterator[tuple[int, Any]]:
+        """Yield the events of these very classes, each with its index, in order."""
+        for index, event in enumerate(self.history):
+            if type(event) in kinds:
+                yield index, event
+
     def account(self, pod: str) -> str:
         """Return the account of a pod; of one that never started, its own name."""
         started = self.started.get(pod)
@@ -190,9 +196,8 @@ class Ledger:
     def by_pod(self) -> dict[str, list[tuple[int, Delivered | Handled | Failed]]]:
         """What the handlers of each pod did, in order."""
         done: dict[str, list[tuple[int, Delivered | Handled | Failed]]] = defaultdict(list)
-        for index, event in enumerate(self.history):
-            if isinstance(event, Delivered | Handled | Failed):
-                done[event.pod].append((index, event))
+        for index, event in self.of(Delivered, Handled, Failed):
+            done[event.pod].append((index, event))
         return done
 
     def between(self, account: str, first: int, last: int) -> Iterator[Stand]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from grav_actors import ids
@@ -280,8 +281,8 @@ class SimPod(TestPod):
         newest, ranges = (ack[2], ack[3]) if len(ack) == 4 else (floor, ())
         settled = [
             seq
-            for seq in self.unsettled
-            if seq <= floor or (seq <= newest and not any(first <= seq <= last for first, last in ranges))
+            for seq in takewhile(newest.__ge__, self.unsettled)
+            if seq <= floor or not any(first <= seq <= last for first, last in ranges)
         ]
         while self.unaccepted and self.unaccepted[0] <= accepted:
             seq = self.unaccepted.popleft()
