@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,12 @@ class MeshPlan:
         except ActorStartError as exc:
             raise ConfigError(str(exc)) from exc
 
-        def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
-            return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)
+        max_message = pod._core.max_message
 
-        custom = {**self.custom, "max_message": pod._core.max_message}
+        def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
+            return replace(node, uuid=uuid, incarnation=incarnation, endpoints=endpoints, max_message=max_message)
+
+        custom = {**self.custom, "max_message": max_message}
         options = TransportOptions(uuid, self.port, self.uri, logger, custom)
         with _located(self.error, "listen"):
             hub = Hub(pod, self.transport, options, identity, logger=logger, report=report)

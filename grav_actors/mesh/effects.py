@@ -116,6 +116,14 @@ class GapFound:
 
 
 @dataclass(frozen=True, slots=True)
+class TooLarge:
+    """Messages of a peer are larger than the bus of this node takes, and are not delivered."""
+
+    peer: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class InterestAgreed:
     """All peers that are up send what this node wants since `version`."""
 
@@ -238,6 +246,7 @@ Effect: TypeAlias = (
     | DeliverTunnelled
     | PeerChanged
     | GapFound
+    | TooLarge
     | InterestAgreed
     | DialRefused
     | TunnelEnded

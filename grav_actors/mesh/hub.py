@@ -41,6 +41,7 @@ from grav_actors.mesh.effects import (
     Refuse,
     Reply,
     TakeBack,
+    TooLarge,
     TunnelEnded,
     WantedChanged,
     Withdrawn,
@@ -262,7 +263,8 @@ class Hub:
         key = self._call(lambda now: self._core.tunnel(capability, meta, body, now, now + timeout))
         if not key:
             raise TunnelNotEstablishedError(
-                f"no peer that is up offers {capability!r}; `grav.peers()` shows what they do"
+                f"no peer that is up offers {capability!r} and takes {len(body)} bytes; `grav.peers()` shows what they"
+                " offer"
             )
         ended = self._wait(lambda: self._tunnels.pop(key, None), timeout + 1.0)
         if ended is None or not ended.peer:
@@ -409,6 +411,9 @@ class Hub:
                 self._log.warning("%s messages of node %s are lost", count if count >= 0 else "some", uuid)
                 self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
                 self._switchboard.lost(effect)
+            case TooLarge(uuid, count):
+                self._log.warning("%d messages of node %s are larger than this one takes", count, uuid)
+                self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
             case DialRefused(endpoint, _, reason):
                 self._log.warning("no link to %s: %s", endpoint, reason)
                 self._note(lambda: self._refuse(endpoint, effect))

@@ -124,6 +124,35 @@ def test_large_message_crosses(make: Make) -> None:
     assert len(collector.wait(1)[0].data) == 1_000_000
 
 
+def test_message_that_is_larger_than_the_peer_takes_is_announced_and_all_others_come(make: Make) -> None:
+    small, large = make("small", max_message=65_536), make("large")
+    large.connect_endpoint(endpoint(small), PATIENCE)
+    small.wait_for_peers(1, PATIENCE)
+    collector, gaps = Collector(small, "data"), Collector(small, "grav.sys.node.gap")
+    small.wait_until_known(PATIENCE)
+    pod = large.connect()
+    for size in (1, 65_536, 200_000, 900_000, 2):
+        pod.publish("data", bytes(size))
+    pod.flush(PATIENCE, settled=True)
+
+    assert [len(m.data) for m in collector.wait(3)] == [1, 65_536, 2]
+    assert [m.data for m in gaps.wait(2)] == [{"uuid": large.node_uuid, "count": 1}] * 2
+    assert [peer.state for peer in small.peers()] == ["up"]
+
+
+def test_peer_refuses_what_is_too_large_for_it_whoever_sends_it(make: Make) -> None:
+    small = make("small", max_message=65_536)
+    collector, gaps = Collector(small, "data"), Collector(small, "grav.sys.node.gap")
+    records = [pack_record(Message("data", bytes(size)), 1_000_000) for size in (1, 200_000, 2)]
+    hub = small._hub
+    assert hub is not None
+    hub._call(lambda now: hub._switchboard.deliver(Deliver("u", b"p" * 8, "data", 3, PUBLISHED, join_body(records))))
+
+    assert [len(m.data) for m in collector.wait(2)] == [1, 2]
+    assert gaps.wait(1)[0].data == {"uuid": "u", "count": 1}
+    assert hub._core.counts.too_large == 1
+
+
 def test_reply_of_another_node_reaches_the_receipt(make: Make) -> None:
     one, other = make("one"), make("other")
     other.connect_endpoint(endpoint(one), PATIENCE)
