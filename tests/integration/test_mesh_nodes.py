@@ -248,7 +248,7 @@ def test_second_try_of_a_tunnel_is_marked_as_redelivered(make: Make) -> None:
 
     first = nodes[0]._hub
     assert first is not None
-    first._events.put(hold)
+    first._turns.put(hold)
     try:
         hub.tunnel("vision", Message("frame", 1), timeout=PATIENCE)
         assert [message.redelivered for message in collectors[1].wait(1)] == [True]
@@ -397,6 +397,8 @@ def test_run_of_a_peer_arrives_whole_and_in_order_however_long_it_is(make: Make,
     [
         ("x", 1, b"garbage", b"\x91\x90"),
         ("x", 1, PUBLISHED, b"garbage"),
+        ("x", 1, PUBLISHED, b"\x91\x96\xc4\x10"),
+        ("x", 1, PUBLISHED, b"\x91\x90\x90"),
         ("x", 2, PUBLISHED, b"\x91\x90"),
         ("x", 1, encode_meta(9, b"", ()), b"\x90"),
         ("x", 1, encode_meta(KIND_TELL, b"", "grav.node"), b"\x90"),
@@ -423,3 +425,23 @@ def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
     assert [m.type for m in collector.wait(1)] == ["end"]
     assert hub._relay.garbled + hub._core.counts.garbled + hub._core.counts.late == 1
     assert hub._relay.waiting_bytes == 0
+
+
+def test_garbled_records_of_a_peer_reach_no_handler_and_spoil_no_run_of_another(make: Make) -> None:
+    node = make("one")
+    collector, gaps = Collector(node, ">"), Collector(node, "grav.sys.node.gap")
+    hub = node._hub
+    assert hub is not None
+
+    def deliver(now: float) -> None:
+        for number in range(3):
+            good = join_body([pack_record(Message("x", number), 1000)])
+            hub._switchboard.deliver(Deliver("good", b"g" * 8, "x", 1, PUBLISHED, good))
+            hub._switchboard.deliver(Deliver("bad", b"b" * 8, "x", 1, PUBLISHED, b"\x91\x90"))
+
+    hub._call(deliver)
+    hub._call(lambda now: hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1}))
+    gaps.wait(1)
+    node.publish("end")
+
+    assert [m.data for m in collector.wait(4)] == [0, 1, 2, None]
