@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -59,7 +60,14 @@ from grav_actors.mesh.view import Peer
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
 from grav_actors.timeouts import Timeout, seconds
-from grav_actors.transports.base import Channel, Handshake, HandshakeAck, MeshTransport, TransportOptions
+from grav_actors.transports.base import (
+    Channel,
+    Handshake,
+    HandshakeAck,
+    MeshConnection,
+    MeshTransport,
+    TransportOptions,
+)
 
 NODE_UP, NODE_DOWN, NODE_GAP = "grav.sys.node.up", "grav.sys.node.down", "grav.sys.node.gap"
 """Events on the bus: a peer is up; it is down or has withdrawn; messages of it will never come."""
@@ -123,9 +131,12 @@ class Hub:
         def take(connection: Any) -> None:
             self._turns.put(lambda now: self._carrier.take(connection))
 
+        def find(uuid: str) -> MeshConnection | None:
+            return self._find(uuid) if hasattr(self, "_carrier") else None  # not while the transport is set up
+
         try:
             self._relay.begin()  # first: what peers are told when they are met
-            self.endpoint = transport.setup(options, take, lambda uuid: None)
+            self.endpoint = transport.setup(options, take, find)
         except BaseException:
             self._relay.stop(1.0)
             raise
@@ -246,26 +257,27 @@ class Hub:
         """Stop this discovery, which is started, before the node leaves or stops."""
         self._discoveries.append(discovery)
 
-    def tunnel(self, capability: str, message: Message, timeout: float, max_message: int) -> None:
+    def tunnel(self, capability: str, message: Message, timeout: Timeout, max_message: int) -> None:
         """Send a message to one peer that offers a capability; back when that has acknowledged.
 
         Raises:
             TunnelNotEstablishedError: No peer offers it, or none acknowledged in time.
             MessageEncodeError, MessageTooLargeError: The data cannot be carried.
         """
+        limit = seconds(timeout)
         body = pack_records([pack_fields(message._record, max_message)])
         meta = encode_type(message._type)
-        key = self._call(lambda now: self._core.tunnel(capability, meta, body, now, now + timeout))
+        key = self._call(
+            lambda now: self._core.tunnel(capability, meta, body, now, math.inf if limit is None else now + limit)
+        )
         if not key:
             raise TunnelNotEstablishedError(
                 f"no peer that is up offers {capability!r} and takes {len(body)} bytes; `grav.peers()` shows what they"
                 " offer"
             )
-        ended = self._wait(lambda: self._tunnels.pop(key, None), timeout + 1.0)
-        if ended is None or not ended.peer:
-            raise TunnelNotEstablishedError(
-                f"{capability!r}: {ended.reason if ended else 'no peer'} within {timeout} s"
-            )
+        ended: TunnelEnded = self._wait(lambda: self._tunnels.pop(key, None), None)  # its deadline ends it
+        if not ended.peer:
+            raise TunnelNotEstablishedError(f"{capability!r}: {ended.reason} within {limit} s")
 
     def withdraw(self, timeout: Timeout) -> None:
         """Leave discovery, tell every peer, and return when all have acknowledged.
@@ -525,6 +537,13 @@ class Hub:
         """Note that questions of a peer did not reach the bus."""
         self._turns.put(lambda now: self._switchboard.unposted(questions, text))
 
+    # For the transport
+
+    def _find(self, uuid: str) -> MeshConnection | None:
+        """Return the started connection to a peer; from any thread."""
+        peer = self._core.peer(uuid)
+        return self._carrier.connection(peer.link) if peer is not None else None
+
     # From the carrier: events, from any thread
 
     def accept(self) -> int:
@@ -534,17 +553,19 @@ class Hub:
         except ConnectionClosedError:
             return 0
 
-    def introduced(self, link: int, handshake: Handshake) -> HandshakeAck:
+    def introduced(self, link: int, handshake: Handshake, *, can_replace: bool) -> HandshakeAck:
         """Return the answer to a peer."""
         try:
-            answer: HandshakeAck = self._call(lambda now: self._core.introduced(link, handshake, now))
+            answer: HandshakeAck = self._call(
+                lambda now: self._core.introduced(link, handshake, now, can_replace=can_replace)
+            )
         except ConnectionClosedError as exc:
             return self._core.me.refuse(refusals.Refusal(refusals.WITHDRAWN, str(exc)))
         return answer
 
-    def greeted(self, link: int, answer: HandshakeAck) -> None:
+    def greeted(self, link: int, answer: HandshakeAck, *, can_replace: bool) -> None:
         """Take the answer of a peer."""
-        self._turns.put(lambda now: self._core.greeted(link, answer, now))
+        self._turns.put(lambda now: self._core.greeted(link, answer, now, can_replace=can_replace))
 
     def dial_failed(self, link: int) -> None:
         """Note that nobody answered."""

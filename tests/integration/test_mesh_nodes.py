@@ -22,7 +22,8 @@ from grav_actors.discovery.base import DiscoveryFunc, DiscoveryOptions
 from grav_actors.mesh.effects import Deliver
 from grav_actors.mesh.relay_frames import encode_meta
 from grav_actors.protocol import KIND_ANSWER, KIND_ASK, KIND_PUBLISH, KIND_TELL
-from grav_actors.transports.loopback import LoopbackTransport
+from grav_actors.transports.base import ConnectFunc, FindFunc, TransportOptions
+from grav_actors.transports.loopback import LoopbackConnection, LoopbackTransport
 
 PATIENCE = 20.0
 PUBLISHED = encode_meta(KIND_PUBLISH, b"s" * 16, ())
@@ -234,6 +235,52 @@ def test_tunnel_reaches_one_peer_that_offers_the_capability(make: Make) -> None:
         hub.tunnel("hearing", Message("frame", 5))
 
 
+@pytest.mark.parametrize("timeout", [None, lambda: PATIENCE])
+def test_tunnel_takes_every_kind_of_limit(make: Make, timeout: Any) -> None:
+    hub, node = make("hub"), make("node", interests=["vision"])
+    node.connect_endpoint(endpoint(hub), PATIENCE)
+    hub.wait_for_peers(1, PATIENCE)
+    collector = Collector(node, "frame")
+    hub.tunnel("vision", Message("frame", 1), timeout)
+
+    assert [m.data for m in collector.wait(1)] == [1]
+    with pytest.raises(ValueError, match="must not be negative"):
+        hub.tunnel("vision", Message("frame", 2), -1.0)
+
+
+class Replaceable(LoopbackTransport):
+    """Says of its links that newer ones may take their place, and keeps what it is given to find others."""
+
+    def setup(self, options: TransportOptions, connect_func: ConnectFunc, find_func: FindFunc) -> str:
+        self.find = find_func
+        assert find_func("nobody") is None
+
+        def take(connection: Any) -> None:
+            connection.can_replace = lambda: True
+            connect_func(connection)
+
+        return super().setup(options, take, find_func)
+
+    def connect(self, endpoint: str) -> LoopbackConnection:
+        connection = super().connect(endpoint)
+        vars(connection)["can_replace"] = lambda: True
+        return connection
+
+
+def test_transport_finds_the_connection_to_a_peer_and_says_whether_it_can_be_replaced(make: Make) -> None:
+    one, other = Replaceable(), Replaceable()
+    first, second = make("one", transport=one), make("other", transport=other)
+    second.connect_endpoint(endpoint(first), PATIENCE)
+    first.wait_for_peers(1, PATIENCE)
+
+    for node, peer, transport in ((first, second, one), (second, first, other)):
+        connection = transport.find(peer.node_uuid)
+        assert connection in transport._connections
+        assert transport.find(node.node_uuid) is None
+        assert node._hub is not None
+        assert [link.can_replace for link in node._hub._core._state.links.values()] == [True]
+
+
 def test_second_try_of_a_tunnel_is_marked_as_redelivered(make: Make) -> None:
     hub = make("hub")
     nodes = sorted((make(name, interests=["vision"]) for name in ("left", "right")), key=lambda node: node.node_uuid)
@@ -339,7 +386,8 @@ def test_node_without_a_transport_has_no_mesh(make: Make) -> None:
         ({"transport": "loopback", "discovery": [object()]}, "an instance of one"),
         ({"transport": "loopback", "endpoint": 7}, "endpoint is 7"),
         ({"transport": "loopback", "endpoint": ("x", "y")}, "endpoint is"),
-        ({"transport": "loopback", "bridge": object()}, "drives none"),
+        ({"bridge": object()}, "bridge is .*an instance of one"),
+        ({"bridge": "loopback"}, "bridge is .loopback.: allowed"),
         ({"discovery": Gossip()}, "discovery needs a transport"),
         ({"endpoint": "x"}, "endpoint needs a transport"),
         ({"keys": "keys"}, "keys needs a transport"),

@@ -205,6 +205,7 @@ LAYERS = {
         (
             "grav_actors.node",
             "grav_actors.meshing",
+            "grav_actors.bridging",
             "grav_actors.dead_letters",
             "grav_actors.control",
             "grav_actors.overview",

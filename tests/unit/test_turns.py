@@ -128,8 +128,8 @@ def test_events_of_many_threads_are_done_one_at_a_time_each_once(diary: Diary) -
         thread.join(PATIENCE)
     diary.settle()
 
-    for thread in range(4):
-        assert [number for one, number in diary.done if one == thread] == list(range(300))
+    for index in range(4):
+        assert [number for one, number in diary.done if one == index] == list(range(300))
 
 
 def test_time_is_passed_on(diary: Diary) -> None:
