@@ -31,7 +31,6 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
-    MAX_CANCELS,
     MAX_GATEWAY_ERROR,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
@@ -310,9 +309,7 @@ class Relay:
             if pod._gate is not None:
                 return
             seqs = [seq for question in questions if (seq := self._seqs.get(question)) is not None]
-            pod._core.flush(monotonic())
-            for first in range(0, len(seqs), MAX_CANCELS):
-                pod._core.cancel(seqs[first : first + MAX_CANCELS])
+            pod._core.cancel(seqs, monotonic())
             pod._link.send_out(pod)
 
     def _finish(self, token: Token, index: int | None) -> None:

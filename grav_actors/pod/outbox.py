@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
 from typing import Any
 
-from grav_actors.codec import join_packed, pack_records
+from grav_actors.codec import join_packed, pack_records, record_offsets, slice_body
 from grav_actors.protocol import (
     MAX_NUMBER,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
+    QUESTION_KINDS,
     RETAIN_BYTES,
     RETAIN_MESSAGES,
     WINDOW_BYTES,
@@ -55,6 +57,25 @@ class OutRun:
         """Its highest seq."""
         return self.seq + self.count - 1
 
+    def without(self, seqs: set[int]) -> list[OutRun]:
+        """Return the runs that are left of this closed one when these messages are taken out."""
+        kept = [seq not in seqs for seq in range(self.seq, self.seq + self.count)]
+        if all(kept):
+            return [self]
+        offsets = record_offsets(self.body, self.count)
+        runs: list[OutRun] = []
+        low = 0
+        for is_kept, group in groupby(kept):
+            high = low + len(list(group))
+            if is_kept:
+                size = offsets[high] - offsets[low]
+                run = OutRun(self.seq + low, self.kind, self.type, self.dest, None, size, high - low)
+                run.body = slice_body(self.body, offsets, low, high)
+                run.records = []
+                runs.append(run)
+            low = high
+        return runs
+
 
 class Outbox:
     """Runs not yet sent, and runs sent and not yet settled.
@@ -67,8 +88,8 @@ class Outbox:
         room, room_bytes: What fits for certain; `has_room` counts anew when that is used up.
     """
 
-    __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "accepted", "next_seq", "queued", "queued_bytes",
-                 "retained_bytes", "retained_messages", "room", "room_bytes", "sent", "settled",
+    __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "_taken_back", "accepted", "next_seq", "queued",
+                 "queued_bytes", "retained_bytes", "retained_messages", "room", "room_bytes", "sent", "settled",
                  "unaccepted_bytes")  # fmt: skip
 
     def __init__(self) -> None:
@@ -88,6 +109,7 @@ class Outbox:
         # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
         self._retained: OrderedDict[int, OutRun] = OrderedDict()
         self._accept_marks: deque[tuple[int, int]] = deque()
+        self._taken_back: set[int] = set()
 
     def has_room(self, count: int = 1) -> bool:
         """Whether the window takes so many more messages; in bytes the last of them may be over."""
@@ -201,7 +223,12 @@ class Outbox:
                 break
             self._drop(seq)
         self.settled = max(self.settled, floor)
+        self._accept(accepted)
+        return (self.accepted, self.settled, len(retained)) != before
+
+    def _accept(self, accepted: int) -> None:
         # What is settled is accepted too: a bus that was restarted never hears of it.
+        retained = self._retained
         if retained:
             accepted = max(accepted, next(iter(retained)) - 1)
             if accepted >= retained[next(reversed(retained))].last:
@@ -213,7 +240,6 @@ class Outbox:
             marks = self._accept_marks
             while marks and marks[0][0] <= accepted:
                 self.unaccepted_bytes -= marks.popleft()[1]
-        return (self.accepted, self.settled, len(retained)) != before
 
     def _drop_closed(self, newest: int, ranges: tuple[tuple[int, int], ...]) -> None:
         """Drop what is not among the open ranges, of which there are none up to `newest` but these."""
@@ -230,6 +256,45 @@ class Outbox:
         run = self._retained.pop(seq)
         self.retained_messages -= run.count
         self.retained_bytes -= run.size
+        if self._taken_back:
+            self._taken_back.difference_update(range(run.seq, run.seq + run.count))
+
+    def take_back(self, seqs: Iterable[int]) -> None:
+        """Note that nobody waits for the answers to these questions any more."""
+        floor, end = self.floor(), self.next_seq
+        self._taken_back.update(seq for seq in seqs if floor < seq < end)
+
+    def taken_back(self) -> list[int]:
+        """Return the questions that were taken back and are not settled, in order."""
+        return sorted(self._taken_back)
+
+    def drop_taken_back(self) -> Ack | None:
+        """Drop the questions that were taken back, but for those that no bus ever got.
+
+        For a new bus: it would give them to pods that the one before has spared them, behind what was sent later.
+
+        Returns:
+            The watermark that says so, as the new bus never hears of them; None if there were none.
+        """
+        dropped = {seq for seq in self._taken_back if seq <= self.sent}
+        if not dropped:
+            return None
+        self._taken_back -= dropped
+        runs = list(self._retained.values())
+        self._retained.clear()
+        self.retained_messages = self.retained_bytes = 0
+        ranges: list[tuple[int, int]] = []
+        for run in runs:
+            for kept in run.without(dropped) if run.kind in QUESTION_KINDS else (run,):
+                self._retained[kept.seq] = kept
+                self.retained_messages += kept.count
+                self.retained_bytes += kept.size
+                if ranges and ranges[-1][1] == kept.seq - 1:
+                    ranges[-1] = (ranges[-1][0], kept.last)
+                else:
+                    ranges.append((kept.seq, kept.last))
+        self._accept(self.accepted)
+        return (self.accepted, self.floor(), self.sent, tuple(ranges))
 
     @property
     def is_all_settled(self) -> bool:

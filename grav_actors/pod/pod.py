@@ -573,7 +573,7 @@ class Pod:
     def _withdraw(self, question: Question) -> None:
         with self._link.lock:
             if self._replies.withdraw(question.uuid) is not None and self._gate is None:
-                self._core.cancel([question.seq])
+                self._core.cancel([question.seq], monotonic())
                 self._link.send_out(self)
 
     # Receipts

@@ -398,6 +398,23 @@ def test_a_late_first_delivery_of_one_sender_is_found_across_lives(write: Writer
     assert write.found() == {"fifo"}
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_what_came_to_a_bus_that_had_given_a_pod_up_comes_late_from_the_next(write: Writer, is_lost: bool) -> None:
+    write.send(1)
+    if is_lost:
+        write(Lost, "r")
+    write(Taken, uuid(1))
+    if is_lost:
+        write(Joined, "r")
+    write.send(2)
+    write(Taken, uuid(2))
+    write.handle(2)
+    write(BusKilled)
+    write(Taken, uuid(1))
+    write.handle(1)
+    assert write.found() == (set() if is_lost else {"fifo"})
+
+
 def test_a_question_that_ended_for_a_receiver_comes_late_when_the_bus_that_ended_it_has_died(write: Writer) -> None:
     write.send(1, kind="ask_any")
     write.send(2)

@@ -129,6 +129,7 @@ LAYERS = {
             "grav_actors.supervisor.place",
             "grav_actors.supervisor.siblings",
             "grav_actors.supervisor.rounds",
+            "grav_actors.supervisor.lifecycle",
             "grav_actors.supervisor.core",
             "grav_actors.discovery.beacon_core",
             "grav_actors.mesh.core",

@@ -12,6 +12,7 @@ from grav_actors.codec import pack_record, unpack_body
 from grav_actors.message import Message
 from grav_actors.pod.outbox import MAX_FRAME_HEADER, Outbox, OutRun
 from grav_actors.protocol import (
+    KIND_ASK,
     KIND_PUBLISH,
     KIND_TELL,
     MAX_RUN_BYTES,
@@ -257,6 +258,59 @@ def test_accounts_are_even_whatever_is_settled_when(counts: list[int], data: st.
         assert outbox.retained_bytes == sum(runs[seq].size for seq in open_)
     assert outbox.is_all_settled
     assert outbox.retained_messages == outbox.retained_bytes == outbox.unaccepted_bytes == 0
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
+def test_what_is_left_when_questions_are_dropped_is_what_was_sent(counts: list[int], data: st.DataObject) -> None:
+    outbox = Outbox()
+    for number, count in enumerate(counts):
+        for _ in range(count):
+            record = pack_record(Message("q", outbox.next_seq), 1 << 20)
+            outbox.add(KIND_ASK, "q", f"a{number}", record, len(record))
+    frames(outbox)
+    add(outbox, 1, "q", kind=KIND_ASK, dest="a")
+    last = outbox.sent
+    dropped = data.draw(st.sets(st.integers(1, last + 1)))
+    outbox.take_back(dropped)
+    ack = outbox.drop_taken_back()
+    assert (ack is not None) == any(seq <= last for seq in dropped)
+    if ack is not None:
+        open_ = [seq for first, end in ack[3] for seq in range(first, end + 1)]
+        assert (ack[2], open_) == (last, [seq for seq in range(1, last + 1) if seq not in dropped])
+    again = [run for frame in outbox.resend_frames(0) for run in frame]
+    bodies = [record[4] for run in again for record in unpack_body(run.body, run.count, ActorRef)]
+    assert bodies == [seq for seq in range(1, last + 1) if seq not in dropped]
+    assert bodies == [seq for run in again for seq in range(run.seq, run.last + 1)]
+    assert outbox.retained_messages == len(bodies)
+    assert outbox.retained_bytes == sum(run.size for run in outbox._retained.values())
+    assert outbox.taken_back() == [seq for seq in dropped if seq > last], "what no bus has had has yet to be sent"
+    frames(outbox)
+    outbox.apply((last + 1, last + 1))
+    assert outbox.is_all_settled
+    assert outbox.retained_messages == outbox.retained_bytes == outbox.unaccepted_bytes == 0
+    assert outbox.taken_back() == []
+
+
+def test_only_questions_that_are_open_can_be_taken_back() -> None:
+    outbox = sent(1, 1)
+    outbox.apply((2, 1))
+    outbox.take_back([1, 2, 3])
+    assert outbox.taken_back() == [2]
+    outbox.drop_taken_back()
+    assert [run.seq for frame in outbox.resend_frames(0) for run in frame] == [2], "it is no question"
+
+
+def test_what_was_taken_back_and_dropped_is_accepted() -> None:
+    outbox = Outbox()
+    add(outbox, 3, "q", kind=KIND_ASK, dest="a")
+    frames(outbox)
+    outbox.take_back([1, 2])
+    outbox.drop_taken_back()
+    assert (outbox.accepted, outbox.floor()) == (2, 2)
+    outbox.take_back([3])
+    outbox.drop_taken_back()
+    assert outbox.accepted == outbox.floor() == 3
+    assert outbox.unaccepted_bytes == 0
 
 
 def test_a_message_joins_only_the_run_of_its_own_type_that_is_forming_and_not_full() -> None:

@@ -159,8 +159,9 @@ def _channel(ledger: Ledger, delivered: Delivered) -> str:
 def fifo(ledger: Ledger) -> Iterator[str]:
     """P1: first deliveries of one sender come in the order in which it sent them, across lives of the bus too.
 
-    Needs Sent and Delivered. Where a bus died, what an account did not ask for when it was sent is left out, and
-    what was for a service: they may come late. So may what had ended for it, by a dead letter or a question's error.
+    Needs Sent and Delivered. Where a bus died, what an account did not ask for when it was sent, or when a bus took it,
+    is left out, and what was for a service: they may come late. So may what had ended for it, by a dead letter or a
+    question's error.
     """
     newest: dict[tuple[str, str, str], Sent] = {}
     for index, event in enumerate(ledger.history):
@@ -171,7 +172,7 @@ def fifo(ledger: Ledger) -> Iterator[str]:
         if story is None or (started is not None and started.concurrency > 1):
             continue
         account = ledger.account(event.pod)
-        if ledger.kills and not _was_wanted(ledger, story, account):
+        if ledger.kills and not _was_wanted(ledger, story, account, index):
             continue
         ends = [(position, end.target) for position, end in story.dead]
         ends += [(position, end.target) for position, end in story.dropped]
@@ -184,12 +185,15 @@ def fifo(ledger: Ledger) -> Iterator[str]:
         newest[key] = story.sent
 
 
-def _was_wanted(ledger: Ledger, story: Story, account: str) -> bool:
+def _was_wanted(ledger: Ledger, story: Story, account: str, until: int) -> bool:
     sent = story.sent
     if sent.kind in ("tell", "ask"):
         return sent.dest == account  # another instance of a service may have had it before the bus died
-    stand = next(ledger.between(account, story.index, story.index), None)
-    return stand is not None and stand.since <= story.index and stand.wants(sent.uuid, sent.type, sent.pod)
+    for index in (story.index, *(taken for taken in story.taken if taken < until)):
+        stand = next(ledger.between(account, index, index), None)
+        if stand is None or stand.since > index or not stand.wants(sent.uuid, sent.type, sent.pod):
+            return False
+    return True
 
 
 def one_at_a_time(ledger: Ledger) -> Iterator[str]:

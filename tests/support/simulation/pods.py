@@ -190,7 +190,7 @@ class SimPod(TestPod):
         """Wait no longer for an answer."""
         seq = self.questions.pop(question)
         if self.replies.withdraw(question) is not None:
-            self.core.cancel([seq])
+            self.core.cancel([seq], self.world.now)
             self.world.record(Answered, self.label, id_text(question), "cancelled")
 
     # Filters, disturbances and the end
