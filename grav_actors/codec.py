@@ -15,6 +15,7 @@ maps nest up to 32 deep, an array has at most 2**20 items and a map 2**19.
 
 from grav_actors.decoding import (
     MakeRef,
+    check_body,
     check_headers,
     record_ids,
     record_offsets,
@@ -54,6 +55,7 @@ __all__ = [
     "HasRecord",
     "MakeRef",
     "array_header",
+    "check_body",
     "check_headers",
     "is_fixed",
     "join_body",

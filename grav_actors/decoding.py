@@ -90,6 +90,19 @@ def _are_simple(records: list[list[Any]]) -> bool:
     ]
 
 
+def check_body(body: bytes, count: int) -> None:
+    """Raise MessageDecodeError unless a body is an array of `count` whole values; what these are is not looked at."""
+    header = FIX_HEADERS[count] if count < 16 else array_header(count)
+    if body[: len(header)] != header:
+        raise MessageDecodeError(f"a body that does not begin with an array of {count} records")
+    try:
+        _check_lengths(body, len(body))
+    except MessageDecodeError:
+        raise
+    except Exception as exc:
+        raise MessageDecodeError(f"a malformed body ({_text(exc)})") from exc
+
+
 def unpack_value(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> Any:
     """Return what `pack_value` was given.
 

@@ -185,6 +185,10 @@ class Outbox:
         self.room_bytes -= size
         return True
 
+    def close_run(self) -> None:
+        """Have the next message begin a run of its own."""
+        self._last = None
+
     def take_frames(self) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send, and keep them until they are settled."""
         queue, self._queue = self._queue, []
