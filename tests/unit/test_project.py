@@ -35,8 +35,9 @@ from grav_actors.project import (
 
 
 @pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give each test a runtime folder and a temporary folder of its own, with short paths."""
+    tmp_path_factory.getbasetemp()  # chosen while the temporary folder is the usual one, also if this file runs alone
     with tempfile.TemporaryDirectory(prefix="g-", dir="/tmp") as place:
         for name in ("run", "tmp"):
             Path(place, name).mkdir()
