@@ -40,6 +40,7 @@ LAYERS = {
             "grav_actors.clock",
             "grav_actors.ids",
             "grav_actors.timeouts",
+            "grav_actors.tracebacks",
             "grav_actors.pattern",
             "grav_actors.filters",
             "grav_actors.reference",
