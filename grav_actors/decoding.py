@@ -105,6 +105,22 @@ def _are_simple(records: list[list[Any]]) -> bool:
     ]
 
 
+def check_body(body: bytes, count: int) -> None:
+    """Raise MessageDecodeError unless a body has `count` whole values; what these are is not looked at."""
+    if _is_columns(body):
+        record_offsets(body, count)
+        return
+    header = FIX_HEADERS[count] if count < 16 else array_header(count)
+    if body[: len(header)] != header:
+        raise MessageDecodeError(f"a body that does not begin with an array of {count} records")
+    try:
+        _check_lengths(body, len(body))
+    except MessageDecodeError:
+        raise
+    except Exception as exc:
+        raise MessageDecodeError(f"a malformed body ({_text(exc)})") from exc
+
+
 def _is_columns(body: bytes | memoryview) -> bool:
     return body[:1] == COLUMNS and body[1:2] != FIX_HEADERS[6]
 

@@ -339,7 +339,7 @@ class Switchboard:
     def deliver_tunnelled(self, run: DeliverTunnelled, type_: str) -> None:
         """Take a message that came through a tunnel: it is published as if it came from here."""
         dest = (RELAY_REDELIVERED if run.redelivered else 0, None)
-        self._core.out.append(Post(KIND_PUBLISH, type_, dest, 1, run.body))
+        self._core.out.append(Post(KIND_PUBLISH, type_, dest, 1, run.body, peer=run.peer))
 
     def _is_present(self, run: Deliver) -> bool:
         """Return whether a run is of the present life of its node."""
@@ -360,7 +360,7 @@ class Switchboard:
         return 0, tuple(group for group, incarnation in meta.to if incarnation == self._core.me.incarnation)
 
     def _post(self, run: Deliver, meta: Meta, questions: tuple[bytes, ...] = ()) -> None:
-        self._core.out.append(Post(meta.kind, run.type, self._dest(meta), run.count, run.body, questions))
+        self._core.out.append(Post(meta.kind, run.type, self._dest(meta), run.count, run.body, questions, run.peer))
 
     def _asked_by(self, run: Deliver, meta: Meta) -> None:
         ids = tuple(record_ids(run.body, run.count))
@@ -391,7 +391,7 @@ class Switchboard:
             if question is not None and run.peer not in question.peers:
                 continue  # it was not asked
             to = question.asker if question is not None else meta.to
-            self._core.out.append(Post(KIND_ANSWER, run.type, to, 1, array_header(1) + record))
+            self._core.out.append(Post(KIND_ANSWER, run.type, to, 1, array_header(1) + record, peer=run.peer))
             if question is not None and (question.directed or run.type != ERROR_TYPE):
                 self._end(question)
 

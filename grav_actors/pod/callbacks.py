@@ -23,6 +23,7 @@ from grav_actors.protocol import (
     WINDOW_BYTES,
     WINDOW_MESSAGES,
 )
+from grav_actors.tracebacks import shorten
 
 if TYPE_CHECKING:
     from grav_actors.pod.duty import Post
@@ -144,8 +145,8 @@ class Callbacks:
     def _call(self, job: Job) -> None:
         try:
             job()
-        except Exception:
-            logger.exception("a reply's callback of pod %s raised", self._pod.label)
+        except Exception as exc:
+            logger.exception("a reply's callback of pod %s raised", self._pod.label, exc_info=shorten(exc))
 
 
 def open_run(pod: Pod, inbound: Inbound) -> Opened:
@@ -241,8 +242,9 @@ def _consume_plain(pod: Pod, inbound: Inbound) -> None:
 
 
 def _fail(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
-    text = f"{type(exc).__name__}: {exc}"
-    logger.info("pod %s: handler of %s failed (attempt %d): %s", pod.label, message.type, message.attempt, text)
+    if not isinstance(exc, Reject):
+        error = shorten(exc)
+        logger.warning("pod %s failed on %s (attempt %d)", pod.label, message.type, message.attempt, exc_info=error)
     return report_failure(pod, inbound, index, message, exc)
 
 

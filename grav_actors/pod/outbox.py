@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from grav_actors.codec import cut_records, join_body, pack_columns, pack_each, pack_records, record_offsets, slice_body
+from grav_actors.codec import pack_columns, pack_each, pack_records, record_offsets, slice_body
 from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
+    BUS_NAME,
     KIND_PUBLISH,
     MAX_NUMBER,
     MAX_RUN_BYTES,
@@ -49,8 +50,7 @@ class OutRun:
 
     Attributes:
         columns: Of messages that were published and have no headers; None of all others.
-        records: Of the others: packed, or as lists whose data can be encoded later, or bodies of several with their
-            number.
+        records: Of the others: packed, or as lists whose data can be encoded later.
     """
 
     __slots__ = ("body", "columns", "count", "dest", "kind", "records", "seq", "size", "type")
@@ -75,14 +75,8 @@ class OutRun:
             self.body = pack_columns(prefix, numbers, stamps, data, parents)
             self.columns = None
             return
-        records, self.records = self.records, []
-        if len(records) == self.count:
-            self.body = pack_records(records)
-        elif len(records) == 1:
-            self.body = records[0][0]
-        else:
-            parts = [cut_records(*one) if one.__class__ is tuple else [one] for one in records]
-            self.body = join_body([record for part in parts for record in part])
+        self.body = pack_records(self.records)
+        self.records = []
 
     @property
     def last(self) -> int:
@@ -268,28 +262,42 @@ class Outbox:
         """Append a message, or several at once, and return the seq of the first; the caller has looked at `has_room`.
 
         Args:
-            record: Packed, or as a list whose data can be encoded later; see `pack_records`. Of several: their body.
+            record: Packed, or as a list whose data can be encoded later; see `pack_records`. Of several: the body of
+                them, which is a run of its own.
             size: Its bytes, or about as many for a list.
-            count: Messages in it, at most what one run holds. To a run of several only what is packed may be added.
+            count: Messages in it, at most what one run holds.
         """
         if self.incoming:
             self.gather()
         seq = self.next_seq
         last = self._last
-        if (
+        if count > 1:
+            last = OutRun(seq, kind, message_type, dest, None)
+            last.body = record
+            self._queue.append(last)
+            self._last = None
+        elif (
             last is None
             or last.columns is not None
             or last.type != message_type
             or last.kind != kind
             or last.dest != dest
-            or last.count + count > MAX_RUN_MESSAGES
+            or last.count >= MAX_RUN_MESSAGES
             or last.size + size > MAX_RUN_BYTES
         ):
             last = self._last = OutRun(seq, kind, message_type, dest, None)
+            last.records.append(record)
             self._queue.append(last)
-        last.records.append(record if count == 1 else (record, count))
+        else:
+            last.records.append(record)
         self._count(last, size, count)
         return seq
+
+    def close_run(self) -> None:
+        """Have the next message begin a run of its own."""
+        if self.incoming:
+            self.gather()
+        self._last = None
 
     def take_frames(self) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send, and keep them until they are settled."""
@@ -378,9 +386,10 @@ class Outbox:
         return sorted(self._taken_back)
 
     def drop_taken_back(self) -> Ack | None:
-        """Drop the questions that were taken back, but for those that no bus ever got.
+        """Drop the questions that were taken back, but for those that no bus ever got, and those to the bus itself.
 
         For a new bus: it would give them to pods that the one before has spared them, behind what was sent later.
+        What it is asked itself may be news, of which it needs to know whoever waits: that an actor is gone for good.
 
         Returns:
             The watermark that says so, as the new bus never hears of them; None if there were none.
@@ -394,7 +403,7 @@ class Outbox:
         self.retained_messages = self.retained_bytes = 0
         ranges: list[tuple[int, int]] = []
         for run in runs:
-            for kept in run.without(dropped) if run.kind in QUESTION_KINDS else (run,):
+            for kept in run.without(dropped) if run.kind in QUESTION_KINDS and run.dest != BUS_NAME else (run,):
                 self._retained[kept.seq] = kept
                 self.retained_messages += kept.count
                 self.retained_bytes += kept.size

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from time import monotonic, time_ns
@@ -54,6 +53,7 @@ from grav_actors.protocol import (
 )
 from grav_actors.reference import ActorRef, RefPort
 from grav_actors.timeouts import Timeout, no_limit_below, seconds
+from grav_actors.tracebacks import traceback_text
 
 logger = logging.getLogger(__name__)
 
@@ -303,7 +303,7 @@ class Pod:
                 self._append(KIND_ANSWER, type, origin.sender, record, size, now)
 
     def _answer_error(self, question: Message, exc: BaseException) -> None:
-        text = "".join(traceback.format_exception(exc))
+        text = traceback_text(exc)
         data = {"code": "failed", "error": f"{type(exc).__name__}: {exc}"[:2000], "traceback": text[-16_000:]}
         self._answer(question, ERROR_TYPE, data)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from grav_actors.codec import (
     MAX_DEPTH,
     array_header,
+    check_body,
     cut_records,
     join_body,
     pack_columns,
@@ -384,7 +385,9 @@ def test_a_body_of_another_count_is_refused() -> None:
                 read(count)
 
 
-@pytest.mark.parametrize("read", [lambda b: unpack_body(b, 1, ActorRef), lambda b: record_ids(b, 1)])
+@pytest.mark.parametrize(
+    "read", [lambda b: unpack_body(b, 1, ActorRef), lambda b: record_ids(b, 1), lambda b: check_body(b, 1)]
+)
 def test_every_shortened_or_lengthened_body_is_refused(read: Any) -> None:
     body = msgpack.packb([record(data={"a": "text"}, headers={"h": "v"})])
     read(body)
@@ -401,6 +404,8 @@ def test_any_bytes_are_decoded_or_refused(raw: bytes, count: int) -> None:
         lambda: unpack_body(raw, count, ActorRef),
         lambda: unpack_body(array_header(count) + raw, count, ActorRef),
         lambda: record_offsets(raw, count),
+        lambda: check_body(raw, count),
+        lambda: check_body(array_header(count) + raw, count),
         lambda: record_ids(memoryview(raw), count),
         lambda: unpack_value(raw),
         lambda: Message.unmarshal(raw),

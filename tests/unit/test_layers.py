@@ -40,6 +40,7 @@ LAYERS = {
             "grav_actors.clock",
             "grav_actors.ids",
             "grav_actors.timeouts",
+            "grav_actors.tracebacks",
             "grav_actors.pattern",
             "grav_actors.filters",
             "grav_actors.reference",
@@ -184,6 +185,7 @@ LAYERS = {
             "grav_actors.transports.zeromq",
             "grav_actors.transports.zeromq_*",
             "grav_actors.mesh.hub",
+            "grav_actors.mesh.turns",
             "grav_actors.mesh.carrier",
             "grav_actors.mesh.relay",
             "grav_actors.supervisor.*",
@@ -205,6 +207,7 @@ LAYERS = {
         (
             "grav_actors.node",
             "grav_actors.meshing",
+            "grav_actors.bridging",
             "grav_actors.dead_letters",
             "grav_actors.control",
             "grav_actors.overview",

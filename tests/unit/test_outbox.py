@@ -14,6 +14,7 @@ from grav_actors.codec import join_body, pack_record, pack_value, unpack_body
 from grav_actors.message import Message
 from grav_actors.pod.outbox import ITEM, MAX_FRAME_HEADER, RECORD_BYTES, SMALL_DATA, Outbox, OutRun
 from grav_actors.protocol import (
+    BUS_NAME,
     KIND_ASK,
     KIND_PUBLISH,
     KIND_TELL,
@@ -444,6 +445,16 @@ def test_only_questions_that_are_open_can_be_taken_back() -> None:
     assert outbox.taken_back() == [2]
     outbox.drop_taken_back()
     assert [run.seq for frame in outbox.resend_frames(0) for run in frame] == [2], "it is no question"
+
+
+def test_what_the_bus_itself_was_asked_is_sent_again_though_nobody_waits() -> None:
+    outbox = Outbox()
+    add(outbox, 1, "q", kind=KIND_ASK, dest=BUS_NAME)
+    add(outbox, 1, "q", kind=KIND_ASK, dest="a")
+    frames(outbox)
+    outbox.take_back([1, 2])
+    outbox.drop_taken_back()
+    assert [run.seq for frame in outbox.resend_frames(0) for run in frame] == [1]
 
 
 def test_what_was_taken_back_and_dropped_is_accepted() -> None:
