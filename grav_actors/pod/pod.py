@@ -215,7 +215,13 @@ class Pod:
         """Make a message and send it; see `send`."""
         if type.__class__ is not str or type not in VALID_TYPES or parent_id or reply_to or headers is not None:
             return self.send(Message(type, data, parent_id=parent_id, reply_to=reply_to, headers=headers))
-        # As `send` of a Message, which is not made as nobody would see it: this is the hottest path there is.
+        return self._emit(type, data, b"")
+
+    def _emit(self, type: str, data: Any, parent: bytes) -> Receipt:
+        """Publish data under a type that was checked, with the raw uuid of a parent or b"".
+
+        As `send` of a Message, which is not made as nobody would see it: this is the hottest path there is.
+        """
         if self._gate is not None:
             return self._refuse()
         if data.__class__ is bytes:
@@ -227,13 +233,13 @@ class Pod:
         outbox = self._outbox
         incoming = outbox.incoming
         if size <= outbox.limit_bytes and len(incoming) < outbox.limit:
-            incoming += (type, number, now, data, b"")
+            incoming += (type, number, now, data, parent)
             if not outbox.limit:
                 self._expect_flush()
         else:
             if size > self._core.max_message:
                 pack_data(data, self._core.max_message)  # raises the error
-            self._put(type, number, now, data, b"", size)
+            self._put(type, number, now, data, parent, size)
         receipt = Receipt()
         receipt._pod = self
         receipt._key = number
