@@ -174,7 +174,7 @@ class Actor:
         pod = self._runtime.pod
         if parent is None and not reply_to and headers is None and type.__class__ is str and type in VALID_TYPES:
             call = current.get()
-            pod._emit(type, data, b"" if call is None else call.message._id)
+            pod._publish_under(type, data, b"" if call is None else call.message._id)
         else:
             pod.publish(type, data, parent_id=parent_of(parent), reply_to=reply_to, headers=headers)
 

@@ -215,12 +215,32 @@ class Pod:
         """Make a message and send it; see `send`."""
         if type.__class__ is not str or type not in VALID_TYPES or parent_id or reply_to or headers is not None:
             return self.send(Message(type, data, parent_id=parent_id, reply_to=reply_to, headers=headers))
-        return self._emit(type, data, b"")
+        # As `_publish_under`, which would cost a fifth more from here: this is the hottest path there is.
+        if self._gate is not None:
+            return self._refuse()
+        if data.__class__ is bytes:
+            size = len(data)
+        else:
+            data, size = _carried(data, self._core.max_message)
+        number = ids.next_number()
+        now = time_ns()
+        outbox = self._outbox
+        incoming = outbox.incoming
+        if size <= outbox.limit_bytes and len(incoming) < outbox.limit:
+            incoming += (type, number, now, data, b"")
+            if not outbox.limit:
+                self._expect_flush()
+        else:
+            self._put(type, number, now, data, b"", size)
+        receipt = Receipt()
+        receipt._pod = self
+        receipt._key = number
+        return receipt
 
-    def _emit(self, type: str, data: Any, parent: bytes) -> Receipt:
+    def _publish_under(self, type: str, data: Any, parent: bytes) -> Receipt:
         """Publish data under a type that was checked, with the raw uuid of a parent or b"".
 
-        As `send` of a Message, which is not made as nobody would see it: this is the hottest path there is.
+        As `send` of a Message, which is not made as nobody would see it.
         """
         if self._gate is not None:
             return self._refuse()
@@ -237,8 +257,6 @@ class Pod:
             if not outbox.limit:
                 self._expect_flush()
         else:
-            if size > self._core.max_message:
-                pack_data(data, self._core.max_message)  # raises the error
             self._put(type, number, now, data, parent, size)
         receipt = Receipt()
         receipt._pod = self
@@ -247,6 +265,8 @@ class Pod:
 
     def _put(self, type: str, number: int, stamp: int, data: Any, parent: bytes, size: int) -> None:
         """Queue what was published, under the lock; see `Outbox.incoming`."""
+        if size > self._core.max_message:
+            pack_data(data, self._core.max_message)  # raises the error
         outbox = self._outbox
         with self._link.lock:
             if not outbox.has_room():
