@@ -130,7 +130,7 @@ class Pod:
             with self._link.lock:
                 self._end(ConnectionClosedError("the pod never reached its bus"))
             raise BusBusyError(
-                f"no bus answered at {self._link.endpoint} within {timeout} s; is one running there? "
+                f"no bus answered at {self._link.endpoint} within {timeout:g} s; is one running there? "
                 "`grav-actors ps` shows it"
             )
         waiter.result()
