@@ -28,6 +28,13 @@ LONGEST_LOOK = 1.0
 TAKE_OVER_AFTER = 2
 """Times in a row that the same callback thread is woken by another one before it serves the socket itself."""
 
+MISSED_LOOKS = 3
+"""Looks of the relief thread in a row that may be put off as somebody is using the link."""
+SHARED_TERMS = 64
+"""Terms of duty, after another thread has used the link, in which nobody waits in the socket itself."""
+OVER = -1.0
+"""What a turn returns when what was waited for is there."""
+
 POSTS = 4
 """Threads that may be at the socket of a link: one serves, others may not have seen yet that they were relieved."""
 
@@ -87,6 +94,9 @@ class Duty:
         self._is_closing = False
         self._waiting: dict[Waiter, None] = {}
         self._left = threading.Condition(link.lock)
+        self._seen_uses = 0
+        self._shared_terms = SHARED_TERMS
+        self._may_wait_here = False
         self._woken: Callbacks | None = None
         self._times_woken = 0
         self._look_at = 0.0
@@ -202,6 +212,7 @@ class Duty:
         self._post = post
         self._is_away = False
         self._terms += 1
+        self._may_wait_here = who is not self and self._is_alone()
         return post
 
     def _serve(
@@ -211,37 +222,69 @@ class Duty:
         link = self._link
         lock = self._lock
         ready: Ready = []
+        has_left = False
         try:
-            while True:
+            while not has_left:
                 with lock:
                     post.silence()
-                    if self._holder is not who or self._is_closing:
-                        return
-                    self._is_away = False
-                    self._is_at_work = True
-                    rest = link.turn(ready)
-                    self._is_at_work = False
-                    if is_over():
-                        return
-                    if deadline is not None:
-                        left = deadline - link.turned_at
-                        if left <= 0:
-                            return
-                        rest = min(rest, left)
-                    self._is_away = rest > 0
+                    is_mine = self._holder is who and not self._is_closing
+                    rest = 0.0
+                    if is_mine:
+                        self._is_away = False
+                        self._is_at_work = True
+                        rest = self._turn(ready, is_over)
+                        self._is_at_work = False
+                        if deadline is not None:
+                            rest = min(rest, deadline - link.turned_at)
+                    if not is_mine or rest < 0:
+                        self._end(who, post)
+                        has_left = True
+                    else:
+                        self._is_away = rest > 0
                     calls, self._calls = self._calls, []
                 for call in calls:
                     call()
-                ready = post.poll(rest * 1000) if rest > 0 else []
-        finally:
+                if not has_left:
+                    ready = post.poll(rest * 1000) if rest > 0 else []
+        except BaseException:
             with lock:
-                if self._holder is who and self._is_at_work:
-                    self._is_at_work = False
-                    link.is_torn = True  # Ctrl-C in the middle of it
-                self._end(who, post)
+                if not has_left:
+                    if self._holder is who and self._is_at_work:
+                        self._is_at_work = False
+                        link.is_torn = True  # Ctrl-C in the middle of it
+                    self._end(who, post)
                 calls, self._calls = self._calls, []
             for call in calls:
                 call()
+            raise
+
+    def _turn(self, ready: Ready, is_over: Callable[[], Any]) -> float:
+        """Serve once; return for how many seconds there is nothing to do, less than 0 when it is over."""
+        link = self._link
+        before = link.uses
+        while True:
+            link.take(ready)
+            if is_over():
+                rest = OVER
+            else:
+                rest = link.tend()
+                if self._may_wait_here and rest > 0:
+                    self._may_wait_here = False  # once: who takes longer is waited for at the descriptor
+                    if link.wait_here():
+                        ready = []
+                        continue
+            self._seen_uses += link.uses - before
+            return rest
+
+    def _is_alone(self) -> bool:
+        """Return whether nobody but the threads that take the duty in turn has used the link of late."""
+        uses = self._link.uses
+        if uses - self._seen_uses > 1:
+            self._shared_terms = SHARED_TERMS
+        elif self._shared_terms:
+            self._shared_terms -= 1
+        self._seen_uses = uses
+        return not self._shared_terms
 
     def _end(self, who: Waiter | Callbacks | Duty, post: Post) -> None:
         post.silence()
@@ -280,8 +323,15 @@ class Duty:
     def _relieve(self) -> None:
         seen = self._terms
         delay = LOOK_INTERVAL
+        missed = 0
         while True:
-            with self._lock:
+            # Whoever has the lock is at the socket: not worth a wait, unless it is so each time.
+            if not self._lock.acquire(blocking=missed >= MISSED_LOOKS):
+                missed += 1
+                self._bell.acquire(timeout=delay)
+                continue
+            missed = 0
+            try:
                 if self._is_closing:
                     return
                 if self._is_rung:
@@ -298,6 +348,8 @@ class Duty:
                 else:
                     delay = min(2 * delay, LONGEST_LOOK)
                 self._look_at = monotonic() + delay
+            finally:
+                self._lock.release()
             if post is None:
                 self._bell.acquire(timeout=delay)
             else:

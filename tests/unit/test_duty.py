@@ -23,6 +23,7 @@ class Line:
         self.lock = threading.Lock()
         self.turned_at = monotonic()
         self.is_torn = False
+        self.uses = 0
         self._jobs: deque[Callable[[], object]] = deque()
         self._read, self._write = os.pipe()
         self.duty = Duty(cast("Any", self), (self._read,))
@@ -33,14 +34,21 @@ class Line:
         self._jobs.append(job)
         os.write(self._write, b"x")
 
-    def turn(self, ready: Ready) -> float:
+    def take(self, ready: Ready) -> None:
         """Call what was given."""
         self.turned_at = monotonic()
         for descriptor, _ in ready:
             if descriptor == self._read:
                 os.read(self._read, 1)
                 self._jobs.popleft()()
+
+    def tend(self) -> float:
+        """Do nothing more."""
         return LIMIT
+
+    def wait_here(self) -> bool:
+        """Wait for nothing."""
+        return False
 
     def served_by(self) -> int:
         """Return which thread serves now."""
