@@ -10,14 +10,21 @@ from __future__ import annotations
 import os
 import select
 import threading
+import weakref
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from grav_actors.pod.loop_duty import LoopServer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from grav_actors.pod.callbacks import Callbacks
     from grav_actors.pod.link import Link
     from grav_actors.pod.waiter import Waiter
+
+    Holder: TypeAlias = "Waiter | Callbacks | LoopServer | Duty"
 
 LOOK_INTERVAL = 0.001
 """Seconds that nobody may be on duty before the relief thread takes over, at its next look."""
@@ -40,6 +47,7 @@ POSTS = 4
 
 Ready = list[tuple[int, int]]
 """Descriptors and what they are ready for, as `poll` returns them."""
+AnyPost = TypeVar("AnyPost", "Post", LoopServer)
 
 
 class Post:
@@ -77,16 +85,26 @@ class Duty:
 
     The link's lock guards it. Nobody is on duty for long: who leaves it without a successor makes sure that the relief
     thread looks soon.
+
+    Attributes:
+        lock: That of the link.
+        rank: Who has a higher one may take the duty: the relief thread has 0, a callback thread 1, an event loop whose
+            coroutines wait 2, a thread that waits 3.
     """
+
+    is_callbacks = False
+    rank = 0
 
     def __init__(self, link: Link, descriptors: tuple[int, ...]) -> None:
         self._link = link
-        self._lock = link.lock
+        self.lock = self._lock = link.lock
         self._posts = [Post(descriptors) for _ in range(POSTS)]
         self._relief_post, *self._spare = self._posts
         self._is_relief_there = False
-        self._holder: Waiter | Callbacks | Duty | None = None
-        self._post: Post | None = None
+        self._holder: Holder | None = None
+        self._post: Post | LoopServer | None = None
+        self._descriptors = descriptors
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopServer] = weakref.WeakKeyDictionary()
         self._terms = 0
         self._is_away = False
         self._is_at_work = False
@@ -194,18 +212,69 @@ class Duty:
                 finally:
                     callbacks.post = None
 
-    def _may_serve(self, who: Waiter | Callbacks) -> bool:
+    def _may_serve(self, who: Waiter | Callbacks | LoopServer) -> bool:
         """Tell whether somebody may serve: nobody is on duty, or somebody to whom it matters less."""
         holder = self._holder
-        if holder is None or isinstance(holder, Duty):
+        if holder is None or who.rank > holder.rank:
             return True
-        if not holder.is_callbacks:
-            return False
-        return not who.is_callbacks or (self._woken is who and self._times_woken >= TAKE_OVER_AFTER)
+        return holder.is_callbacks and self._woken is who and self._times_woken >= TAKE_OVER_AFTER
+
+    def serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have an event loop serve while its coroutines wait. Called in that loop, by who holds the lock."""
+        server = self._loops.get(loop)
+        if server is None:
+            server = self._loops[loop] = LoopServer(self, loop, self._descriptors)
+        if self._holder is not server and not self._is_closing and self._may_serve(server) and server.watch():
+            self._begin(server, server)
+            self._may_wait_here = False
+            self._is_away = True
+
+    def turn_in_loop(self, server: LoopServer, ready: Ready) -> float | None:
+        """Serve once, in the loop; return for how many seconds there is nothing to do, None if it is not on duty."""
+        link = self._link
+        with self._lock:
+            server.silence()
+            if self._holder is not server or self._is_closing:
+                return None
+            self._is_away = False
+            before = link.uses
+            is_whole = False
+            server.waker.is_here = True
+            try:
+                link.take(ready)
+                rest = link.tend()
+                is_whole = True
+            finally:
+                server.waker.is_here = False
+                if not is_whole:
+                    link.is_torn = True  # Ctrl-C in the middle of it
+                if not is_whole or server.is_idle():
+                    self._end(server, server)
+            self._seen_uses += link.uses - before
+            is_mine = self._holder is server
+            self._is_away = is_mine and rest > 0
+            calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+        return rest if is_mine else None
+
+    def has_lost(self, server: LoopServer) -> None:
+        """Note that a loop has ended. The caller holds the lock."""
+        server.dismiss()
+        if self._holder is server:
+            self._holder = self._post = None
+            self._ring()
+
+    def _is_stuck(self, server: LoopServer, turned_at: float) -> bool:
+        """Return whether a loop that has not looked since then has something to do: its thread runs something else."""
+        if server.is_gone():
+            return True
+        link = self._link
+        return link.turned_at == turned_at and bool(self._relief_post.poll(0) or link.is_overdue(monotonic()))
 
     # On duty
 
-    def _begin(self, who: Waiter | Callbacks | Duty, post: Post) -> Post:
+    def _begin(self, who: Holder, post: AnyPost) -> AnyPost:
         if self._post is not None and self._holder is not self:
             self._post.ring()  # it leaves that post to others
         self._holder = who
@@ -215,9 +284,7 @@ class Duty:
         self._may_wait_here = who is not self and self._is_alone()
         return post
 
-    def _serve(
-        self, who: Waiter | Callbacks | Duty, post: Post, is_over: Callable[[], Any], deadline: float | None
-    ) -> None:
+    def _serve(self, who: Holder, post: Post, is_over: Callable[[], Any], deadline: float | None) -> None:
         """Serve until it is over, the time is up, or somebody else has taken the duty."""
         link = self._link
         lock = self._lock
@@ -286,11 +353,11 @@ class Duty:
         self._seen_uses = uses
         return not self._shared_terms
 
-    def _end(self, who: Waiter | Callbacks | Duty, post: Post) -> None:
+    def _end(self, who: Holder, post: Post | LoopServer) -> None:
         post.silence()
         if who is self:
             self._is_relief_there = False
-        else:
+        elif isinstance(post, Post):
             self._spare.append(post)
         if self._is_closing:
             self._left.notify_all()
@@ -324,6 +391,7 @@ class Duty:
         seen = self._terms
         delay = LOOK_INTERVAL
         missed = 0
+        turned_at = 0.0
         while True:
             # Whoever has the lock is at the socket: not worth a wait, unless it is so each time.
             if not self._lock.acquire(blocking=missed >= MISSED_LOOKS):
@@ -341,12 +409,17 @@ class Duty:
                 if self._terms != seen:
                     seen = self._terms
                     delay = LOOK_INTERVAL if self._holder is None else min(2 * delay, BUSY_LOOK)
-                elif self._holder is None:
+                elif self._holder is None or (
+                    isinstance(self._holder, LoopServer) and self._is_stuck(self._holder, turned_at)
+                ):
                     delay = LOOK_INTERVAL
                     post = self._begin(self, self._relief_post)
                     self._is_relief_there = True
+                elif isinstance(self._holder, LoopServer):
+                    delay = BUSY_LOOK  # it may run something else at any time
                 else:
                     delay = min(2 * delay, LONGEST_LOOK)
+                turned_at = self._link.turned_at
                 self._look_at = monotonic() + delay
             finally:
                 self._lock.release()
@@ -365,6 +438,11 @@ class Duty:
             for waiter in self._waiting:
                 waiter.call()
             self._waiting.clear()
+            servers = list(self._loops.values())
+            if isinstance(self._holder, LoopServer):
+                self._holder = self._post = None
+        for server in servers:
+            server.dismiss()
         self._thread.join()
         with self._lock:
             while len(self._spare) < POSTS - 1:

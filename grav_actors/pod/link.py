@@ -284,6 +284,10 @@ class Link:
         self._resting = max(rest, SHORTEST_REST)
         return self._resting
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether the thread on duty should have looked before."""
+        return now > self.turned_at + self._resting
+
     def wait_here(self) -> bool:
         """Wait in the socket itself until something comes, at most `PATIENCE` seconds; return whether it has.
 

@@ -46,6 +46,10 @@ class Line:
         """Do nothing more."""
         return LIMIT
 
+    def is_overdue(self, now: float) -> bool:
+        """Return whether it should have been looked at."""
+        return False
+
     def wait_here(self) -> bool:
         """Wait for nothing."""
         return False
