@@ -29,6 +29,7 @@ from grav_actors.protocol import (
     FAILED_LIMIT,
     KIND_ANSWER,
     KIND_ASK,
+    KIND_TELL,
     MAX_OVERHEAD,
     MAX_RUN_BYTES,
     OK_UNKNOWN,
@@ -47,6 +48,9 @@ from grav_actors.protocol import (
 PING = pack(Verb.PING.value, 0)
 """The frame that each route is sent every second. One is as good as many."""
 
+HASTY_KINDS = (KIND_ASK, KIND_ANSWER, KIND_TELL)
+"""What is for one pod, and so can go into a frame without the look at who else has something to be sent."""
+
 
 class BusCore(Membership):
     """Decides what every frame means.
@@ -60,7 +64,7 @@ class BusCore(Membership):
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
         self._next_second = 0.0
-        self._late: tuple[Receiver, Handled, tuple[Any, ...] | None] | None = None
+        self._late: tuple[Receiver, Handled] | None = None
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
             Verb.FILTER: self._on_filter,
             Verb.BYE: self._on_bye,
@@ -164,8 +168,12 @@ class BusCore(Membership):
                     answer_inquiry(self, run, now)
                     sender.taken(size)
                 else:
+                    if kind == KIND_ANSWER and single and handled is not None:
+                        # First: that the question is settled travels with its answer.
+                        self.handling.handled(receiver, handled, now)
+                        handled = None
                     # Not while an error is to be sent: the frame may say that a question has been settled with it.
-                    postman.is_hasty = single and not postman.own_messages.queue
+                    postman.is_hasty = single and kind in HASTY_KINDS and not postman.own_messages.queue
                     postman.route(run, receiver, now)
                     postman.is_hasty = False
                     sender.taken(size, count)
@@ -177,17 +185,13 @@ class BusCore(Membership):
         self.ledger.note(sender, now)
         # After its output: what a handler sent is ahead of the news that the handler has ended.
         if handled is not None:
-            self._late = (receiver, handled, runs[0] if single else None)
+            self._late = (receiver, handled)
 
     def _apply_late(self, now: float) -> None:
         """Take in what came as handled with the last frame: what that brought can have left before."""
         late, self._late = self._late, None
         if late is not None:
-            receiver, handled, run = late
-            if run is not None and run[0] == KIND_ANSWER:
-                self.ledger.expect_answered(run[4], run[2])
-            self.handling.handled(receiver, handled, now)
-            self.ledger.expect_answered(b"", 0)
+            self.handling.handled(*late, now)
 
     def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.sender.urgent = True

@@ -28,14 +28,6 @@ class Ledger:
         self.unacked: dict[Sender, float] = {}
         self.held_bytes = 0
         self.starved: OrderedSet[Sender] = OrderedSet()
-        self._answered = (b"", 0)
-
-    def expect_answered(self, asker: bytes, count: int) -> None:
-        """Have so many of the questions of a pod that are settled next be known as answered: it need not be told soon.
-
-        Its answers are on their way to it. Should they be those of others, it hears of these within `ACK_DELAY`.
-        """
-        self._answered = (asker, count)
 
     def note(self, sender: Sender, now: float) -> None:
         """Have a sender told its watermarks, soon."""
@@ -68,11 +60,7 @@ class Ledger:
             if run.traces is not None:
                 for seq in range(run.seq, run.seq + run.count):
                     sender.questions.pop(seq, None)
-                asker, count = self._answered
-                if sender.uuid == asker and count >= run.count:
-                    self._answered = (asker, count - run.count)
-                else:
-                    sender.urgent = True
+                sender.urgent = True
                 if sender.open:
                     sender.ended.append(run)
             if sender not in self.unacked:

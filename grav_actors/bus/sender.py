@@ -189,7 +189,7 @@ class Sender:
         they cost a walk over the open runs.
         """
         floor = self.settled()
-        stands = floor == self._sent_settled or self.urgent or bool(self.ended)
+        stands = floor == self._sent_settled or self.urgent
         self._sent_accepted = self.accepted
         self._sent_settled = floor
         self._unacked_bytes = 0

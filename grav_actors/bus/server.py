@@ -120,7 +120,7 @@ class BusServer:
             now = time.monotonic()
             taken = self._drain(route, now)
             if core.out:
-                self._send_out()  # questions and answers leave before all is noted of them
+                self._send_out()  # questions and answers, before all is noted of them
             if self._waiting:
                 self._send_waiting()
             is_drained = taken < DRAIN_FRAMES
@@ -179,6 +179,8 @@ class BusServer:
                     size = len(body)
                     take(route, header.bytes, body.bytes if size < LARGE_BODY else body.buffer, now)
                     route = None
+                    if not count and self._core.out:
+                        self._send_out()  # a question or an answer, before anything else is looked at
                     continue
                 while body.more:
                     body = receive(_NOBLOCK, copy=False)

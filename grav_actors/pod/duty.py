@@ -217,13 +217,18 @@ class Duty:
         holder = self._holder
         if holder is None or who.rank > holder.rank:
             return True
-        return holder.is_callbacks and self._woken is who and self._times_woken >= TAKE_OVER_AFTER
+        return holder.rank == 1 and self._woken is who and self._times_woken >= TAKE_OVER_AFTER
 
-    def serve_in(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have an event loop serve while its coroutines wait. Called in that loop, by who holds the lock."""
+    def serve_in(self, loop: asyncio.AbstractEventLoop, *, stays: bool = False) -> None:
+        """Have an event loop serve while its coroutines wait. Called in that loop, by who holds the lock.
+
+        Args:
+            stays: It is the loop of an actor, which always waits for something.
+        """
         server = self._loops.get(loop)
         if server is None:
             server = self._loops[loop] = LoopServer(self, loop, self._descriptors)
+            server.stays = stays
         if self._holder is not server and not self._is_closing and self._may_serve(server) and server.watch():
             self._begin(server, server)
             self._may_wait_here = False

@@ -24,14 +24,14 @@ class LoopServer:
     It has duplicates of the link's descriptors: they are its own to close, whichever of link and loop ends first.
 
     Attributes:
-        rank: Whom it may take the duty from; see `Duty`.
+        stays: The loop is that of an actor, and serves also while no coroutine waits for an answer.
         waker: What its coroutines wait at.
     """
 
     is_callbacks = False
-    rank = 2
 
     def __init__(self, duty: Duty, loop: asyncio.AbstractEventLoop, descriptors: tuple[int, ...]) -> None:
+        self.stays = False
         self._duty = duty
         self._loop = weakref.ref(loop)
         self._ident = threading.get_ident()
@@ -150,9 +150,14 @@ class LoopServer:
                 self._timer.cancel()
             self._timer = loop.call_later(rest, self._on_time)
 
+    @property
+    def rank(self) -> int:
+        """Whom it may take the duty from; see `Duty`."""
+        return 2 if self.waker.has_waiters else 1
+
     def is_idle(self) -> bool:
         """Whether no coroutine has waited for a while."""
-        if self.waker.has_waiters:
+        if self.stays or self.waker.has_waiters:
             self._quiet_since = 0.0
             return False
         now = monotonic()

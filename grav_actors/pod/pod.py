@@ -568,8 +568,9 @@ class Pod:
         with self._link.lock:
             if self._gate is not None:
                 raise self._error()
-            about = type if name is None else f"{type} to {name!r}"
-            question = Question(self._core.outbox.next_seq, uuid, name is not None, waiter or Waiter(), about=about)
+            question = Question(
+                self._core.outbox.next_seq, uuid, name is not None, waiter or Waiter(), type=type, to=name
+            )
             # What is asked of the bus itself is answered however full the mailboxes of others are.
             if name != BUS_NAME and not self._core.outbox.has_room():
                 self._wait_for_room()

@@ -123,7 +123,13 @@ class LoopWaiter:
         """Give the outcome; a second one is ignored. The caller holds the lock of the link."""
         if not self.is_done:
             self.is_done = True
-            self._waker.wake(self.future, value, None, self.later)
+            waker = self._waker
+            if waker.is_here:
+                future = self.future
+                if not future.done():
+                    future.set_result(value)
+            else:
+                waker.wake(self.future, value, None, self.later)
 
     def fail(self, error: BaseException) -> None:
         """Give an error as the outcome; a second outcome is ignored. The caller holds the lock of the link."""
