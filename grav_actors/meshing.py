@@ -167,17 +167,13 @@ def _without_keys(table: MeshTable, folder: Path) -> str:
 
 
 def plan_mesh(
-    transport: Any, bridge: Any, discovery: Any, endpoint: Any, keys: str | Path | None, insecure: bool
+    transport: Any, discovery: Any, endpoint: Any, keys: str | Path | None, insecure: bool
 ) -> MeshPlan | None:
     """Check what a user asks of the mesh; None for a node without one.
 
     Raises:
         ConfigError: A value is wrong, or goes only with a transport.
     """
-    if bridge is not None:
-        if isinstance(bridge, str):
-            load_transport(bridge)
-        raise ConfigError(f"bridge is {show(bridge)}: this version comes with no bridge and drives none; leave it out")
     discoveries = tuple(_discovery(each) for each in _as_list(discovery))
     if transport is None:
         for option, value in (("discovery", discovery), ("endpoint", endpoint), ("keys", keys), ("insecure", insecure)):

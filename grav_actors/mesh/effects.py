@@ -186,6 +186,7 @@ class Post:
     Attributes:
         dest: As in SEND of `docs/protocol.md`.
         questions: Their uuids, one for each message; none if it is no question.
+        peer: Who has sent it.
     """
 
     kind: int
@@ -194,6 +195,7 @@ class Post:
     count: int
     body: bytes
     questions: tuple[bytes, ...] = ()
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

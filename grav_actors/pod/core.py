@@ -231,7 +231,7 @@ class PodCore:
         if self.state is not State.JOINED:
             return
         outbox = self.outbox
-        if outbox.queued:
+        if outbox.queued or outbox.incoming:
             handled = self._news()
             frames = list(outbox.take_frames())
             last = len(frames) - 1

@@ -525,7 +525,7 @@ def test_wait_for_peers_to_know_names_those_that_do_not(pair: tuple[Grav, Grav])
     def hold(now: float) -> None:
         held.wait(PATIENCE)
 
-    hub._events.put(hold)
+    hub._turns.put(hold)
     here.connect().on_type("news", lambda m: None)
     try:
         with pytest.raises(WaitTimeoutError, match="there"):

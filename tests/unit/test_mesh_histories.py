@@ -18,6 +18,8 @@ from support.meshsim.history import Lost, MeshHistory
 from support.meshsim.network import Weather
 from support.meshsim.world import Script, World
 
+pytestmark = pytest.mark.no_cover  # random histories would take three times as long when they are traced
+
 BLOCK = 10
 """Seeds of one test."""
 ROOT = Path(__file__).resolve().parents[2]

@@ -32,6 +32,8 @@ from support.simulation.programs import Fate, Program
 from support.simulation.seeding import Limits
 from support.simulation.simulate import simulate
 
+pytestmark = pytest.mark.no_cover  # random histories would take three times as long when they are traced
+
 SEEDS = 200
 """Seeds within which a planted bug must be found."""
 
