@@ -247,6 +247,8 @@ class Grav:
                     hosts_threads=self._hosts_threads,
                 )
             )
+            if self._hosts_threads:  # then every actor needs a process: what these are forked from starts meanwhile
+                self._runner.prepare()
             self._overview = Overview(self._runner, self._pod.ask)
             if self._bus is not None:
                 self._guard = BusGuard(self._bus, self._limits, self._lose_bus, self._log)
