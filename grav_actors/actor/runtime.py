@@ -251,7 +251,7 @@ class ActorRuntime:
             return True
         if self.slot is not None:
             seq = inbound.seq + index
-            self.slot.note(seq, message._record[0], seq)
+            self.slot.note(seq, message._id, seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -272,7 +272,7 @@ class ActorRuntime:
             return True
         if self.slot is not None:
             seq = inbound.seq + index
-            self.slot.note(seq, message._record[0], seq)
+            self.slot.note(seq, message._id, seq)
         call = Call(message, inbound, index)
         token = current.set(call)
         try:
@@ -313,7 +313,7 @@ class ActorRuntime:
 
     def _handled(self, call: Call, result: Any) -> bool:
         if self._ticks:
-            self.timers.handled(call.message._record[0])
+            self.timers.handled(call.message._id)
         if result is None and not call.is_deferred and call.inbound.kind != KIND_ASK:
             return True
         return self.answers.returned(call, result)

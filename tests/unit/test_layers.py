@@ -180,6 +180,8 @@ LAYERS = {
             "grav_actors.actor.*",
             "grav_actors.transports.loopback",
             "grav_actors.transports.inbox",
+            "grav_actors.transports.standing",
+            "grav_actors.transports.zeromq_approach",
             "grav_actors.transports.tcp_address",
             "grav_actors.transports.socket_loop",
             "grav_actors.transports.zeromq",

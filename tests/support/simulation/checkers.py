@@ -90,14 +90,24 @@ def filters(ledger: Ledger) -> Iterator[str]:
 
 
 def duplicates(ledger: Ledger) -> Iterator[str]:
-    """P3: what is not marked as redelivered was never given to this account, or its group, before. Needs Delivered."""
+    """P3: what is not marked as redelivered was never given to this account, or its group, before. Needs Delivered.
+
+    Excused is what a member of a group goes on with that a new bus has given up, until it hears of that: another member
+    was given the same, marked.
+    """
     for story in ledger.stories.values():
         before: dict[str, int] = {}
         for index, delivered in story.delivered:
             account = _claimant(ledger, story, delivered)
-            if not delivered.redelivered and account in before:
+            if not delivered.redelivered and account in before and not _is_given_up(ledger, delivered, account, index):
                 yield f"{index}: {line(delivered)} was given to {account} before, at {before[account]}"
             before.setdefault(account, index)
+
+
+def _is_given_up(ledger: Ledger, delivered: Delivered, claimant: str, index: int) -> bool:
+    account = ledger.account(delivered.pod)
+    stand = next(ledger.between(account, index, index), None)
+    return account != claimant and stand is not None and (stand.pod, stand.presence) == (delivered.pod, "lost")
 
 
 def _claimant(ledger: Ledger, story: Story, delivered: Delivered) -> str:
