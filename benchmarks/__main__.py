@@ -1,10 +1,10 @@
 """Run the benchmarks, and print how this framework compares.
 
 $ python -m benchmarks [--quick] [--pairs N] [--seconds S | --messages N] [--only NAME]... [--json FILE]
-$ python -m benchmarks recovery [--rounds N] [--json FILE]
+$ python -m benchmarks.NAME --help
 
 Exit code 1: a run was void, or a part of one failed. Missed targets are shown and are no error: a busy
-machine misses them too.
+machine misses them too. Other measurements are programs of their own, the second line; NAMEs are those of `COMMANDS`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import pathlib
 import sys
 
-from benchmarks import recovery
+from benchmarks import COMMANDS
 from benchmarks.catalogue import measures
 from benchmarks.measure import run_pairs
 from benchmarks.report import Series, as_json, format_table
@@ -29,6 +29,8 @@ def parse_arguments(names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Compare this framework with plain sockets, multiprocessing, and what other frameworks there are.",
+        epilog="Other measurements, each with a --help: python -m benchmarks.NAME, with NAME one of "
+        + ", ".join(COMMANDS),
     )
     parser.add_argument("--quick", action="store_true", help="one short run of each, to see that everything works")
     parser.add_argument("--pairs", type=int, metavar="N", help=f"runs of each side (default: {PAIRS})")
@@ -57,8 +59,6 @@ def parse_arguments(names: list[str]) -> argparse.Namespace:
 
 def main() -> int:
     """Measure, print the table, write the figures if asked to."""
-    if sys.argv[1:2] == ["recovery"]:
-        return recovery.main(sys.argv[2:])
     everything = measures()
     names = [measure.name for measure in everything]
     options = parse_arguments(names)

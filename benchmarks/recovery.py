@@ -1,6 +1,6 @@
 """How long it takes until an actor, and the pods of a bus, work again after a kill.
 
-$ python -m benchmarks recovery [--rounds N] [--json FILE]
+$ python -m benchmarks.recovery [--rounds N] [--json FILE]
 
 Each round kills one process with SIGKILL and sends at once; the time is over when what was sent has been handled:
 by the actor's next incarnation, or by all pods of the bus. Exit code 1: something never came back.
@@ -104,10 +104,10 @@ MEASURES: dict[str, tuple[collections.abc.Callable[[int], list[float]], float]] 
 }
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks recovery", description="Kill an actor, then a bus, and time until they work again."
+        prog="python -m benchmarks.recovery", description="Kill an actor, then a bus, and time until they work again."
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help=f"kills of each (default: {ROUNDS})")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures to FILE too")
@@ -131,3 +131,7 @@ def main(arguments: list[str]) -> int:
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,12 @@ class MeshPlan:
         except ActorStartError as exc:
             raise ConfigError(str(exc)) from exc
 
-        def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
-            return Identity(uuid, incarnation, node.name, node.belongs_to, node.interests, endpoints)
+        max_message = pod._core.max_message
 
-        custom = {**self.custom, "max_message": pod._core.max_message}
+        def identity(incarnation: bytes, endpoints: tuple[str, ...]) -> Identity:
+            return replace(node, uuid=uuid, incarnation=incarnation, endpoints=endpoints, max_message=max_message)
+
+        custom = {**self.custom, "max_message": max_message}
         options = TransportOptions(uuid, self.port, self.uri, logger, custom)
         with _located(self.error, "listen"):
             hub = Hub(pod, self.transport, options, identity, logger=logger, report=report)
@@ -165,17 +167,13 @@ def _without_keys(table: MeshTable, folder: Path) -> str:
 
 
 def plan_mesh(
-    transport: Any, bridge: Any, discovery: Any, endpoint: Any, keys: str | Path | None, insecure: bool
+    transport: Any, discovery: Any, endpoint: Any, keys: str | Path | None, insecure: bool
 ) -> MeshPlan | None:
     """Check what a user asks of the mesh; None for a node without one.
 
     Raises:
         ConfigError: A value is wrong, or goes only with a transport.
     """
-    if bridge is not None:
-        if isinstance(bridge, str):
-            load_transport(bridge)
-        raise ConfigError(f"bridge is {show(bridge)}: this version comes with no bridge and drives none; leave it out")
     discoveries = tuple(_discovery(each) for each in _as_list(discovery))
     if transport is None:
         for option, value in (("discovery", discovery), ("endpoint", endpoint), ("keys", keys), ("insecure", insecure)):

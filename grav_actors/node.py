@@ -20,6 +20,7 @@ from grav_actors.actor.port import PodPort
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Handling
 from grav_actors.actor.spec import ActorSpec
+from grav_actors.bridging import Bridge, plan_bridge
 from grav_actors.bus.guard import BusGuard
 from grav_actors.bus.inquiry import RELEASE, STATS, WAITING
 from grav_actors.bus.process import BusProcess, BusSpec
@@ -55,6 +56,7 @@ from grav_actors.supervisor.runner import Runner
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
 from grav_actors.timeouts import Timeout, seconds
+from grav_actors.transports.base import BridgeTransport, TransportOptions
 
 STOP_TIMEOUT = 10.0
 """Seconds that `stop` gives actors, and then what was sent, to end well."""
@@ -87,7 +89,8 @@ class Grav:
         name: What the node is called in listings; default: the host's name and process id.
         bus: None starts a bus process on a private endpoint; an address joins one that runs; `"auto"` joins
             the one that `grav-actors up` runs for this directory or one above it.
-        transport, bridge, discovery: The mesh to other nodes, by instance or registered name.
+        transport, discovery: The mesh to other nodes, by instance or registered name.
+        bridge: To another messaging system; same.
         endpoint: What the mesh listens on: an address, or `(port, uri)`.
         belongs_to: Only nodes of the same value, or of `*`, are peers.
         interests: Capabilities that this node offers to tunnels.
@@ -135,8 +138,9 @@ class Grav:
         if isinstance(interests, Iterable) and not isinstance(interests, str):
             offered = tuple(interests)
         NodeTable(belongs_to=belongs_to, interests=offered)
-        plan = plan_mesh(transport, bridge, discovery, endpoint, keys, insecure)
+        plan = plan_mesh(transport, discovery, endpoint, keys, insecure)
         self._setup(name, belongs_to, offered, options, limits, logger, plan)
+        self._bridge_plan: BridgeTransport | None = plan_bridge(bridge)
         if bus is None:
             self._folder: Path | None = private_folder()
             try:
@@ -209,6 +213,8 @@ class Grav:
         self._link: Link | None = None
         self._plan = plan
         self._hub: Hub | None = None
+        self._bridge_plan = None
+        self._bridge: Bridge | None = None
         self._failure = ""
         self._stop_lock = threading.Lock()
         self._is_stopping = False
@@ -248,6 +254,9 @@ class Grav:
             if self._plan is not None:
                 identity = Identity(self.node_uuid, b"", self.name, self.belongs_to, self.interests)
                 self._hub = self._plan.start(self._link, self.node_uuid, identity, self._log, self._on_peer)
+            if self._bridge_plan is not None:
+                options = TransportOptions(self.node_uuid, logger=self._log)
+                self._bridge = Bridge(self._bridge_plan, options, self.connect)
         except BaseException:
             self._close()
             raise
@@ -396,15 +405,20 @@ class Grav:
         """
         return self._mesh("connect_endpoint").connect_endpoint(endpoint, timeout)
 
-    def connect_bridge_topic(self, topic: str) -> Any:
-        """Connect to a topic of the bridge.
+    def connect_bridge_topic(self, topic: str) -> None:
+        """Carry the messages of a topic of the bridge to this node's bus, and back, until the node stops.
 
         Raises:
             TransportNotConfiguredError: The node has no bridge.
+            ConfigError: It is no topic of that system.
+            ConnectionClosedError: That system is not reachable, or the node is stopped.
         """
-        raise TransportNotConfiguredError("connect_bridge_topic needs a bridge; this node was made without one")
+        self._check_open()
+        if self._bridge is None:
+            raise TransportNotConfiguredError("connect_bridge_topic needs a bridge; this node was made without one")
+        self._bridge.connect_topic(topic)
 
-    def tunnel(self, capability: str, message: Message, timeout: float = 5.0) -> None:
+    def tunnel(self, capability: str, message: Message, timeout: Timeout = 5.0) -> None:
         """Send a message to one peer that advertises a capability in its interests, in turn; back when it has it.
 
         A second peer gets it only if the first has not acknowledged within 1 s.
@@ -658,6 +672,8 @@ class Grav:
                 except GravError as exc:
                     self._log.debug("what pod %s sent was not settled: %s", pod.label, exc)
             self._await_handled(pods, deadline)
+            if self._bridge is not None:
+                self._bridge.stop()
             if self._hub is not None:
                 self._hub.stop()
             stopped = self._stopped_error()

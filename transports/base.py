@@ -89,6 +89,7 @@ class Handshake:
         name: The node's name for people; may be empty and need not be unique.
         endpoints: Where it can be dialled itself, best first; empty when it does not listen.
         version: Version of this content (`HANDSHAKE_VERSION`).
+        max_message: Bytes of one message's data that it takes; 0 when it does not say.
     """
 
     uuid: str
@@ -98,6 +99,7 @@ class Handshake:
     name: str = ""
     endpoints: tuple[str, ...] = ()
     version: int = HANDSHAKE_VERSION
+    max_message: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class HandshakeAck:
         endpoints: Where it can be dialled, best first; empty when it does not say.
         code: Why it refuses, for programs: one word; `""` when it accepts.
         version: Version of this content (`HANDSHAKE_VERSION`).
+        max_message: Bytes of one message's data that it takes; 0 when it does not say.
     """
 
     accept: bool
@@ -127,6 +130,7 @@ class HandshakeAck:
     endpoints: tuple[str, ...] = ()
     code: str = ""
     version: int = HANDSHAKE_VERSION
+    max_message: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from time import monotonic
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from grav_actors.errors import (
-    ConnectionClosedError,
     GravError,
     MessageTooLargeError,
     NodeWithdrawnError,
     ProtocolError,
-    WaitTimeoutError,
 )
 from grav_actors.message import Message
 from grav_actors.transports.base import (
@@ -34,8 +29,9 @@ from grav_actors.transports.base import (
     Withdraw,
 )
 from grav_actors.transports.inbox import Inbox
+from grav_actors.transports.standing import Standing
 from grav_actors.transports.tcp_address import TcpAddress
-from grav_actors.transports.zeromq_line import Line
+from grav_actors.transports.zeromq_approach import Approach
 from grav_actors.transports.zeromq_lines import Lines, Station
 from grav_actors.transports.zeromq_wire import (
     TOKEN_BYTES,
@@ -45,8 +41,6 @@ from grav_actors.transports.zeromq_wire import (
     pack_withdrawal,
     unpack_withdrawal,
 )
-
-T = TypeVar("T")
 
 WINDOW: Final = 1024
 """Messages of `send` that the peer has not handed over yet; past it `send` waits."""
@@ -109,8 +103,8 @@ class ZeroMQConnection:
         self._introduction = introduction
         self._lines = Lines(owner, self)
         self._inbox = Inbox(owner.logger)
-        self._changed = threading.Condition()
-        self._end = ""  # why nothing more comes or goes
+        self._standing = Standing(str(address))
+        self._approach = Approach(owner.loop, self._lines, self._standing, self.end)
         self._is_closed = False
         self._is_established = False
         self._has_withdrawn = False  # the peer
@@ -129,7 +123,7 @@ class ZeroMQConnection:
             self._lines.token, self.key = introduction[1], introduction[2].key
 
     def __repr__(self) -> str:
-        return f"<ZeroMQConnection to {self._peer_uuid or self._address}{', ' + self._end if self._end else ''}>"
+        return f"<ZeroMQConnection to {self._standing.peer}{', ' + self._standing.end if self._standing.end else ''}>"
 
     @property
     def is_pending(self) -> bool:
@@ -143,51 +137,22 @@ class ZeroMQConnection:
         deadline = monotonic() + HANDSHAKE_TIMEOUT
         owner = self._owner
         address = self._address.resolve()
-        self._reach(address, owner.keys_to_try(address), deadline)
+        self.key = self._approach.reach(address, owner.keys_to_try(address), deadline)
         introduction = Introduction(handshake, owner.host, owner.request_port, owner.stream_port, owner.max_frame)
         raw = introduction.pack()
         owner.loop.post(lambda: self._ask_or_end(Kind.INTRODUCE, raw, token=self.token))
-        found = self._wait_for(lambda: self._acceptance, deadline, f"{address} did not answer in time")
+        found = self._standing.wait_for(lambda: self._acceptance, deadline, f"{address} did not answer in time")
         ack = found.ack
         refusal = owner.check_uuid(ack.uuid, self.key)
         if refusal:
             raise ProtocolError(f"{address}: {refusal}")
-        self._peer_uuid = ack.uuid
+        self._peer_uuid = self._standing.peer = ack.uuid
         self._peer_max_frame = found.max_frame
         self._stream_at = address.at(found.stream_port)
         self._lines.token = found.token
         self._is_established = ack.accept
         owner.reached(address, self.key)
         return replace(ack, endpoints=_seen_from(ack.endpoints, address.host))
-
-    def _reach(self, address: TcpAddress, keys: list[str], deadline: float) -> None:
-        """Connect to where a peer takes requests, with the first of these keys that is its own."""
-        for key in keys:
-            tried: list[Line | None] = []
-
-            def open_line(key: str = key, tried: list[Line | None] = tried) -> None:
-                try:
-                    self._lines.open_requests(address, key)
-                except Exception as exc:  # libzmq's errors, as of a network interface that is not there
-                    self.end(f"{address} cannot be dialled: {exc}")
-                    return
-                with self._changed:
-                    tried.append(self._lines.requests)
-                    self._changed.notify_all()
-
-            self._owner.loop.post(open_line)
-            line = self._wait_for(partial(_outcome, tried), deadline, f"{address} cannot be reached")
-            if line.is_up:
-                self.key = key
-                return
-            if line.failure in _FATAL:
-                raise ConnectionClosedError(f"{address}: {_FATAL[line.failure]}")
-        if keys == [""]:
-            raise ConnectionClosedError(f"{address}: the connection was ended at once; is there a node?")
-        raise ConnectionClosedError(
-            f"{address}: the node there has none of the {len(keys)} keys that this node allows; allow its key with"
-            ' "grav-actors keys allow"'
-        )
 
     def do_incoming_handshake(self, callback: HandshakeFunc) -> None:
         """Reach the peer where it listens, have it confirm its introduction, and answer it; see `Connection`."""
@@ -196,16 +161,18 @@ class ZeroMQConnection:
         owner = self._owner
         deadline = monotonic() + DIAL_BACK_TIMEOUT
         try:
-            self._reach(self._address, [self.key], deadline)
+            self._approach.reach(self._address, [self.key], deadline)
             # Its introduction may be one that somebody has recorded: it counts when its sender knows of it.
             owner.loop.post(lambda: self._ask_or_end(Kind.CONFIRM))
-            self._wait_for(lambda: self._is_confirmed or None, deadline, f"{self._address} did not confirm in time")
+            self._standing.wait_for(
+                lambda: self._is_confirmed or None, deadline, f"{self._address} did not confirm in time"
+            )
         except GravError as exc:
-            text = f"the node there could not reach this one: {exc}".encode()
-            owner.loop.post(lambda: owner.reply(asker, Kind.FAILED, text))
+            reason = f"the node there could not reach this one: {exc}".encode()
+            owner.loop.post(lambda: owner.reply(asker, Kind.FAILED, reason))
             raise
         handshake = introduction.handshake
-        self._peer_uuid = handshake.uuid
+        self._peer_uuid = self._standing.peer = handshake.uuid
         self._peer_max_frame = introduction.max_frame
         self._stream_at = self._address.at(introduction.stream_port)
         self._is_established = True
@@ -214,22 +181,12 @@ class ZeroMQConnection:
         raw = Acceptance(ack, self.token, owner.stream_port, owner.max_frame).pack()
         owner.loop.post(lambda: owner.reply(asker, Kind.INTRODUCED, raw))
 
-    def _wait_for(self, look: Callable[[], T | None], deadline: float, text: str) -> T:
-        with self._changed:
-            while (seen := look()) is None:
-                self._check_open()
-                left = deadline - monotonic()
-                if left <= 0:
-                    raise WaitTimeoutError(text)
-                self._changed.wait(left)
-            return seen
-
     # Carrying
 
     def start(self, receive_func: ReceiveFunc) -> None:
         """Begin to hand over what the peer sends, on a thread of this connection; see `Connection`."""
-        with self._changed:
-            self._check_open()
+        with self._standing.changed:
+            self._standing.check()
             self._inbox.start(f"grav-zmq to {self._peer_uuid}", self._peer_uuid, receive_func)
         self._owner.loop.post(lambda: self._lines.open_stream(self._stream_at, self.key))
 
@@ -243,10 +200,10 @@ class ZeroMQConnection:
         self._send(Kind.MESSAGE, b"", raw, WINDOW)
 
     def _send(self, kind: Kind, header: bytes, body: bytes, window: int) -> int:
-        with self._changed:
-            while len(self._unanswered) >= window and not self._end:
-                self._changed.wait()
-            self._check_open()
+        with self._standing.changed:
+            while len(self._unanswered) >= window and not self._standing.end:
+                self._standing.changed.wait()
+            self._standing.check()
             if self._has_withdrawn and kind is Kind.MESSAGE:
                 raise NodeWithdrawnError(f"node {self._peer_uuid} has left the mesh")
             number = self._lines.next_number()
@@ -260,7 +217,7 @@ class ZeroMQConnection:
         number = self._send(Kind.WITHDRAW, header, b"", WINDOW + 1)
         text = f"node {self._peer_uuid} did not acknowledge within {HANDSHAKE_TIMEOUT:g} s"
         deadline = monotonic() + HANDSHAKE_TIMEOUT
-        self._wait_for(lambda: True if number not in self._unanswered else None, deadline, text)
+        self._standing.wait_for(lambda: True if number not in self._unanswered else None, deadline, text)
 
     def can_replace(self) -> bool:
         """Return False: the link lasts."""
@@ -268,19 +225,19 @@ class ZeroMQConnection:
 
     def subscribe(self, prefixes: tuple[bytes, ...]) -> None:
         """Have the peer publish what begins with one of these; see `MeshConnection`."""
-        self._check_open()
+        self._standing.check()
         self._owner.loop.post(lambda: self._lines.subscribe(prefixes))
 
     def ask(self, header: bytes, body: bytes = b"") -> None:
         """Send a request; see `MeshConnection`."""
-        self._check_open()
+        self._standing.check()
         if self._fits(body):
             self._owner.loop.post(lambda: self._ignore(self._lines.ask(Kind.ASK, header, body)))
 
     def answer(self, ticket: int, header: bytes, body: bytes = b"") -> None:
         """Answer a request; see `MeshConnection`."""
-        with self._changed:
-            self._check_open()
+        with self._standing.changed:
+            self._standing.check()
             asker = self._tickets.pop(ticket, None)
         if asker is not None and self._fits(body):
             self._owner.loop.post(lambda: self._owner.reply(asker, Kind.ANSWER, header, body))
@@ -301,7 +258,7 @@ class ZeroMQConnection:
     def asked(self, kind: Kind, asker: Asker, header: bytes, body: bytes) -> None:
         """Take a request of the peer for this link."""
         reply = self._owner.reply
-        if self._end or asker.key != self.key:
+        if self._standing.end or asker.key != self.key:
             reply(asker, Kind.GONE)
         elif kind is Kind.CONFIRM:
             is_mine = self._introduction is None and self._acceptance is None
@@ -316,7 +273,7 @@ class ZeroMQConnection:
             self._take(kind, asker, header, body)
 
     def _keep(self, asker: Asker) -> int:
-        with self._changed:
+        with self._standing.changed:
             ticket = self._next_ticket
             self._next_ticket += 1
             self._tickets[ticket] = asker
@@ -351,10 +308,10 @@ class ZeroMQConnection:
         elif kind is Kind.INTRODUCED:
             self._take_acceptance(header)
         elif kind is Kind.DONE:
-            with self._changed:
+            with self._standing.changed:
                 self._unanswered.pop(number, None)
                 self._is_confirmed = True
-                self._changed.notify_all()
+                self._standing.changed.notify_all()
 
     def _take_acceptance(self, header: bytes) -> None:
         try:
@@ -363,10 +320,10 @@ class ZeroMQConnection:
             self._owner.bad_frame(f"an answer to an introduction: {exc}")
             self.end(f"the answer is none that this version understands: {exc}")
             return
-        with self._changed:
+        with self._standing.changed:
             if self._introduction is None and self._acceptance is None:
                 self._acceptance = acceptance
-                self._changed.notify_all()
+                self._standing.changed.notify_all()
 
     def published(self, frames: list[MeshFrame]) -> None:
         """Take what the peer has published."""
@@ -386,12 +343,12 @@ class ZeroMQConnection:
             elif line.lost_at is not None and line.ups and self._unanswered:
                 self.end("the connection was lost with messages under way")
             self._ups = line.ups
-        with self._changed:
-            self._changed.notify_all()
+        with self._standing.changed:
+            self._standing.changed.notify_all()
 
     def look(self, now: float) -> None:
         """End the link if its connections are lost for too long."""
-        if self._is_established and not self._end:
+        if self._is_established and not self._standing.end:
             trouble = self._lines.trouble(now)
             if trouble:
                 self.end(trouble)
@@ -400,34 +357,25 @@ class ZeroMQConnection:
         self, kind: Kind, header: bytes = b"", body: bytes = b"", *, token: bytes = b"", number: int = 0
     ) -> None:
         """Send what must not be lost while the link lasts."""
-        if not self._end and not self._lines.ask(kind, header, body, token=token, number=number):
+        if not self._standing.end and not self._lines.ask(kind, header, body, token=token, number=number):
             self.end("the peer takes nothing")
 
     # Ending
 
-    def _check_open(self) -> None:
-        if self._end:
-            raise ConnectionClosedError(f"the link to {self._peer_uuid or self._address} has ended: {self._end}")
-
     def end(self, reason: str) -> None:
         """End the link, which is lost; the receiver is told. On the loop's thread."""
-        with self._changed:
-            if self._end:
-                return
-            self._end = reason
-            self._changed.notify_all()
+        if not self._standing.finish(reason):
+            return
         self._inbox.end(LinkDown(reason))
         self._owner.forget(self)
         self._lines.close(is_lost=True)
 
     def close(self) -> None:
         """End the link; see `Connection`."""
-        with self._changed:
+        with self._standing.changed:
             is_first = not self._is_closed
-            is_standing = not self._end
             self._is_closed = True
-            self._end = self._end or "it was closed"
-            self._changed.notify_all()
+        is_standing = self._standing.finish("it was closed")
         if is_first:
             self._owner.forget(self)
             if is_standing:
@@ -440,20 +388,6 @@ class ZeroMQConnection:
         elif self._introduction is not None:
             self._owner.reply(self._introduction[2], Kind.FAILED, b"the node there has closed the link")
         self._lines.close()
-
-
-_FATAL = {
-    "refused": "nobody listens there",
-    "unreachable": "it cannot be reached",
-    "auth": 'the node there does not allow this node\'s key; allow it there with "grav-actors keys allow"',
-    "protocol": "the node there does not speak as this one: only one of them uses keys, or it is no node",
-}
-
-
-def _outcome(tried: list[Line | None]) -> Line | None:
-    """Return the line that was tried, once it stands or has failed."""
-    line = tried[0] if tried else None
-    return line if line is not None and (line.is_up or line.failure) else None
 
 
 def _seen_from(endpoints: tuple[str, ...], host: str) -> tuple[str, ...]:

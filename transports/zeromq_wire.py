@@ -25,7 +25,9 @@ SUBSCRIBED_TOPIC: Final = b"\xff"
 """Begins the prefix by which a publisher learns that a link's subscriptions count. Behind every topic of the mesh:
 ZeroMQ repeats the subscriptions of a connection that is made anew in this order."""
 _MAGIC: Final = b"GZ\x01"
-_TYPES: Final[dict[str, type]] = {"accept": bool, "version": int, "interests": tuple, "endpoints": tuple}
+_TYPES: Final[dict[str, type]] = {
+    "accept": bool, "version": int, "max_message": int, "interests": tuple, "endpoints": tuple,
+}  # fmt: skip
 """Of the fields of a handshake that are no text."""
 _NUMBER_BYTES: Final = 8
 _STRICT: dict[str, Any] = {

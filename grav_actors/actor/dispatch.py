@@ -193,6 +193,11 @@ class ActorLoop(Callbacks):
             except RuntimeError:
                 return  # the loop has ended
 
+    def put_all(self, runs: list[Inbound]) -> None:
+        """Have runs handled."""
+        for inbound in runs:
+            self.put(inbound)
+
     def stop(self) -> None:
         """End the loop after what it is doing."""
         self.put(None)

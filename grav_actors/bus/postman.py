@@ -106,12 +106,15 @@ class Postman:
         if type(run.dest) is tuple:
             flags, groups = self._relayed(run, plan, now)
         for receiver in plan.receivers:
-            if receiver is not source:
-                for delivery in _wanted(run, receiver.filters, flags=flags):
-                    put(receiver.mailbox, delivery, now)
-                    if not receiver.is_dirty:
-                        receiver.is_dirty = True
-                        dirty.append(receiver)
+            if receiver is source:
+                continue
+            uuids = receiver.filters.uuids
+            whole = (Delivery(run, 0, run.count, flags),)
+            for delivery in _wanted(run, receiver.filters, flags=flags) if uuids else whole:
+                put(receiver.mailbox, delivery, now)
+                if not receiver.is_dirty:
+                    receiver.is_dirty = True
+                    dirty.append(receiver)
         served: list[str] = []
         for group in groups:
             if self.directory.choose(group, run.type, run.sender.uuid)[1]:

@@ -176,29 +176,35 @@ class Receiver:
         garbled: list[Delivery] = []
         count = size = 0
         first = self.number
-        waiting = self.mailbox.waiting
-        exact = self.window < MAX_RUN_MESSAGES
+        mailbox = self.mailbox
+        waiting = mailbox.waiting
+        window = self.window
+        exact = window < MAX_RUN_MESSAGES
         while True:
             if self.priority:
                 delivery = self.priority.popleft()
-            elif waiting and (room := self.room()) > 0:
-                delivery = self.mailbox.take(room if exact else MAX_RUN_MESSAGES)
+            elif waiting and self.window_bytes < self.window_limit and (room := window - self.window_used) > 0:
+                delivery = mailbox.take(room if exact else MAX_RUN_MESSAGES)
             else:
                 break
-            try:
-                entry, body = delivery.encode()
-            except MessageDecodeError:
-                garbled.append(delivery)
-                continue
+            run = delivery.run
             messages = delivery.hi - delivery.lo
+            if messages == run.count and not delivery.flags and delivery.attempt == 1:
+                entry, body = run.packed(), run.body
+            else:
+                try:
+                    entry, body = delivery.encode()
+                except MessageDecodeError:
+                    garbled.append(delivery)
+                    continue
             delivery.number = self.number
             self.number += messages
             self.in_flight.append(delivery)
-            if delivery.run.traces is not None:
-                delivery.run.trace(self, delivery.number)
+            if run.traces is not None:
+                run.trace(self, delivery.number)
             if not delivery.priority:
                 self.window_used += messages
-                self.window_bytes += delivery.size
+                self.window_bytes += run.unit * messages
             entries.append(entry)
             bodies.append(body)
             count += messages

@@ -136,7 +136,7 @@ class Agreement:
 
     def _apply(self, peer: Peer, frame: Interest, ticket: int, now: float) -> None:
         is_new = self._state.outflow.track(peer.incarnation) is None
-        track = self._state.outflow.open(peer.incarnation, frame.prefixes)
+        track = self._state.outflow.open(peer.incarnation, frame.prefixes, peer.max_message)
         peer.their_version = frame.version
         peer.is_heard = True
         answer = InterestDone(self._state.me.incarnation, peer.incarnation, frame.version, track.number, track.sent)

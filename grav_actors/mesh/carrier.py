@@ -40,11 +40,11 @@ class Events(Protocol):
         """Return the number of a link that a peer has opened."""
         ...
 
-    def introduced(self, link: int, handshake: Handshake) -> HandshakeAck:
-        """Return the answer to a peer."""
+    def introduced(self, link: int, handshake: Handshake, *, can_replace: bool) -> HandshakeAck:
+        """Return the answer to a peer; with what its connection says of itself, see `Connection.can_replace`."""
         ...
 
-    def greeted(self, link: int, answer: HandshakeAck) -> None:
+    def greeted(self, link: int, answer: HandshakeAck, *, can_replace: bool) -> None:
         """Take the answer of a peer."""
         ...
 
@@ -123,7 +123,7 @@ class Carrier:
         is_done = False
 
         def answer(handshake: Handshake) -> HandshakeAck:
-            answers.append(self._events.introduced(link, handshake))
+            answers.append(self._events.introduced(link, handshake, can_replace=connection.can_replace()))
             return answers[0]
 
         try:
@@ -164,7 +164,7 @@ class Carrier:
             connection.close()
             self._events.dial_failed(link)
             return
-        self._events.greeted(link, answer)
+        self._events.greeted(link, answer, can_replace=connection.can_replace())
 
     def release(self, link: int) -> None:
         """Carry out what was held until the answer to a peer was on its way."""
@@ -172,6 +172,11 @@ class Carrier:
             held = self._held.pop(link, [])
         for effect in held:
             self.carry_out(effect)
+
+    def connection(self, link: int) -> MeshConnection | None:
+        """Return the started connection of a link; from any thread."""
+        with self._lock:
+            return self._connections.get(link) if link not in self._held else None
 
     # Effects
 

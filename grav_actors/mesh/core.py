@@ -15,6 +15,7 @@ from grav_actors.mesh.effects import (
     DeliverTunnelled,
     Effect,
     Reply,
+    TooLarge,
     TunnelEnded,
     WantedChanged,
     Withdrawn,
@@ -38,7 +39,17 @@ from grav_actors.mesh.liveness import LATE
 from grav_actors.mesh.membership import Membership
 from grav_actors.mesh.outflow import RETRANSMIT_BYTES
 from grav_actors.mesh.peers import Leaving, Peer, PeerState
-from grav_actors.mesh.relay_frames import AGAIN_TYPE, NEWS_TYPE, Groups, Names, News, decode_news, encode_news
+from grav_actors.mesh.relay_frames import (
+    AGAIN_TYPE,
+    NEWS_TYPE,
+    TOO_LARGE_TYPE,
+    Groups,
+    Names,
+    News,
+    decode_news,
+    encode_news,
+    is_too_large,
+)
 from grav_actors.mesh.state import BEAT_SPACING, Counts, MeshState
 from grav_actors.mesh.topics import interest_prefixes, type_topic
 from grav_actors.mesh.tunnels import Attempt, Tunnels
@@ -195,6 +206,18 @@ class MeshCore:
         """Send a run to all peers that want its type, also those that are down for now; return how many."""
         return 0 if self._has_left else self._delivery.publish(type, count, meta, body)
 
+    def refuse_large(self, uuid: str, count: int) -> None:
+        """Count, and have announced, messages of a peer that are larger than the bus of this node takes."""
+        self._state.counts.too_large += count
+        self._state.out.append(TooLarge(uuid, count))
+
+    def refusal_of(self, uuid: str, count: int, body: bytes) -> str:
+        """Return why a run for one peer is not carried, in words for people; "" unless it is larger than that takes."""
+        peer = self._state.peers.get(uuid)
+        if count > 1 or peer is None or not is_too_large(len(body), peer.max_message):
+            return ""
+        return f"it has {len(body)} bytes; node {peer.name or uuid} takes messages of at most {peer.max_message}"
+
     def direct(self, uuid: str, type: str, count: int, meta: bytes, body: bytes) -> bool:
         """Send a run to one peer; false when it is none, has left, or was never up."""
         peer = self._state.peers.get(uuid)
@@ -245,6 +268,9 @@ class MeshCore:
         if run.type == AGAIN_TYPE:
             self._introduce(peer)
             return
+        if run.type == TOO_LARGE_TYPE:
+            self.refuse_large(peer.uuid, run.count)
+            return
         try:
             news = decode_news(run.body)
         except ProtocolError:
@@ -270,9 +296,9 @@ class MeshCore:
         """Send one message to one peer that offers a capability; `TunnelEnded` follows, at the latest then.
 
         Returns:
-            The key by which `TunnelEnded` names it; 0 when no peer offers the capability.
+            The key by which `TunnelEnded` names it; 0 when no peer offers the capability and takes so much.
         """
-        candidates = self._candidates(capability)
+        candidates = self._candidates(capability, len(body))
         if not candidates:
             return 0
         attempt = self._tunnels.begin(capability, meta, body, deadline)
@@ -379,15 +405,18 @@ class MeshCore:
 
     # Tunnels
 
-    def _candidates(self, capability: str) -> list[str]:
+    def _candidates(self, capability: str, size: int) -> list[str]:
         return sorted(
             peer.uuid
             for peer in self._state.peers.values()
-            if peer.state is PeerState.UP and peer.leaving is None and capability in peer.interests
+            if peer.state is PeerState.UP
+            and peer.leaving is None
+            and capability in peer.interests
+            and not is_too_large(size, peer.max_message)
         )
 
     def _try(self, attempt: Attempt, now: float) -> None:
-        uuid = self._tunnels.choose(attempt, self._candidates(attempt.capability), now)
+        uuid = self._tunnels.choose(attempt, self._candidates(attempt.capability, len(attempt.body)), now)
         if uuid is None:
             return  # all were asked; whoever answers first, until the deadline
         peer = self._state.peers[uuid]

@@ -9,11 +9,11 @@ from grav_actors.mesh.frames import Beat, Pulse, Repair, Repaired, Run
 from grav_actors.mesh.inflow import Arrival, Gap
 from grav_actors.mesh.outflow import Entry, Track
 from grav_actors.mesh.peers import Peer
-from grav_actors.mesh.relay_frames import AGAIN_TYPE, NEWS_TYPE
+from grav_actors.mesh.relay_frames import AGAIN_TYPE, NEWS_TYPE, TOO_LARGE_TYPE, is_too_large
 from grav_actors.mesh.state import MeshState
 from grav_actors.mesh.topics import BEAT_TOPIC, directed_topic, type_topic
 
-OWN_TYPES = (NEWS_TYPE, AGAIN_TYPE)
+OWN_TYPES = (NEWS_TYPE, AGAIN_TYPE, TOO_LARGE_TYPE)
 """Types of runs that are for the mesh itself."""
 ACK_BYTES = 1024 * 1024
 """Bytes from peers after which a beat acknowledges them before its time; a part of what a peer may be ahead."""
@@ -38,17 +38,31 @@ class Delivery:
     def publish(self, type: str, count: int, meta: bytes, body: bytes) -> int:
         """Send a run to all peers that want its type; return how many these are."""
         topic = type_topic(type)
-        tracks = self._state.outflow.wanted_by(topic)
+        wanting = self._state.outflow.wanted_by(topic)
+        if count > 1:
+            tracks = wanting
+        else:
+            tracks = tuple(track for track in wanting if not is_too_large(len(body), track.max_message))
+            for track in wanting:
+                if track not in tracks:
+                    self._stand_in(track)
         if tracks:
             self._send(topic, tracks, Entry(type, count, meta, body, len(body)))
-        return len(tracks)
+        return len(wanting)
+
+    def _stand_in(self, track: Track) -> None:
+        """Tell a peer, in its place among the others, of a message that is larger than it takes."""
+        self._send(directed_topic(track.incarnation), (track,), Entry(TOO_LARGE_TYPE, 1, b"", b"", 0))
 
     def direct(self, peer: Peer, type: str, count: int, meta: bytes, body: bytes) -> bool:
         """Send a run to one peer, whatever it wants; false before it has ever said what."""
         track = self._state.outflow.track(peer.incarnation)
         if track is None:
             return False
-        self._send(directed_topic(peer.incarnation), (track,), Entry(type, count, meta, body, len(body)))
+        if count == 1 and is_too_large(len(body), track.max_message):
+            self._stand_in(track)
+        else:
+            self._send(directed_topic(peer.incarnation), (track,), Entry(type, count, meta, body, len(body)))
         return True
 
     def _send(self, topic: bytes, tracks: tuple[Track, ...], entry: Entry) -> None:

@@ -116,6 +116,14 @@ class GapFound:
 
 
 @dataclass(frozen=True, slots=True)
+class TooLarge:
+    """Messages of a peer are larger than the bus of this node takes, and are not delivered."""
+
+    peer: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class InterestAgreed:
     """All peers that are up send what this node wants since `version`."""
 
@@ -178,6 +186,7 @@ class Post:
     Attributes:
         dest: As in SEND of `docs/protocol.md`.
         questions: Their uuids, one for each message; none if it is no question.
+        peer: Who has sent it.
     """
 
     kind: int
@@ -186,6 +195,7 @@ class Post:
     count: int
     body: bytes
     questions: tuple[bytes, ...] = ()
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +248,7 @@ Effect: TypeAlias = (
     | DeliverTunnelled
     | PeerChanged
     | GapFound
+    | TooLarge
     | InterestAgreed
     | DialRefused
     | TunnelEnded

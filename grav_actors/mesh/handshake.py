@@ -35,6 +35,7 @@ class Identity:
         belongs_to: Its group of nodes; `*` fits every group.
         interests: Capabilities that it offers to tunnels.
         endpoints: Where it can be dialled.
+        max_message: Bytes of one message's data that its bus takes; 0: it does not say.
     """
 
     uuid: str
@@ -43,6 +44,7 @@ class Identity:
     belongs_to: str = "*"
     interests: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
+    max_message: int = 0
 
     def handshake(self) -> Handshake:
         """Return the introduction of this node."""
@@ -53,6 +55,7 @@ class Identity:
             incarnation=self.incarnation.hex(),
             name=self.name,
             endpoints=self.endpoints,
+            max_message=self.max_message,
         )
 
     def accept(self) -> HandshakeAck:
@@ -65,6 +68,7 @@ class Identity:
             incarnation=self.incarnation.hex(),
             name=self.name,
             endpoints=self.endpoints,
+            max_message=self.max_message,
         )
 
     def refuse(self, refusal: Refusal) -> HandshakeAck:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from queue import Empty, SimpleQueue
 from time import monotonic, time
 from typing import Any
 
@@ -25,7 +25,7 @@ from grav_actors.errors import (
 )
 from grav_actors.mesh import handshake as refusals
 from grav_actors.mesh.carrier import Carrier
-from grav_actors.mesh.core import TICK, MeshCore
+from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.delivery import ACK_BYTES
 from grav_actors.mesh.effects import (
     ActorsChanged,
@@ -41,11 +41,12 @@ from grav_actors.mesh.effects import (
     Refuse,
     Reply,
     TakeBack,
+    TooLarge,
     TunnelEnded,
     WantedChanged,
     Withdrawn,
 )
-from grav_actors.mesh.frames import INCARNATION_BYTES, Beat, Frame, InterestDone
+from grav_actors.mesh.frames import INCARNATION_BYTES, Beat, Frame, InterestDone, Run
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.local_news import LocalNews
 from grav_actors.mesh.peers import Peer as KnownPeer
@@ -54,11 +55,19 @@ from grav_actors.mesh.relay import Relay
 from grav_actors.mesh.relay_frames import decode_type, encode_type
 from grav_actors.mesh.switchboard import Leaving, Switchboard
 from grav_actors.mesh.topics import interest_prefixes
+from grav_actors.mesh.turns import Turns
 from grav_actors.mesh.view import Peer
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
 from grav_actors.timeouts import Timeout, seconds
-from grav_actors.transports.base import Channel, Handshake, HandshakeAck, MeshTransport, TransportOptions
+from grav_actors.transports.base import (
+    Channel,
+    Handshake,
+    HandshakeAck,
+    MeshConnection,
+    MeshTransport,
+    TransportOptions,
+)
 
 NODE_UP, NODE_DOWN, NODE_GAP = "grav.sys.node.up", "grav.sys.node.down", "grav.sys.node.gap"
 """Events on the bus: a peer is up; it is down or has withdrawn; messages of it will never come."""
@@ -68,15 +77,11 @@ FULL_BYTES = 8 * 1024 * 1024
 """Bytes of the same past which nothing more is acknowledged to peers, so that they wait."""
 LEAVING_BYTES = 4 * 1024 * 1024
 """Bytes of the local bus that wait for the hub. Past it the local pod waits."""
-DRAIN = 256
-"""Events that are taken before what they call for is done."""
 STOP_TIMEOUT = 3.0
 """Seconds that a stopping hub gives its peers to acknowledge that it leaves."""
 
 MAX_REFUSALS = 256
 """Endpoints of which it is remembered why no link was made; past it the oldest go."""
-
-Event = Callable[[float], None]
 
 
 class Hub:
@@ -104,7 +109,6 @@ class Hub:
     ) -> None:
         self._log = logger if logger is not None else logging.getLogger(__name__)
         self._report = report if report is not None else self._log_change
-        self._events: SimpleQueue[Event] = SimpleQueue()
         self._changed = threading.Condition()
         self._is_congested = False  # peers are behind: the local pod waits
         self._is_full = False  # so are the pods of the local bus: peers wait
@@ -121,14 +125,18 @@ class Hub:
         self._wants: dict[str, None] = {}
         self._news = LocalNews()
         self._settling: list[Callable[[], bool]] = []
+        self._turns = Turns("grav-mesh-hub", self._finish, self._tick, self._log)
         self._relay = Relay(pod, self)
 
         def take(connection: Any) -> None:
-            self._events.put(lambda now: self._carrier.take(connection))
+            self._turns.put(lambda now: self._carrier.take(connection))
+
+        def find(uuid: str) -> MeshConnection | None:
+            return self._find(uuid) if hasattr(self, "_carrier") else None  # not while the transport is set up
 
         try:
             self._relay.begin()  # first: what peers are told when they are met
-            self.endpoint = transport.setup(options, take, lambda uuid: None)
+            self.endpoint = transport.setup(options, take, find)
         except BaseException:
             self._relay.stop(1.0)
             raise
@@ -136,8 +144,7 @@ class Hub:
         self._core = MeshCore(identity(os.urandom(INCARNATION_BYTES), endpoints), random.random)
         self._switchboard = Switchboard(self._core)
         self._carrier = Carrier(transport, self, self._core.me.handshake)
-        self._thread = threading.Thread(target=self._run, name="grav-mesh-hub", daemon=True)
-        self._thread.start()
+        self._turns.start()
 
     # For users
 
@@ -244,31 +251,33 @@ class Hub:
 
     def hint(self, endpoint: str, uuid: str, *, is_lasting: bool = False) -> None:
         """Take what a discovery says; does not block."""
-        self._events.put(lambda now: self._core.hint(endpoint, uuid, now, is_lasting=is_lasting))
+        self._turns.put(lambda now: self._core.hint(endpoint, uuid, now, is_lasting=is_lasting))
 
     def add(self, discovery: Discovery) -> None:
         """Stop this discovery, which is started, before the node leaves or stops."""
         self._discoveries.append(discovery)
 
-    def tunnel(self, capability: str, message: Message, timeout: float, max_message: int) -> None:
+    def tunnel(self, capability: str, message: Message, timeout: Timeout, max_message: int) -> None:
         """Send a message to one peer that offers a capability; back when that has acknowledged.
 
         Raises:
             TunnelNotEstablishedError: No peer offers it, or none acknowledged in time.
             MessageEncodeError, MessageTooLargeError: The data cannot be carried.
         """
+        limit = seconds(timeout)
         body = pack_records([pack_fields(message._record, max_message)])
         meta = encode_type(message._type)
-        key = self._call(lambda now: self._core.tunnel(capability, meta, body, now, now + timeout))
+        key = self._call(
+            lambda now: self._core.tunnel(capability, meta, body, now, math.inf if limit is None else now + limit)
+        )
         if not key:
             raise TunnelNotEstablishedError(
-                f"no peer that is up offers {capability!r}; `grav.peers()` shows what they do"
+                f"no peer that is up offers {capability!r} and takes {len(body)} bytes; `grav.peers()` shows what they"
+                " offer"
             )
-        ended = self._wait(lambda: self._tunnels.pop(key, None), timeout + 1.0)
-        if ended is None or not ended.peer:
-            raise TunnelNotEstablishedError(
-                f"{capability!r}: {ended.reason if ended else 'no peer'} within {timeout} s"
-            )
+        ended: TunnelEnded = self._wait(lambda: self._tunnels.pop(key, None), None)  # its deadline ends it
+        if not ended.peer:
+            raise TunnelNotEstablishedError(f"{capability!r}: {ended.reason} within {limit} s")
 
     def withdraw(self, timeout: Timeout) -> None:
         """Leave discovery, tell every peer, and return when all have acknowledged.
@@ -278,7 +287,7 @@ class Hub:
         """
         for discovery in self._discoveries:
             discovery.stop()
-        self._events.put(self._core.withdraw)
+        self._turns.put(self._core.withdraw)
         if self._wait(lambda: self._has_left or None, timeout) is None:
             missing = self._call(lambda now: [peer.name or peer.uuid for peer in self._core.unacknowledged()])
             raise WaitTimeoutError(f"these peers did not acknowledge within {timeout} s: {', '.join(missing)}")
@@ -294,8 +303,7 @@ class Hub:
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        self._events.put(lambda now: None)
-        self._thread.join()
+        self._turns.stop()
         self._carrier.stop()
         self._relay.stop(STOP_TIMEOUT)
 
@@ -325,35 +333,18 @@ class Hub:
                 answers.append(answer)
                 self._changed.notify_all()
 
-        self._events.put(event)
+        self._turns.put(event)
         return self._wait(lambda: answers or None, None)[0]
 
-    # The hub's thread
+    # With the turn
 
-    def _run(self) -> None:
-        ticked_at = monotonic()
-        while not self._is_stopping:
-            try:
-                event: Event | None = self._events.get(timeout=max(0.0, ticked_at + TICK - monotonic()))
-            except Empty:
-                event = None
-            for _ in range(DRAIN):
-                if event is None:
-                    break
-                self._do(event)
-                try:
-                    event = self._events.get_nowait()
-                except Empty:
-                    break
-            else:
-                if event is not None:
-                    self._do(event)
-            now = monotonic()
-            if now - ticked_at >= TICK:
-                ticked_at = now
-                self._do(self._core.tick)
-            self._regulate(now)
-            self._pump()
+    def _tick(self, now: float) -> None:
+        self._core.tick(now)
+
+    def _finish(self, now: float) -> None:
+        """Do what the events before call for."""
+        self._regulate(now)
+        self._pump()
 
     def _regulate(self, now: float) -> None:
         """Have the local pod wait for peers that are behind, and peers for the local bus."""
@@ -366,12 +357,6 @@ class Hub:
         if is_full != self._is_full:
             self._is_full = is_full
             self._core.hold_back(now, is_full=is_full)
-
-    def _do(self, event: Event) -> None:
-        try:
-            event(monotonic())
-        except Exception:
-            self._log.exception("an event of the mesh failed")
 
     def _pump(self) -> None:
         out = self._core.out
@@ -409,6 +394,9 @@ class Hub:
                 self._log.warning("%s messages of node %s are lost", count if count >= 0 else "some", uuid)
                 self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
                 self._switchboard.lost(effect)
+            case TooLarge(uuid, count):
+                self._log.warning("%d messages of node %s are larger than this one takes", count, uuid)
+                self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
             case DialRefused(endpoint, _, reason):
                 self._log.warning("no link to %s: %s", endpoint, reason)
                 self._note(lambda: self._refuse(endpoint, effect))
@@ -499,11 +487,15 @@ class Hub:
 
     def leave(self, run: Leaving) -> None:
         """Take a run; on the pod's callback thread, which waits while the hub is behind."""
+        if self._leaving_bytes > LEAVING_BYTES or self._is_congested:
+            with self._changed:
+                while (self._leaving_bytes > LEAVING_BYTES or self._is_congested) and not self._is_stopping:
+                    self._changed.wait(1.0)
+        if self._turns.act(lambda now: self._switchboard.leave(run)):
+            return
         with self._changed:
-            while (self._leaving_bytes > LEAVING_BYTES or self._is_congested) and not self._is_stopping:
-                self._changed.wait(1.0)
             self._leaving_bytes += len(run.body)
-        self._events.put(lambda now: self._leave(run))
+        self._turns.put(lambda now: self._leave(run))
 
     def _leave(self, run: Leaving) -> None:
         was_full = self._leaving_bytes > LEAVING_BYTES
@@ -515,7 +507,7 @@ class Hub:
 
     def local(self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...]) -> None:
         """Take what the pods of the bus want, and which actors there are."""
-        self._events.put(lambda now: self._local(stage, wants, groups, names, now))
+        self._turns.put(lambda now: self._local(stage, wants, groups, names, now))
 
     def _local(
         self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...], now: float
@@ -535,15 +527,22 @@ class Hub:
 
     def cancelled(self, asker: bytes, seqs: tuple[int, ...]) -> None:
         """Note that nobody waits for these questions any more."""
-        self._events.put(lambda now: self._switchboard.cancelled(asker, seqs))
+        self._turns.put(lambda now: self._switchboard.cancelled(asker, seqs))
 
     def settled(self, question: bytes) -> None:
         """Note that no answer follows to a peer's question."""
-        self._events.put(lambda now: self._switchboard.settled(question))
+        self._turns.put(lambda now: self._switchboard.settled(question))
 
     def unposted(self, questions: tuple[bytes, ...], text: str) -> None:
         """Note that questions of a peer did not reach the bus."""
-        self._events.put(lambda now: self._switchboard.unposted(questions, text))
+        self._turns.put(lambda now: self._switchboard.unposted(questions, text))
+
+    # For the transport
+
+    def _find(self, uuid: str) -> MeshConnection | None:
+        """Return the started connection to a peer; from any thread."""
+        peer = self._core.peer(uuid)
+        return self._carrier.connection(peer.link) if peer is not None else None
 
     # From the carrier: events, from any thread
 
@@ -554,21 +553,23 @@ class Hub:
         except ConnectionClosedError:
             return 0
 
-    def introduced(self, link: int, handshake: Handshake) -> HandshakeAck:
+    def introduced(self, link: int, handshake: Handshake, *, can_replace: bool) -> HandshakeAck:
         """Return the answer to a peer."""
         try:
-            answer: HandshakeAck = self._call(lambda now: self._core.introduced(link, handshake, now))
+            answer: HandshakeAck = self._call(
+                lambda now: self._core.introduced(link, handshake, now, can_replace=can_replace)
+            )
         except ConnectionClosedError as exc:
             return self._core.me.refuse(refusals.Refusal(refusals.WITHDRAWN, str(exc)))
         return answer
 
-    def greeted(self, link: int, answer: HandshakeAck) -> None:
+    def greeted(self, link: int, answer: HandshakeAck, *, can_replace: bool) -> None:
         """Take the answer of a peer."""
-        self._events.put(lambda now: self._core.greeted(link, answer, now))
+        self._turns.put(lambda now: self._core.greeted(link, answer, now, can_replace=can_replace))
 
     def dial_failed(self, link: int) -> None:
         """Note that nobody answered."""
-        self._events.put(lambda now: self._core.dial_failed(link, now))
+        self._turns.put(lambda now: self._core.dial_failed(link, now))
 
     def undiallable(self, endpoint: str, error: GravError) -> None:
         """Note that an endpoint is none for this transport."""
@@ -576,27 +577,30 @@ class Hub:
 
     def handshaken(self, link: int) -> None:
         """Note that the answer to a peer is on its way."""
-        self._events.put(lambda now: self._carrier.release(link))
+        self._turns.put(lambda now: self._carrier.release(link))
 
     def link_down(self, link: int, reason: str) -> None:
         """Note that a link has ended."""
-        self._events.put(lambda now: self._core.link_down(link, reason, now))
+        self._turns.put(lambda now: self._core.link_down(link, reason, now))
 
     def subscribed(self, prefix: bytes) -> None:
         """Note that a peer has subscribed to something."""
-        self._events.put(lambda now: self._core.subscribed(prefix, now))
+        self._turns.put(lambda now: self._core.subscribed(prefix, now))
 
     def came(self, link: int, frame: Frame, body: bytes, ticket: int, channel: Channel) -> None:
         """Take a frame; one of the stream is lost when too much waits already."""
         size = len(body)
-        with self._changed:
-            if channel is Channel.STREAM and self._coming_bytes + self._relay.waiting_bytes > BACKLOG_BYTES and size:
+        if isinstance(frame, Run):
+            if self._coming_bytes + self._relay.waiting_bytes > BACKLOG_BYTES:
                 return
+            if self._turns.act(lambda now: self._core.receive(link, frame, bytes(body), now)):
+                return
+        with self._changed:
             self._coming_bytes += size
         if isinstance(frame, Beat) and frame.clock:
             ahead = frame.clock / 1e6 - time()  # now, not when the hub gets to it
-            self._events.put(lambda now: self._hear_clock(frame.incarnation, ahead))
-        self._events.put(lambda now: self._came(link, frame, bytes(body), now, ticket))
+            self._turns.put(lambda now: self._hear_clock(frame.incarnation, ahead))
+        self._turns.put(lambda now: self._came(link, frame, bytes(body), now, ticket))
 
     def _hear_clock(self, incarnation: bytes, ahead: float) -> None:
         for peer in self._core.peers():

@@ -166,7 +166,7 @@ class Membership:
                         Vitals(now), Inflow())  # fmt: skip
             peer.inflow.track, peer.inflow.got = self._positions.pop(incarnation, (0, 0))
             peer.inflow.last = peer.inflow.got
-            peer.since, peer.version = now, other.version
+            peer.since, peer.version, peer.max_message = now, other.version, max(0, other.max_message)
             state.peers[other.uuid] = peer
         link.uuid = other.uuid
         old, peer.link = peer.link, link.number
@@ -177,7 +177,7 @@ class Membership:
             peer.replaced.append(old)
             if len(peer.replaced) > MAX_REPLACED:
                 state.close(peer.replaced.pop(0))
-        peer.attached_at = now
+        peer.attached_at = peer.tried_at = now
         peer.vitals.hear(now)
         peer.is_answered = peer.is_heard = False
         peer.pending = None
@@ -242,7 +242,7 @@ class Membership:
                 if silence < SUSPECT_AFTER and peer.is_proven() and self._agreement.knows(peer):
                     self._state.change(peer, PeerState.UP, now)
                     self._agreement.settle()
-                elif peer.state is PeerState.JOINING and now - max(peer.since, peer.attached_at) >= DOWN_AFTER:
+                elif peer.state is PeerState.JOINING and now - max(peer.since, peer.tried_at) >= DOWN_AFTER:
                     self._down(peer, now, f"it did not come up within {DOWN_AFTER:g} s")
             case PeerState.UP | PeerState.SUSPECT:
                 if silence >= DOWN_AFTER:

@@ -28,10 +28,12 @@ class Track:
         acked: The peer has everything up to this number.
         floor: The lowest number that can be repaired; `sent + 1` when there is nothing.
         prefixes: What the peer wants.
+        max_message: Bytes of one message's data that it takes; 0 when it does not say.
         kept_bytes: Of the bodies that it has not acknowledged.
     """
 
-    __slots__ = ("_kept", "acked", "floor", "incarnation", "kept_bytes", "number", "prefixes", "sent")
+    __slots__ = ("_kept", "acked", "floor", "incarnation", "kept_bytes", "max_message", "number", "prefixes",
+                 "sent")  # fmt: skip
 
     def __init__(self, number: int, incarnation: bytes) -> None:
         self.number = number
@@ -40,6 +42,7 @@ class Track:
         self.acked = 0
         self.floor = 1
         self.prefixes: tuple[bytes, ...] = ()
+        self.max_message = 0
         self._kept: deque[tuple[int, Entry]] = deque()
         self.kept_bytes = 0
 
@@ -162,13 +165,13 @@ class Outflow:
         """Return the track to a peer, if it has one."""
         return self._tracks.get(incarnation)
 
-    def open(self, incarnation: bytes, prefixes: tuple[bytes, ...]) -> Track:
+    def open(self, incarnation: bytes, prefixes: tuple[bytes, ...], max_message: int = 0) -> Track:
         """Let a peer want these from now on; return its track, a new one if it had none."""
         track = self._tracks.get(incarnation)
         if track is None:
             track = self._tracks[incarnation] = Track(self._next_track, incarnation)
             self._next_track += 1
-        track.prefixes = prefixes
+        track.prefixes, track.max_message = prefixes, max_message
         self._by_topic.clear()
         return track
 

@@ -78,6 +78,7 @@ class Peer:
         link: Number of its link; 0 for none.
         replaced: Links in whose place that one came; closed when it is proven.
         attached_at: When that link became its link.
+        tried_at: When a link to it was last made; going back to an earlier one is no new attempt.
         asked: What this node wants, as long as the peer has not answered.
         agreed: Local version up to which the peer knows what this node wants; -1 for nothing.
         is_answered: On this link the peer has answered what this node wants.
@@ -94,6 +95,7 @@ class Peer:
         is_stale: Something was lost, perhaps of that: it is to tell it again.
         asked_again_at: When it was last asked to, or was not to; None before the first look.
         version: Of its handshake.
+        max_message: Bytes of one message's data that its bus takes; 0 when it does not say.
     """
 
     uuid: str
@@ -108,6 +110,7 @@ class Peer:
     since: float = 0.0
     link: int = 0
     attached_at: float = 0.0
+    tried_at: float = 0.0
     asked: Asked | None = None
     agreed: int = -1
     is_answered: bool = False
@@ -126,6 +129,7 @@ class Peer:
     is_stale: bool = False
     asked_again_at: float | None = None
     version: int = 0
+    max_message: int = 0
 
     @property
     def is_present(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.actor.dispatch import flush_late
-from grav_actors.codec import array_header, pack_record, record_offsets, slice_body, unpack_body
+from grav_actors.codec import check_body, cut_records, pack_record, record_offsets, slice_body, unpack_body
 from grav_actors.errors import BusBusyError, GravError
 from grav_actors.filters import FilterSet, is_framework_type
 from grav_actors.ids import id_bytes, id_text
@@ -31,7 +30,6 @@ from grav_actors.protocol import (
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
-    MAX_CANCELS,
     MAX_GATEWAY_ERROR,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
@@ -97,6 +95,8 @@ class Relay:
         self._patterns: tuple[str, ...] = ()
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
+        self._waiting = 0  # jobs that are not done
+        self._last_peer = ""
         self._seqs: dict[bytes, int] = {}  # of questions that were posted for peers; guarded by the link's lock
         self._has_begun = threading.Event()
         self.waiting_bytes = 0
@@ -199,33 +199,35 @@ class Relay:
             pod._link.send_out(pod)
 
     def post(self, post: Post) -> None:
-        """Send a run of a peer."""
+        """Send a run of a peer: at once, if nothing waits before it and the bus has room for it."""
+        if not self._waiting and self._post(post, may_wait=False):
+            return
         self._add(len(post.body))
-        self._queue.put(lambda: self._post(post))
+        self._put(lambda: self._post_waiting(post))
 
     def post_error(self, error: PostError) -> None:
         """Answer a question of a local pod with an error."""
         data = {"code": error.code, "error": error.text, "traceback": ""}
         message = Message._framework(ERROR_TYPE, data, reply_to=id_text(error.question))
         record = pack_record(message, self._limit())
-        self._queue.put(lambda: self._send(KIND_ANSWER, ERROR_TYPE, error.asker, record))
+        self._put(lambda: self._send(KIND_ANSWER, ERROR_TYPE, error.asker, record))
 
     def take_back(self, effect: TakeBack) -> None:
         """Take back questions that were posted."""
-        self._queue.put(lambda: self._take_back(effect.questions))
+        self._put(lambda: self._take_back(effect.questions))
 
     def finish(self, effect: Finish) -> None:
         """Finish messages of a run."""
-        self._queue.put(lambda: self._finish(effect.token, effect.index))
+        self._put(lambda: self._finish(effect.token, effect.index))
 
     def refuse(self, effect: Refuse) -> None:
         """Send a run to the dead letters."""
-        self._queue.put(lambda: self._refuse(effect.token, effect.text))
+        self._put(lambda: self._refuse(effect.token, effect.text))
 
     def announce(self, type: str, data: dict[str, Any]) -> None:
         """Publish an event of the framework."""
         message = Message._framework(type, data)
-        self._queue.put(lambda: self._send(KIND_PUBLISH, type, None, pack_record(message, self._limit())))
+        self._put(lambda: self._send(KIND_PUBLISH, type, None, pack_record(message, self._limit())))
 
     # On the relay's thread
 
@@ -237,8 +239,18 @@ class Relay:
                 logger.warning("what came from a peer was not published: %s", exc)
             except Exception:
                 logger.exception("what came from a peer was not published")
+            finally:
+                with self._lock:
+                    self._waiting -= 1
 
-    def _post(self, post: Post) -> None:
+    def _post_waiting(self, post: Post) -> None:
+        try:
+            self._post(post, may_wait=True)
+        finally:
+            self._add(-len(post.body))
+
+    def _post(self, post: Post, *, may_wait: bool) -> bool:
+        """Queue a run for the bus; false when it has to wait for room there, and may not."""
         try:
             try:
                 _check(post)
@@ -247,8 +259,15 @@ class Relay:
                 self.garbled += 1
                 logger.warning("a garbled run of %.80s came from a peer and was dropped: %s", post.type, exc)
                 raise
+            pod = self._pod
             # The lock once for a run: taken for each message, it goes to and fro between this thread and the link's.
-            with self._pod._link.lock:
+            with pod._link.lock:
+                if not may_wait and pod._gate is None and not pod._core.outbox.has_room(post.count):
+                    return False
+                if post.peer != self._last_peer:
+                    # What a peer has garbled spoils no run of another, nor of this node.
+                    self._last_peer = post.peer
+                    pod._core.outbox.close_run()
                 for index, (piece, count) in enumerate(pieces):
                     question = post.questions[index] if post.questions else b""
                     self._append(post.kind, post.type, post.dest, piece, question, count)
@@ -257,8 +276,7 @@ class Relay:
                 self._events.unposted(post.questions, f"{type(exc).__name__}: {exc}")
             elif isinstance(exc, GravError) and self._pod._gate is None:
                 logger.debug("a run of %.80s was not posted: %s", post.type, exc)
-        finally:
-            self._add(-len(post.body))
+        return True
 
     def _send(self, kind: int, type: str, dest: Any, record: bytes) -> None:
         with self._pod._link.lock:
@@ -290,9 +308,7 @@ class Relay:
             if pod._gate is not None:
                 return
             seqs = [seq for question in questions if (seq := self._seqs.get(question)) is not None]
-            pod._core.flush(monotonic())
-            for first in range(0, len(seqs), MAX_CANCELS):
-                pod._core.cancel(seqs[first : first + MAX_CANCELS])
+            pod._core.cancel(seqs, monotonic())
             pod._link.send_out(pod)
 
     def _finish(self, token: Token, index: int | None) -> None:
@@ -315,6 +331,11 @@ class Relay:
     def _report(self, inbound: Inbound) -> None:
         self._pod._core.finished_ahead(inbound)
         flush_late(self._pod)
+
+    def _put(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            self._waiting += 1
+        self._queue.put(job)
 
     def _limit(self) -> int:
         return self._pod._core.max_message
@@ -342,7 +363,10 @@ class _Settled:
 
 
 def _check(post: Post) -> None:
-    """Check everything of a peer's run.
+    """Check a peer's run as far as anything here depends on it.
+
+    What it means is checked by who reads it, as of any pod's run: that it is as many whole values as it says is enough
+    to carry it, and costs a tenth.
 
     Raises:
         GravError, ValueError: It is garbled, or of a type that no peer may send.
@@ -352,19 +376,19 @@ def _check(post: Post) -> None:
     )
     if not is_allowed:
         check_type(post.type)
-    # Decoding is the only full check: what is garbled must not reach the pods of this node.
+    if post.kind in (KIND_PUBLISH, KIND_TELL):
+        check_body(post.body, post.count)
+        return
     decoded = unpack_body(post.body, post.count, lambda name: name)
     if post.kind in (KIND_REPLY, KIND_ANSWER) and not all(record[1] for record in decoded):
         raise ValueError("a reply that answers nothing")
 
 
 def _pieces(post: Post) -> list[tuple[bytes, int]]:
-    """Return the records of a run that was checked: one by one if they are questions, else as many as a run holds.
+    """Return the records of a run that was checked, one by one if they are questions or too many for a run; else it.
 
-    Each comes with how many it is.
+    Each comes with how many it is, and as `Outbox.add` takes it.
     """
-    header = len(array_header(post.count))
-    if not post.questions and post.count <= MAX_RUN_MESSAGES and len(post.body) <= MAX_RUN_BYTES:
-        return [(post.body[header:], post.count)]
-    offsets = record_offsets(post.body, post.count)
-    return [(post.body[first:last], 1) for first, last in itertools.pairwise(offsets)]
+    if not post.questions and 1 < post.count <= MAX_RUN_MESSAGES and len(post.body) <= MAX_RUN_BYTES:
+        return [(post.body, post.count)]
+    return [(record, 1) for record in cut_records(post.body, post.count)]

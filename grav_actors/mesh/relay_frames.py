@@ -22,6 +22,7 @@ from grav_actors.protocol import (
     KIND_TELL,
     MAX_GATEWAY_ERROR,
     MAX_NAME,
+    MAX_OVERHEAD,
     MAX_TYPE,
     STAGE_BEGIN,
     STAGE_END,
@@ -31,6 +32,8 @@ NEWS_TYPE: Final = "grav.mesh.news"
 """Type of a run that says which actors and groups its node has."""
 AGAIN_TYPE: Final = "grav.mesh.again"
 """Type of a run that asks for all of that."""
+TOO_LARGE_TYPE: Final = "grav.mesh.too_large"
+"""Type of a run that stands for a message which is larger than its receiver takes: it has the place, and no content."""
 KIND_CANCEL: Final = 6
 """The askers of these questions no longer wait."""
 KIND_ENDED: Final = 7
@@ -47,6 +50,11 @@ Groups = tuple[tuple[str, str, bool], ...]
 """`((group, pattern, wanted), ...)`."""
 Names = tuple[tuple[str, str | None, str], ...]
 """`((name, reason of its end or None, error), ...)`."""
+
+
+def is_too_large(size: int, max_message: int) -> bool:
+    """Tell whether a record of so many bytes is more than a node takes which says `max_message`; 0: it says nothing."""
+    return 0 < max_message < size - MAX_OVERHEAD
 
 
 @dataclass(frozen=True, slots=True)

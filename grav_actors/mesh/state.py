@@ -25,6 +25,7 @@ class Counts:
         garbled: Runs of peers that were malformed.
         late: Answers that nobody waits for any more.
         lost: Messages of peers in announced gaps whose count is known.
+        too_large: Messages of peers that are larger than the bus of this node takes.
     """
 
     strays: int = 0
@@ -32,6 +33,7 @@ class Counts:
     garbled: int = 0
     late: int = 0
     lost: int = 0
+    too_large: int = 0
     delivered: int = 0
     duplicates: int = 0
     published: int = 0

@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from grav_actors.codec import array_header, record_ids, record_offsets, unpack_body
+from grav_actors.codec import array_header, cut_records, join_body, record_ids, unpack_body
 from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.effects import (
@@ -34,6 +33,7 @@ from grav_actors.mesh.relay_frames import (
     decode_meta,
     encode_ids,
     encode_meta,
+    is_too_large,
 )
 from grav_actors.protocol import (
     CODE_NO_RESPONDERS,
@@ -56,6 +56,8 @@ MAX_PROCESSES = 65_536
 """Processes of peers whose node is remembered, to find it for a reply; past it the oldest go."""
 FINAL = (CODE_NO_RESPONDERS, CODE_SETTLED)
 STOPPED = "stopped"
+FAILED = "failed"
+TOO_LARGE = "too_large"
 OVERFLOW = "overflow"
 
 
@@ -156,10 +158,11 @@ class Switchboard:
     def _tell(self, run: Leaving) -> None:
         uuid = self._core.actors.holder(run.relayed) if type(run.relayed) is str else None
         meta = encode_meta(run.kind, run.sender, run.relayed)
-        if uuid is not None and self._core.direct(uuid, run.type, run.count, meta, run.body):
+        refusal = self._core.refusal_of(uuid, run.count, run.body) if uuid is not None else ""
+        if uuid is not None and not refusal and self._core.direct(uuid, run.type, run.count, meta, run.body):
             self._core.out.append(Finish(run.token))
         else:
-            self._core.out.append(Refuse(run.token, f"no peer has an actor {run.relayed} any more"))
+            self._core.out.append(Refuse(run.token, refusal or f"no peer has an actor {run.relayed} any more"))
 
     def _ask(self, run: Leaving) -> None:
         directed = run.kind == KIND_ASK
@@ -181,7 +184,12 @@ class Switchboard:
         if len(self._questions) + run.count > MAX_QUESTIONS or self._question_bytes > MAX_QUESTION_BYTES:
             peers, code, text = [], OVERFLOW, f"{len(self._questions)} questions to other nodes wait for an answer"
         elif any(each in self._questions for each in ids) or len(set(ids)) < len(ids):
-            peers, code, text = [], "failed", "the same question was asked twice"
+            peers, code, text = [], FAILED, "the same question was asked twice"
+        else:
+            refusals = {uuid: why for uuid in peers if (why := self._core.refusal_of(uuid, run.count, run.body))}
+            peers = [uuid for uuid in peers if uuid not in refusals]
+            if directed and refusals:
+                code, text = TOO_LARGE, next(iter(refusals.values()))
         peers = [uuid for uuid in peers if self._core.direct(uuid, run.type, run.count, meta, run.body)]
         for index, each in enumerate(ids):
             if not peers:
@@ -223,11 +231,10 @@ class Switchboard:
     def _reply(self, run: Leaving) -> None:
         """Carry replies to those on other nodes who asked: answers of actors, errors, and what receipts wait for."""
         try:
-            offsets = record_offsets(run.body, run.count)
+            records = cut_records(run.body, run.count)
         except MessageDecodeError:
             return
-        for first, last in itertools.pairwise(offsets):
-            record = run.body[first:last]
+        for record in records:
             answered = answered_id(record)
             asked = self._asked.get(answered)
             if asked is not None:
@@ -243,8 +250,12 @@ class Switchboard:
         if code in FINAL:
             self._settled(question, asked, code)
             return
-        self._send_answer(asked.peer, type_, record, asked.asker)
-        if asked.directed or code is None:
+        refusal = self._core.refusal_of(asked.peer, 1, record)
+        if refusal:
+            self._say(asked.peer, KIND_ENDED, (TOO_LARGE, f"the answer was not carried: {refusal}"), [question])
+        else:
+            self._send_answer(asked.peer, type_, record, asked.asker)
+        if asked.directed or code is None or refusal:
             self._forget(question)
 
     def _send_answer(self, uuid: str, type_: str, record: bytes, to: bytes) -> bool:
@@ -268,7 +279,7 @@ class Switchboard:
             asked = self._asked.get(question)
             if asked is not None:
                 self._forget(question)
-                self._say(asked.peer, KIND_ENDED, ("failed", text[:MAX_ERROR_TEXT]), [question])
+                self._say(asked.peer, KIND_ENDED, (FAILED, text[:MAX_ERROR_TEXT]), [question])
 
     def _forget(self, question: bytes) -> None:
         asked = self._asked.pop(question)
@@ -296,6 +307,10 @@ class Switchboard:
                     self._ended(run.peer, ids, *meta.to)
                 return
             self._learn(meta.sender[:8], run.peer)
+            if is_too_large(len(run.body), self._core.me.max_message):
+                run = self._fitting(run, meta)
+            if not run.count:
+                return
             if meta.kind in QUESTION_KINDS:
                 self._asked_by(run, meta)
             elif meta.kind == KIND_ANSWER:
@@ -305,10 +320,26 @@ class Switchboard:
         except (ProtocolError, MessageDecodeError):
             self._core.counts.garbled += run.count
 
+    def _fitting(self, run: Deliver, meta: Meta) -> Deliver:
+        """Return what is left of a run without the messages that are larger than this node's bus takes."""
+        kept: list[bytes] = []
+        refused: list[bytes] = []
+        limit = self._core.me.max_message
+        for record in cut_records(run.body, run.count):
+            (refused if is_too_large(len(record), limit) else kept).append(record)
+        if refused:
+            self._core.refuse_large(run.peer, len(refused))
+        text = f"this node takes messages of at most {limit} bytes"
+        if meta.kind in QUESTION_KINDS and refused:
+            self._say(run.peer, KIND_ENDED, (TOO_LARGE, text), [record[3:19] for record in refused])
+        elif meta.kind == KIND_ANSWER:
+            self._ended(run.peer, tuple(map(answered_id, refused)), TOO_LARGE, text)
+        return replace(run, count=len(kept), body=join_body(kept))
+
     def deliver_tunnelled(self, run: DeliverTunnelled, type_: str) -> None:
         """Take a message that came through a tunnel: it is published as if it came from here."""
         dest = (RELAY_REDELIVERED if run.redelivered else 0, None)
-        self._core.out.append(Post(KIND_PUBLISH, type_, dest, 1, run.body))
+        self._core.out.append(Post(KIND_PUBLISH, type_, dest, 1, run.body, peer=run.peer))
 
     def _is_present(self, run: Deliver) -> bool:
         """Return whether a run is of the present life of its node."""
@@ -329,7 +360,7 @@ class Switchboard:
         return 0, tuple(group for group, incarnation in meta.to if incarnation == self._core.me.incarnation)
 
     def _post(self, run: Deliver, meta: Meta, questions: tuple[bytes, ...] = ()) -> None:
-        self._core.out.append(Post(meta.kind, run.type, self._dest(meta), run.count, run.body, questions))
+        self._core.out.append(Post(meta.kind, run.type, self._dest(meta), run.count, run.body, questions, run.peer))
 
     def _asked_by(self, run: Deliver, meta: Meta) -> None:
         ids = tuple(record_ids(run.body, run.count))
@@ -337,7 +368,7 @@ class Switchboard:
         if self._asked_of.get(run.peer, 0) + run.count > MAX_QUESTIONS:
             error = (OVERFLOW, "too many questions of that node wait here")
         elif any(each in self._asked for each in ids) or len(set(ids)) < len(ids):
-            error = ("failed", "the same question was asked twice")
+            error = (FAILED, "the same question was asked twice")
         if error[0]:
             self._say(run.peer, KIND_ENDED, error, list(ids))
             return
@@ -355,14 +386,12 @@ class Switchboard:
 
     def _answered(self, run: Deliver, meta: Meta) -> None:
         unpack_body(run.body, run.count, lambda name: name)  # read in full: what is garbled ends no question
-        offsets = record_offsets(run.body, run.count)
-        for first, last in itertools.pairwise(offsets):
-            record = run.body[first:last]
+        for record in cut_records(run.body, run.count):
             question = self._questions.get(answered_id(record))
             if question is not None and run.peer not in question.peers:
                 continue  # it was not asked
             to = question.asker if question is not None else meta.to
-            self._core.out.append(Post(KIND_ANSWER, run.type, to, 1, array_header(1) + record))
+            self._core.out.append(Post(KIND_ANSWER, run.type, to, 1, array_header(1) + record, peer=run.peer))
             if question is not None and (question.directed or run.type != ERROR_TYPE):
                 self._end(question)
 

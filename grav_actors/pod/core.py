@@ -26,6 +26,7 @@ from grav_actors.protocol import (
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
     FLAG_RESENT,
+    MAX_CANCELS,
     MAX_CLAIMS,
     MAX_ERROR_TEXT,
     MAX_FAILURES,
@@ -230,7 +231,7 @@ class PodCore:
         if self.state is not State.JOINED:
             return
         outbox = self.outbox
-        if outbox.queued:
+        if outbox.queued or outbox.incoming:
             handled = self._news()
             frames = list(outbox.take_frames())
             last = len(frames) - 1
@@ -260,10 +261,16 @@ class PodCore:
         if self.state is State.JOINED:
             self.out.append((pack(Verb.SYNC.value, self.slot), b""))
 
-    def cancel(self, seqs: list[int]) -> None:
+    def cancel(self, seqs: list[int], now: float) -> None:
         """Take questions back."""
+        self.outbox.take_back(seqs)
+        self.flush(now)  # it must not overtake them
         if self.state is State.JOINED:
-            self.out.append((pack(Verb.CANCEL.value, self.slot, seqs), b""))
+            self._send_cancel(seqs)
+
+    def _send_cancel(self, seqs: list[int]) -> None:
+        for first in range(0, len(seqs), MAX_CANCELS):
+            self.out.append((pack(Verb.CANCEL.value, self.slot, seqs[first : first + MAX_CANCELS]), b""))
 
     # Watching
 
@@ -518,12 +525,17 @@ class PodCore:
             self._reported = -1
         else:
             self._forget_numbers()
+            dropped = self.outbox.drop_taken_back()
+            if dropped is not None:
+                self.acks.append(dropped)  # whoever waits for room, or until they are settled, may go on
         # Each time: a new bus knows of none, and what this one said may have been lost with the connection.
         self._send_watches([(number, name) for name, number in self._watches.items()], [])
         self._send_gateway()
         for frame in self.outbox.resend_frames(received):
             self._send_frame(frame, None)
         self.flush(now, force=True)
+        # What was taken back since, or said so over the connection that broke.
+        self._send_cancel(self.outbox.taken_back())
         # HELLO carried the filters of the requests before it: those are confirmed. BYE has yet to be said.
         for number, header in list(self._requests.items()):
             if number == self._bye_request or number > request:
@@ -570,6 +582,8 @@ class PodCore:
         self._old = [inbound for inbound in (*self._old, *held) if not inbound.is_finished]
         for inbound in self._old:
             inbound.number = 0
+            if inbound.flags & FLAG_GROUP:
+                inbound.flags |= FLAG_REDELIVERED  # another member may have it, if this one came back late
         self._open.clear()
         self._ahead.clear()
         self._done_ahead = Ranges()

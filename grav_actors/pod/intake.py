@@ -26,8 +26,7 @@ def collect(pod: Pod) -> None:
     core = pod._core
     if core.inbox:
         inbox, core.inbox = core.inbox, []
-        for inbound in inbox:
-            pod._callbacks.put(inbound)
+        pod._callbacks.put_all(inbox)
     if pod._gateway is not None:
         _collect_for_gateway(pod, pod._gateway)
     if core.replies:

@@ -305,13 +305,15 @@ class Link:
         """Flush and acknowledge for pods that have something open."""
         for pod in list(self._active):
             core = pod._core
+            outbox = core.outbox
             core.tick(now)
-            if core.outbox.queued:
+            if outbox.queued or outbox.incoming:
                 self._next_rest = SHORTEST_REST
             core.flush(now, force=now - core.ack_sent_at >= ACK_DELAY)
             if core.out:
                 self.send_out(pod)
-            if core.state is State.CLOSED or not (core.has_open or core.outbox.queued or core.is_joining):
+            is_idle = not (core.has_open or outbox.queued or outbox.incoming or core.is_joining)
+            if core.state is State.CLOSED or is_idle:
                 del self._active[pod]
 
     def _drain(self, now: float) -> tuple[dict[Pod, None], bool]:

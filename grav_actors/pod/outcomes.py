@@ -10,6 +10,7 @@ from grav_actors.errors import (
     ConnectionClosedError,
     GravError,
     HandlerError,
+    MessageTooLargeError,
     NoRespondersError,
     ProtocolError,
 )
@@ -62,6 +63,8 @@ def unanswered_error(question: Question, error_message: Message | None) -> GravE
         return ActorStoppedError(f"asked {about}: the actor ended before it answered: {error}")
     if code == "no_handler":
         return NoRespondersError(f"nobody answers {about}: {error}")
+    if code == "too_large":
+        return MessageTooLargeError(f"asked {about}: {error}")
     if code == "overflow":
         return BusBusyError(f"asked {about}: the actor takes nothing: {error}")
     traceback = str(data.get("traceback", ""))

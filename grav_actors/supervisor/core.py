@@ -5,36 +5,16 @@ States, events and rules are in `docs/supervision.md`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from grav_actors.options import RestartLimits
-from grav_actors.supervisor.effects import (
-    Answer,
-    Changed,
-    Effect,
-    Ended,
-    Exit,
-    Gone,
-    How,
-    Kill,
-    MemberState,
-    Over,
-    Start,
-    Stop,
-    Terminate,
-    Verdict,
-)
+from grav_actors.supervisor.effects import Answer, Effect, Exit, Gone, How, MemberState, Over, Verdict
+from grav_actors.supervisor.lifecycle import Lifecycle
 from grav_actors.supervisor.place import Place, Request, Round, Rules, Step
 from grav_actors.supervisor.policy import GiveUp, Restart, RestartPolicy
 from grav_actors.supervisor.rounds import Rounds
 from grav_actors.supervisor.siblings import Siblings
-
-TERMINATE_PATIENCE = 1.0
-"""Seconds between terminating a life and killing it."""
-LEAST_PATIENCE = 0.1
-"""Seconds that a life has to end in order when the time of the whole supervisor has run out."""
 
 ASKED_RESTART = "a restart was asked for"
 STOPPING = "its supervisor is stopping"
@@ -64,18 +44,12 @@ class SupervisorCore:
         self.is_over = False
         self._siblings = Siblings()
         self._rounds = Rounds(self._siblings)
+        self._lifecycle = Lifecycle(self._rounds)
         self._strategy = strategy
         self._policy = RestartPolicy(limits)
         self._chance = chance
-        self._lives: dict[int, Place] = {}
-        self._ending: dict[int, Place] = {}
-        self._delayed: list[Round] = []
-        self._timed: dict[Place, float] = {}
-        self._life_numbers = itertools.count(1)
         self._requests: dict[Request, None] = {}
         self._closing: Over | None = None
-        self._limit: float | None = None
-        self._out: list[Effect] = []
 
     # Questions
 
@@ -109,7 +83,7 @@ class SupervisorCore:
 
     def deadline(self) -> float | None:
         """Return when `tick` is to be called, in monotonic seconds; None if no time is waited for."""
-        return min([*self._timed.values(), *self._rounds.deadlines()], default=None)
+        return self._lifecycle.deadline()
 
     # Requests from outside; each is answered once, by an `Answer` of its number
 
@@ -147,10 +121,10 @@ class SupervisorCore:
             place.is_surplus = False
             self._begin(Request(request, (place,)), now)
             return self._effects()
-        self._out.append(Answer(request))
+        self._lifecycle.effects.append(Answer(request))
         if place.round is not None:
             place.round.due = min(place.round.due, now)
-            self._advance(place.round, now)
+            self._lifecycle.advance(place.round, now)
         return self._effects()
 
     def restart(self, request: int, name: str, now: float) -> list[Effect]:
@@ -191,7 +165,7 @@ class SupervisorCore:
             place.is_surplus = True
             if place.is_down:
                 del self.places[place.name]
-                self._out.append(Gone(place.name, place.last, True))
+                self._lifecycle.effects.append(Gone(place.name, place.last, True))
         self._dismiss(Request(request), [place for place in places if not place.is_down], now)
         self._siblings.pools.pop(name, None)
         return self._effects()
@@ -234,14 +208,9 @@ class SupervisorCore:
         Args:
             limit: Seconds for all of them together, whatever their own may be.
         """
-        until = now + limit
-        self._limit = until if self._limit is None else min(self._limit, until)
+        self._lifecycle.limit(now + limit, now)
         if self._closing is None:
             self._close(Over("", False), now)
-            return self._effects()
-        for place, deadline in self._timed.items():
-            if place.step is Step.STOPPED:
-                self._timed[place] = min(deadline, now + self._patience(place, now))
         return self._effects()
 
     def abort(self, now: float) -> list[Effect]:
@@ -250,17 +219,17 @@ class SupervisorCore:
             self._close(Over("", False), now)
         for place in reversed(self.places.values()):
             if place.life is not None and place.step is not Step.KILLED:
-                self._kill(place, place.life)
+                self._lifecycle.kill(place, place.life)
         return self._effects()
 
     # What the driver tells of lives; a life that is not known any more is ignored
 
     def ready(self, life: int, now: float) -> list[Effect]:
         """Take note that a start has succeeded."""
-        place = self._lives.get(life)
+        place = self._lifecycle.place_of(life)
         if place is None or place.state is not MemberState.STARTING:
             return []
-        self._change(place, MemberState.READY)
+        self._lifecycle.change(place, MemberState.READY)
         if place.leaving:
             return self._effects()
         work = self._rounds.take_out(place)
@@ -268,7 +237,7 @@ class SupervisorCore:
         if request is not None:
             request.starting.discard(place)
             self._try_answer(request)
-        self._advance(work, now)
+        self._lifecycle.advance(work, now)
         return self._effects()
 
     def ended(self, life: int, exit: Exit, now: float) -> list[Effect]:
@@ -280,21 +249,16 @@ class SupervisorCore:
 
         Those that were displaced, which is no failure of theirs, come after the others.
         """
-        self._ending = {life: self._lives[life] for life in exits if life in self._lives}
-        lives = {place: life for life, place in self._ending.items()}
+        lives = self._lifecycle.begin_ends(exits)
         failure = Failure()
         in_order = [lives[place] for place in self._siblings.in_order(lives)]
         for life in sorted(in_order, key=lambda life: exits[life].how is How.DISPLACED):
             self._end(life, exits[life], now, failure)
-        while self._delayed:
-            self._advance(self._delayed.pop(0), now)
+        self._lifecycle.finish_ends(now)
         return self._effects()
 
     def _end(self, life: int, exit: Exit, now: float, failure: Failure) -> None:
-        place = self._ending.pop(life)
-        del self._lives[life]
-        place.life = None
-        place.last = exit
+        place = self._lifecycle.end(life, exit)
         if place.leaving:
             self._has_left(place, life, exit, now)
         elif exit.how is How.DISPLACED:
@@ -302,7 +266,7 @@ class SupervisorCore:
         elif place.state is not MemberState.STARTING and _is_final(place.rules.restart, exit):
             self._has_finished(place, life, exit, now)
         elif place.state is MemberState.STARTING and place.request is not None:
-            self._tell_end(place, life, exit, Verdict.ENDED)
+            self._lifecycle.tell_end(place, life, exit, Verdict.ENDED)
             self._fail(place.request, place, exit.cause, now)
         else:
             self._has_failed(place, life, exit, now, failure)
@@ -310,10 +274,7 @@ class SupervisorCore:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what has become due."""
-        for place in [place for place, deadline in self._timed.items() if now >= deadline]:
-            self._press(place, now)
-        for work in self._rounds:
-            self._advance(work, now)
+        self._lifecycle.tick(now)
         return self._effects()
 
     # Ends of lives
@@ -321,19 +282,18 @@ class SupervisorCore:
     def _has_left(self, place: Place, life: int, exit: Exit, now: float) -> None:
         """A life has ended that had to."""
         work = place.round
-        place.leaving, place.step = "", Step.WAITING
-        self._timed.pop(place, None)
+        self._lifecycle.has_left(place)
         if place.is_wanted and work is not None:
-            self._tell_end(place, life, exit, Verdict.RESTART, max(0.0, work.due - now), was_leaving=True)
-            self._await_turn(place, work, now)
+            self._lifecycle.tell_end(place, life, exit, Verdict.RESTART, max(0.0, work.due - now), was_leaving=True)
+            self._lifecycle.await_turn(place, work, now)
         else:
-            self._tell_end(place, life, exit, Verdict.STOPPED, was_leaving=True)
+            self._lifecycle.tell_end(place, life, exit, Verdict.STOPPED, was_leaving=True)
             self._put_down(place, MemberState.STOPPED)
-        self._advance(work, now)
+        self._lifecycle.advance(work, now)
 
     def _has_finished(self, place: Place, life: int, exit: Exit, now: float) -> None:
         """A life has ended by itself, for good."""
-        self._tell_end(place, life, exit, Verdict.ENDED)
+        self._lifecycle.tell_end(place, life, exit, Verdict.ENDED)
         is_crash = exit.how is How.CRASHED
         self._put_down(place, MemberState.FAILED if is_crash else MemberState.STOPPED)
         if place.rules.significant:
@@ -343,15 +303,15 @@ class SupervisorCore:
     def _was_displaced(self, place: Place, life: int, exit: Exit, now: float) -> None:
         """A life has ended because of another one; nothing is counted, and its child is started again at once."""
         if place.rules.restart == "temporary" and place.request is None:
-            self._tell_end(place, life, exit, Verdict.STOPPED)
-            self._advance(self._put_down(place, MemberState.STOPPED), now)
+            self._lifecycle.tell_end(place, life, exit, Verdict.STOPPED)
+            self._lifecycle.advance(self._put_down(place, MemberState.STOPPED), now)
             return
         place.is_restart = place.request is None
-        self._tell_end(place, life, exit, Verdict.RESTART)
+        self._lifecycle.tell_end(place, life, exit, Verdict.RESTART)
         place.cause = exit.cause
         work = self._rounds.join([place], now)
-        self._await_turn(place, work, now)
-        self._advance(work, now)
+        self._lifecycle.await_turn(place, work, now)
+        self._lifecycle.advance(work, now)
 
     def _has_failed(self, place: Place, life: int, exit: Exit, now: float, failure: Failure) -> None:
         """A life has ended, or a restart has failed, and its child is to be started again."""
@@ -359,14 +319,13 @@ class SupervisorCore:
             failure.decision = self._policy.failed(now, self._chance)
         decision = failure.decision
         if isinstance(decision, GiveUp):
-            self._tell_end(place, life, exit, Verdict.GIVE_UP)
+            self._lifecycle.tell_end(place, life, exit, Verdict.GIVE_UP)
             self._put_down(place, MemberState.FAILED)
-            limit = f"{decision.restarts} restarts within {decision.within:g} s"
-            text = f"actor {place.name} failed once more after {limit} (last: {exit.cause})"
+            text = f"actor {place.name} failed once more after {decision} (last: {exit.cause})"
             self._close(Over(text, True), now)
             return
         place.is_restart = True
-        self._tell_end(place, life, exit, Verdict.RESTART, decision.delay)
+        self._lifecycle.tell_end(place, life, exit, Verdict.RESTART, decision.delay)
         place.cause = exit.cause
         others = self._affected(place)
         for other in others:
@@ -379,8 +338,8 @@ class SupervisorCore:
         work = self._rounds.join([place, *others], now + decision.delay)
         for other in work.places:
             if other.life is None:
-                self._await_turn(other, work, now)
-        self._advance(work, now)
+                self._lifecycle.await_turn(other, work, now)
+        self._lifecycle.advance(work, now)
 
     def _affected(self, place: Place) -> list[Place]:
         """Return the others that are restarted with a child, by the strategy."""
@@ -410,23 +369,23 @@ class SupervisorCore:
             self._put_down(place, MemberState.STOPPED)
         for place in waiting:
             self._note_end(place)
-        self._advance(work, now)
+        self._lifecycle.advance(work, now)
         self._try_end()
 
     def _try_end(self) -> None:
-        if self._closing is not None and not self._lives and not self.is_over:
+        if self._closing is not None and not self._lifecycle.has_lives() and not self.is_over:
             self.is_over = True
-            self._out.append(self._closing)
+            self._lifecycle.effects.append(self._closing)
 
     def _put_down(self, place: Place, state: MemberState) -> Round | None:
         """A child is down, and stays down; return the round that it was part of."""
         work = self._rounds.take_out(place)
         place.is_wanted = False
-        self._change(place, state)
+        self._lifecycle.change(place, state)
         is_forgotten = place.is_surplus or not place.rules.is_lasting
         if is_forgotten:
             self._siblings.forget(place)
-        self._out.append(Gone(place.name, place.last, is_forgotten))
+        self._lifecycle.effects.append(Gone(place.name, place.last, is_forgotten))
         return work
 
     def _note_end(self, place: Place) -> None:
@@ -440,7 +399,7 @@ class SupervisorCore:
 
     def _refuses(self, request: int) -> bool:
         if self._closing is not None:
-            self._out.append(Answer(request, self._closing.text or STOPPING))
+            self._lifecycle.effects.append(Answer(request, self._closing.text or STOPPING))
         return self._closing is not None
 
     def _begin(self, request: Request, now: float) -> None:
@@ -452,8 +411,8 @@ class SupervisorCore:
             place.is_wanted = True
             place.request = request
             if place.life is None:
-                self._await_turn(place, work, now)
-        self._advance(work, now)
+                self._lifecycle.await_turn(place, work, now)
+        self._lifecycle.advance(work, now)
         self._try_answer(request)
 
     def _fail(self, request: Request, culprit: Place, error: str, now: float) -> None:
@@ -485,93 +444,16 @@ class SupervisorCore:
                 self._put_down(place, MemberState.FAILED if place is culprit else MemberState.STOPPED)
         work = self._rounds.join([place for place in places if place.life is not None], now)
         for each in (work, *rounds):
-            self._advance(each, now)
+            self._lifecycle.advance(each, now)
         self._try_answer(request)
 
     def _try_answer(self, request: Request) -> None:
         if not request.starting and not request.ending and request in self._requests:
             del self._requests[request]
-            self._out.append(Answer(request.number, request.error, request.culprit))
-
-    # Rounds
-
-    def _advance(self, work: Round | None, now: float) -> None:
-        """Take the next step of a round, if there is nothing to wait for."""
-        if work is None or work not in self._rounds:
-            return
-        if self._ending:
-            self._delayed.append(work)  # until all ends of this moment are known
-            return
-        leaving = [place for place in work.places if place.leaving]
-        if leaving:
-            if leaving[-1].step is Step.WAITING:
-                self._tell(leaving[-1], now)
-        elif now >= work.due and work.places[0].life is None:
-            self._begin_life(work.places[0])
-
-    def _await_turn(self, place: Place, work: Round, now: float) -> None:
-        self._change(place, MemberState.BACKOFF if now < work.due else MemberState.STARTING)
-
-    def _begin_life(self, place: Place) -> None:
-        place.incarnation += 1
-        place.restarts += place.is_restart
-        place.is_restart = False
-        place.life = next(self._life_numbers)
-        self._lives[place.life] = place
-        self._change(place, MemberState.STARTING)
-        cause = place.cause if place.incarnation else ""
-        self._out.append(Start(place.name, place.rules.pool, place.life, place.incarnation, cause))
-
-    # Telling lives to end, ever less politely
-
-    def _tell(self, place: Place, now: float) -> None:
-        assert place.life is not None
-        patience = self._patience(place, now)
-        if place.state is MemberState.STARTING or patience == 0:
-            self._kill(place, place.life)  # what has not started cannot end well
-            return
-        self._change(place, MemberState.DRAINING)
-        place.step = Step.STOPPED
-        self._timed[place] = now + patience
-        self._out.append(Stop(place.name, place.life, place.leaving, patience))
-
-    def _patience(self, place: Place, now: float) -> float:
-        patience = place.rules.shutdown
-        return patience if self._limit is None else min(patience, max(LEAST_PATIENCE, self._limit - now))
-
-    def _press(self, place: Place, now: float) -> None:
-        assert place.life is not None
-        if place.step is Step.STOPPED:
-            place.step = Step.TERMINATED
-            self._timed[place] = now + TERMINATE_PATIENCE
-            self._out.append(Terminate(place.name, place.life))
-        else:
-            self._kill(place, place.life)
-
-    def _kill(self, place: Place, life: int) -> None:
-        self._change(place, MemberState.DRAINING)
-        place.step = Step.KILLED
-        self._timed.pop(place, None)
-        self._out.append(Kill(place.name, life))
-
-    # What is told
-
-    def _change(self, place: Place, state: MemberState) -> None:
-        if place.state is not state:
-            place.state = state
-            self._tell_state(place)
-
-    def _tell_state(self, place: Place) -> None:
-        self._out.append(Changed(place.name, place.state, place.incarnation, place.last.cause))
-
-    def _tell_end(
-        self, place: Place, life: int, exit: Exit, verdict: Verdict, delay: float = 0.0, *, was_leaving: bool = False
-    ) -> None:
-        restarts = place.restarts + place.is_restart
-        self._out.append(Ended(place.name, life, exit, verdict, delay, restarts, was_leaving))
+            self._lifecycle.effects.append(Answer(request.number, request.error, request.culprit))
 
     def _effects(self) -> list[Effect]:
-        effects, self._out = self._out, []
+        effects, self._lifecycle.effects = self._lifecycle.effects, []
         return effects
 
 

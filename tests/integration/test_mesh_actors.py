@@ -17,6 +17,7 @@ from grav_actors import (
     Grav,
     HandlerError,
     Message,
+    MessageTooLargeError,
     NoRespondersError,
     WaitTimeoutError,
     on_type,
@@ -71,6 +72,16 @@ class Signals:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.seen) >= count, PATIENCE), self.seen
             return list(self.seen)
+
+
+class Echo(Actor):
+    @on_type("echo")
+    def echo(self, msg: Message) -> Any:
+        return msg.data
+
+    @on_type("blow")
+    def blow(self, msg: Message) -> bytes:
+        return bytes(msg.data)
 
 
 class Worker(Actor):
@@ -181,6 +192,26 @@ def test_error_of_a_handler_comes_back_with_the_remote_traceback(pair: tuple[Gra
     assert "in fail" in caught.value.remote_traceback
     with pytest.raises(NoRespondersError, match="does not handle nonsense"):
         here.ask("nonsense", to="worker", timeout=PATIENCE)
+
+
+def test_message_that_is_larger_than_the_other_node_takes_is_refused_to_who_sends_it(make: Make) -> None:
+    small = make("small", max_message=65_536)
+    large = make("large", small)
+    signals = Signals()
+    small.spawn(Echo, name="echo", kind="thread")
+    large.spawn(Echo, name="large-echo", kind="thread")
+    large.wait_until_known(PATIENCE)
+    small.wait_until_known(PATIENCE)
+    dead = large.connect()
+    dead.on_type("grav.sys.dead", lambda m: signals.add((m.data["reason"], m.data["target"])))
+
+    with pytest.raises(MessageTooLargeError, match="node small takes messages of at most 65536"):
+        large.actor("echo").ask("echo", bytes(200_000), timeout=PATIENCE)
+    with pytest.raises(MessageTooLargeError, match="the answer was not carried"):
+        small.actor("large-echo").ask("blow", 200_000, timeout=PATIENCE)
+    large.actor("echo").tell("echo", bytes(200_000))
+    assert signals.wait(1) == [("rejected", "echo")]
+    assert large.actor("echo").ask("echo", 7, timeout=PATIENCE) == 7
 
 
 def test_name_that_is_nowhere_is_told_at_once(pair: tuple[Grav, Grav]) -> None:
@@ -494,7 +525,7 @@ def test_wait_for_peers_to_know_names_those_that_do_not(pair: tuple[Grav, Grav])
     def hold(now: float) -> None:
         held.wait(PATIENCE)
 
-    hub._events.put(hold)
+    hub._turns.put(hold)
     here.connect().on_type("news", lambda m: None)
     try:
         with pytest.raises(WaitTimeoutError, match="there"):

@@ -22,7 +22,8 @@ from grav_actors.discovery.base import DiscoveryFunc, DiscoveryOptions
 from grav_actors.mesh.effects import Deliver
 from grav_actors.mesh.relay_frames import encode_meta
 from grav_actors.protocol import KIND_ANSWER, KIND_ASK, KIND_PUBLISH, KIND_TELL
-from grav_actors.transports.loopback import LoopbackTransport
+from grav_actors.transports.base import ConnectFunc, FindFunc, TransportOptions
+from grav_actors.transports.loopback import LoopbackConnection, LoopbackTransport
 
 PATIENCE = 20.0
 PUBLISHED = encode_meta(KIND_PUBLISH, b"s" * 16, ())
@@ -124,6 +125,35 @@ def test_large_message_crosses(make: Make) -> None:
     assert len(collector.wait(1)[0].data) == 1_000_000
 
 
+def test_message_that_is_larger_than_the_peer_takes_is_announced_and_all_others_come(make: Make) -> None:
+    small, large = make("small", max_message=65_536), make("large")
+    large.connect_endpoint(endpoint(small), PATIENCE)
+    small.wait_for_peers(1, PATIENCE)
+    collector, gaps = Collector(small, "data"), Collector(small, "grav.sys.node.gap")
+    small.wait_until_known(PATIENCE)
+    pod = large.connect()
+    for size in (1, 65_536, 200_000, 900_000, 2):
+        pod.publish("data", bytes(size))
+    pod.flush(PATIENCE, settled=True)
+
+    assert [len(m.data) for m in collector.wait(3)] == [1, 65_536, 2]
+    assert [m.data for m in gaps.wait(2)] == [{"uuid": large.node_uuid, "count": 1}] * 2
+    assert [peer.state for peer in small.peers()] == ["up"]
+
+
+def test_peer_refuses_what_is_too_large_for_it_whoever_sends_it(make: Make) -> None:
+    small = make("small", max_message=65_536)
+    collector, gaps = Collector(small, "data"), Collector(small, "grav.sys.node.gap")
+    records = [pack_record(Message("data", bytes(size)), 1_000_000) for size in (1, 200_000, 2)]
+    hub = small._hub
+    assert hub is not None
+    hub._call(lambda now: hub._switchboard.deliver(Deliver("u", b"p" * 8, "data", 3, PUBLISHED, join_body(records))))
+
+    assert [len(m.data) for m in collector.wait(2)] == [1, 2]
+    assert gaps.wait(1)[0].data == {"uuid": "u", "count": 1}
+    assert hub._core.counts.too_large == 1
+
+
 def test_reply_of_another_node_reaches_the_receipt(make: Make) -> None:
     one, other = make("one"), make("other")
     other.connect_endpoint(endpoint(one), PATIENCE)
@@ -205,6 +235,52 @@ def test_tunnel_reaches_one_peer_that_offers_the_capability(make: Make) -> None:
         hub.tunnel("hearing", Message("frame", 5))
 
 
+@pytest.mark.parametrize("timeout", [None, lambda: PATIENCE])
+def test_tunnel_takes_every_kind_of_limit(make: Make, timeout: Any) -> None:
+    hub, node = make("hub"), make("node", interests=["vision"])
+    node.connect_endpoint(endpoint(hub), PATIENCE)
+    hub.wait_for_peers(1, PATIENCE)
+    collector = Collector(node, "frame")
+    hub.tunnel("vision", Message("frame", 1), timeout)
+
+    assert [m.data for m in collector.wait(1)] == [1]
+    with pytest.raises(ValueError, match="must not be negative"):
+        hub.tunnel("vision", Message("frame", 2), -1.0)
+
+
+class Replaceable(LoopbackTransport):
+    """Says of its links that newer ones may take their place, and keeps what it is given to find others."""
+
+    def setup(self, options: TransportOptions, connect_func: ConnectFunc, find_func: FindFunc) -> str:
+        self.find = find_func
+        assert find_func("nobody") is None
+
+        def take(connection: Any) -> None:
+            connection.can_replace = lambda: True
+            connect_func(connection)
+
+        return super().setup(options, take, find_func)
+
+    def connect(self, endpoint: str) -> LoopbackConnection:
+        connection = super().connect(endpoint)
+        vars(connection)["can_replace"] = lambda: True
+        return connection
+
+
+def test_transport_finds_the_connection_to_a_peer_and_says_whether_it_can_be_replaced(make: Make) -> None:
+    one, other = Replaceable(), Replaceable()
+    first, second = make("one", transport=one), make("other", transport=other)
+    second.connect_endpoint(endpoint(first), PATIENCE)
+    first.wait_for_peers(1, PATIENCE)
+
+    for node, peer, transport in ((first, second, one), (second, first, other)):
+        connection = transport.find(peer.node_uuid)
+        assert connection in transport._connections
+        assert transport.find(node.node_uuid) is None
+        assert node._hub is not None
+        assert [link.can_replace for link in node._hub._core._state.links.values()] == [True]
+
+
 def test_second_try_of_a_tunnel_is_marked_as_redelivered(make: Make) -> None:
     hub = make("hub")
     nodes = sorted((make(name, interests=["vision"]) for name in ("left", "right")), key=lambda node: node.node_uuid)
@@ -219,7 +295,7 @@ def test_second_try_of_a_tunnel_is_marked_as_redelivered(make: Make) -> None:
 
     first = nodes[0]._hub
     assert first is not None
-    first._events.put(hold)
+    first._turns.put(hold)
     try:
         hub.tunnel("vision", Message("frame", 1), timeout=PATIENCE)
         assert [message.redelivered for message in collectors[1].wait(1)] == [True]
@@ -310,7 +386,8 @@ def test_node_without_a_transport_has_no_mesh(make: Make) -> None:
         ({"transport": "loopback", "discovery": [object()]}, "an instance of one"),
         ({"transport": "loopback", "endpoint": 7}, "endpoint is 7"),
         ({"transport": "loopback", "endpoint": ("x", "y")}, "endpoint is"),
-        ({"transport": "loopback", "bridge": object()}, "drives none"),
+        ({"bridge": object()}, "bridge is .*an instance of one"),
+        ({"bridge": "loopback"}, "bridge is .loopback.: allowed"),
         ({"discovery": Gossip()}, "discovery needs a transport"),
         ({"endpoint": "x"}, "endpoint needs a transport"),
         ({"keys": "keys"}, "keys needs a transport"),
@@ -368,6 +445,8 @@ def test_run_of_a_peer_arrives_whole_and_in_order_however_long_it_is(make: Make,
     [
         ("x", 1, b"garbage", b"\x91\x90"),
         ("x", 1, PUBLISHED, b"garbage"),
+        ("x", 1, PUBLISHED, b"\x91\x96\xc4\x10"),
+        ("x", 1, PUBLISHED, b"\x91\x90\x90"),
         ("x", 2, PUBLISHED, b"\x91\x90"),
         ("x", 1, encode_meta(9, b"", ()), b"\x90"),
         ("x", 1, encode_meta(KIND_TELL, b"", "grav.node"), b"\x90"),
@@ -394,3 +473,23 @@ def test_garbage_of_a_peer_reaches_nobody_and_disturbs_nothing(
     assert [m.type for m in collector.wait(1)] == ["end"]
     assert hub._relay.garbled + hub._core.counts.garbled + hub._core.counts.late == 1
     assert hub._relay.waiting_bytes == 0
+
+
+def test_garbled_records_of_a_peer_reach_no_handler_and_spoil_no_run_of_another(make: Make) -> None:
+    node = make("one")
+    collector, gaps = Collector(node, ">"), Collector(node, "grav.sys.node.gap")
+    hub = node._hub
+    assert hub is not None
+
+    def deliver(now: float) -> None:
+        for number in range(3):
+            good = join_body([pack_record(Message("x", number), 1000)])
+            hub._switchboard.deliver(Deliver("good", b"g" * 8, "x", 1, PUBLISHED, good))
+            hub._switchboard.deliver(Deliver("bad", b"b" * 8, "x", 1, PUBLISHED, b"\x91\x90"))
+
+    hub._call(deliver)
+    hub._call(lambda now: hub._relay.announce("grav.sys.node.gap", {"uuid": "u", "count": 1}))
+    gaps.wait(1)
+    node.publish("end")
+
+    assert [m.data for m in collector.wait(4)] == [0, 1, 2, None]

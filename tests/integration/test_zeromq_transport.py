@@ -302,7 +302,7 @@ def test_link_that_has_messages_under_way_ends_with_its_connection_and_others_do
 
     nodes[0].transport.loop.post(lose)
     assert lost.wait(PATIENCE)
-    assert mine.connection._end == ""
+    assert mine.connection._standing.end == ""
     mine.connection._unanswered[1] = None
     nodes[0].transport.loop.post(lose)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.lanlab import Lan
-from support.lanmesh import scenarios
+from support.lanmesh import hostile, scenarios
 from support.lanmesh.stage import Stage
 
 
@@ -67,4 +67,14 @@ def test_busy_node_is_not_down_and_takes_nobody_for_down(stage: Stage) -> None:
 
 @pytest.mark.lan(hosts=3)
 def test_strangers_get_nowhere_and_disturb_nobody(stage: Stage) -> None:
-    scenarios.strangers(stage)
+    hostile.strangers(stage)
+
+
+@pytest.mark.lan(hosts=3)
+def test_uuid_of_a_member_is_forged_in_vain(stage: Stage) -> None:
+    hostile.forgery(stage)
+
+
+@pytest.mark.lan(hosts=3)
+def test_handshake_that_was_recorded_is_replayed_in_vain(stage: Stage) -> None:
+    hostile.replay(stage)

@@ -355,6 +355,8 @@ class Net:
         self.journal += b"".join(bus.journal)
         bus.journal.clear()
         out, bus.out = bus.out, []
+        if not out:
+            return
         by_route = {wire.route: wire for wire in self.wires if wire.is_alive}
         for route, header, body in out:
             wire = by_route.get(route)

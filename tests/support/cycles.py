@@ -5,16 +5,18 @@ Ways to end a node take turns; the last, SIGKILL, leaves a run folder that the n
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from grav_actors import Actor, Child, Grav, GravError, Message, Pod, Supervisor, on_type
+from support.processes import await_ends
 from support.programs import GRAV_ACTORS, Program
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -28,7 +30,7 @@ WAYS = ("interrupt", "terminate", "down", "script", "kill")
 GONE_LIMIT = 2.0
 """Seconds within which all processes of a node have to be gone after its end, on a machine that is not busy."""
 SETTLE_LIMIT = 5.0
-"""Seconds that descriptors and threads of this process may take to go."""
+"""Seconds that threads of this process may take to end."""
 LOADED = ("one", "two", "three", "deep", "deep-thread")
 """The actors that handle the load, in processes and threads, under the root and below."""
 CONFIG = """
@@ -142,12 +144,14 @@ class Cycles:
         self._mark = f"GRAV_CYCLES={os.getpid()}-{time.monotonic_ns()}"
         self.tally = Tally()
 
-    def run(self, times: int) -> Tally:
-        """Go through so many cycles."""
+    def run(self, times: int, on_cycle: Callable[[Tally], object] = lambda tally: None) -> Tally:
+        """Go through so many cycles; `on_cycle` is told after each what has happened so far."""
         with self._environment():
+            threads = threading.enumerate()
             self._cycle("interrupt")  # what this process needs for good it has after the first
             self.tally = Tally()
-            descriptors, threads = count_descriptors(), threading.active_count()
+            threads += self._join_others(threads)
+            descriptors = count_descriptors()
             files: set[str] | None = None
             for number in range(times):
                 way = WAYS[number % len(WAYS)]
@@ -160,6 +164,7 @@ class Cycles:
                         self._blame(f"cycle {number + 1} ({way})", f"files {sorted(left - files)}")
                     files = left if files is None else files
                     self._look_for_sockets(f"cycle {number + 1} ({way})")
+                on_cycle(self.tally)
         return self.tally
 
     @contextmanager
@@ -220,21 +225,28 @@ class Cycles:
             load.stop()
             self.tally.handled += load.join()
 
-    def _look(self, where: str, descriptors: int, threads: int) -> None:
+    def _look(self, where: str, descriptors: int, threads: list[threading.Thread]) -> None:
         deadline = time.monotonic() + self._patience
         while processes := marked_processes(self._mark):
-            if time.monotonic() >= deadline:
-                self._blame(where, f"processes {processes}")
+            if not await_ends(processes, deadline):
+                left = marked_processes(self._mark)
+                self._blame(where, f"processes {list(left.values())}")
                 break
-            time.sleep(0.01)
-        deadline = time.monotonic() + SETTLE_LIMIT
-        while count_descriptors() > descriptors or threading.active_count() > threads:
-            if time.monotonic() >= deadline:
-                self._blame(where, f"{count_descriptors() - descriptors} descriptors, {threading.enumerate()}")
-                break
-            time.sleep(0.01)
+        if left_behind := self._join_others(threads):
+            self._blame(where, f"threads {left_behind}")
+        gc.collect()  # of a socket that was closed the descriptor is, with the last that refers to it
+        if (more := count_descriptors() - descriptors) > 0:
+            self._blame(where, f"{more} descriptors")
         if zombies := zombies_of(os.getpid()):
             self._blame(where, f"zombies {zombies}")
+
+    def _join_others(self, known: list[threading.Thread]) -> list[threading.Thread]:
+        """Wait for all threads to end but those that are known; return those that have not."""
+        deadline = time.monotonic() + SETTLE_LIMIT
+        others = [thread for thread in threading.enumerate() if thread not in known]
+        for thread in others:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return [thread for thread in others if thread.is_alive()]
 
     def _look_for_sockets(self, where: str) -> None:
         if sockets := [str(path) for path in self._run_folder.rglob("*") if path.is_socket()]:
@@ -249,15 +261,15 @@ def count_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def marked_processes(mark: str) -> list[str]:
+def marked_processes(mark: str) -> dict[int, str]:
     """Return the processes that were started with a setting in their environment, zombies not among them."""
-    found: list[str] = []
+    found: dict[int, str] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with suppress(OSError):
                 if mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
                     words = (folder / "cmdline").read_bytes().split(b"\0")
-                    found.append(f"{folder.name} {b' '.join(words).decode(errors='replace')[:80]}")
+                    found[int(folder.name)] = f"{folder.name} {b' '.join(words).decode(errors='replace')[:80]}"
     return found
 
 

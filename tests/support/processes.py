@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -35,3 +37,20 @@ def wait_dead(pids: Iterable[int]) -> None:
         while Path(f"/proc/{pid}").exists():
             assert time.monotonic() < deadline, f"{pid} lives"
             time.sleep(0.001)
+
+
+def await_ends(pids: Iterable[int], deadline: float) -> bool:
+    """Wait until processes have ended, at most until a monotonic time; return whether they have."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            poller = select.poll()  # not select(): a descriptor may be above 1,023
+            poller.register(descriptor, select.POLLIN)
+            if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return False
+        finally:
+            os.close(descriptor)
+    return True

@@ -1,6 +1,8 @@
 """What the benchmarks make of their runs: verdicts, void runs, tables, documents, charts."""
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -144,3 +146,22 @@ def test_ticks_are_round_and_enclose_the_values(
 
     axis = Axis("x", is_log=is_log, is_size=is_size)
     assert [axis.label(tick) for tick in axis.ticks(values)] == ticks
+
+
+def test_a_part_that_is_run_as_a_program_says_that_it_is_none() -> None:
+    program = [sys.executable, "-m", "benchmarks.crowd"]
+    run = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "benchmarks.crowd is a part of the benchmarks and no program" in run.stderr
+    assert "recovery" in run.stderr
+
+
+def test_every_module_with_a_main_of_its_own_is_named_as_a_program() -> None:
+    from benchmarks import COMMANDS
+
+    programs = {
+        path.stem
+        for path in (ROOT / "benchmarks").glob("*.py")
+        if "sys.exit(" in path.read_text(encoding="utf-8").partition('\nif __name__ == "__main__":')[2]
+    }
+    assert programs == {"__main__", *COMMANDS}

@@ -419,7 +419,7 @@ def test_question_to_another_node_is_open_until_the_gateway_has_finished_it_and_
     first, second = pod.ask("far", "x"), pod.ask("far", "x")
     net.settle()
     assert not pod.unanswered
-    pod.core.cancel([2])
+    pod.core.cancel([2], net.now)
     net.settle()
     assert gateway.pod.core.cancelled == [(pod.uuid, (2,))]
     inbound = gateway.take()

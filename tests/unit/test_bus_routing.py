@@ -340,7 +340,7 @@ def test_a_question_that_is_taken_back_leaves_the_mailbox() -> None:
     for number in range(3):
         asker.ask("a", "q", number)
     net.settle()
-    asker.core.cancel([1, 2])
+    asker.core.cancel([1, 2], net.now)
     asker.push()
     net.settle()
     assert callee.core.cancelled == [(asker.uuid, (1,))], "the one that it has already it is told of"
@@ -356,8 +356,8 @@ def test_only_questions_of_the_pod_itself_can_be_taken_back() -> None:
     callee.paused = True
     asker.tell("a", "x", 1)
     net.settle()
-    asker.core.cancel([1, 99])
-    callee.core.cancel([1])
+    asker.core.cancel([1, 99], net.now)
+    callee.core.cancel([1], net.now)
     net.settle()
     callee.paused = False
     net.settle()

@@ -347,6 +347,19 @@ def test_an_unmarked_repetition_in_a_group_is_found(write: Writer) -> None:
     assert write.found() == {"duplicates"}
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_member_that_was_given_up_goes_on_unmarked_until_it_has_joined_again(write: Writer, knows: bool) -> None:
+    write.pod("g1", group="g")
+    write.pod("g2", group="g")
+    write.send(1)
+    write(Lost, "g2")
+    write.handle(1, "g1", redelivered=True)
+    if knows:
+        write(Joined, "g2")
+    write.handle(1, "g2")
+    assert write.found() == ({"duplicates"} if knows else set())
+
+
 def test_a_marked_repetition_passes(write: Writer) -> None:
     write.send(1)
     write.handle(1)
@@ -396,6 +409,23 @@ def test_a_late_first_delivery_of_one_sender_is_found_across_lives(write: Writer
     write.handle(2)
     write.handle(1)
     assert write.found() == {"fifo"}
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_what_came_to_a_bus_that_had_given_a_pod_up_comes_late_from_the_next(write: Writer, is_lost: bool) -> None:
+    write.send(1)
+    if is_lost:
+        write(Lost, "r")
+    write(Taken, uuid(1))
+    if is_lost:
+        write(Joined, "r")
+    write.send(2)
+    write(Taken, uuid(2))
+    write.handle(2)
+    write(BusKilled)
+    write(Taken, uuid(1))
+    write.handle(1)
+    assert write.found() == (set() if is_lost else {"fifo"})
 
 
 def test_a_question_that_ended_for_a_receiver_comes_late_when_the_bus_that_ended_it_has_died(write: Writer) -> None:

@@ -7,7 +7,7 @@ import pytest
 from grav_actors import transports
 from grav_actors.errors import ConfigError, ConnectionClosedError, WaitTimeoutError
 from grav_actors.message import Message
-from grav_actors.transports import loopback
+from grav_actors.transports import inbox, loopback
 from grav_actors.transports.base import Incoming, TransportOptions
 from grav_actors.transports.loopback import LoopbackTransport
 from support.transport_contract import PATIENCE, MeshTransportContract, Node, link
@@ -86,7 +86,7 @@ def test_send_waits_while_the_peer_is_full_and_close_ends_the_wait(monkeypatch: 
 
 
 def test_frame_for_a_full_peer_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loopback, "QUEUE_LIMIT", 3)
+    monkeypatch.setattr(inbox, "MOST_ITEMS", 3)
     nodes = [Node(LoopbackTransport(), TransportOptions(name)) for name in ("one", "two")]
     mine, theirs = link(*nodes)
     entered, go_on = threading.Event(), threading.Event()

@@ -1,6 +1,7 @@
 """The core of the mesh, event by event: links, states, leaving, tunnels."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,12 +22,14 @@ from grav_actors.mesh.effects import (
     Publish,
     Reply,
     Subscribe,
+    TooLarge,
 )
 from grav_actors.mesh.frames import Beat, Interest, InterestDone, Leave, Pulse, Repair, Run, Tunnel
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.inflow import Arrival
 from grav_actors.mesh.membership import FORGET_AFTER
-from grav_actors.mesh.relay_frames import NEWS_TYPE, News, encode_news
+from grav_actors.mesh.relay_frames import NEWS_TYPE, TOO_LARGE_TYPE, News, encode_news
+from grav_actors.protocol import MAX_OVERHEAD
 from support.meshsim.history import Lost, MeshHistory
 from support.meshsim.network import Network
 from support.meshsim.node import SimNode
@@ -350,6 +353,19 @@ def test_peer_that_never_comes_up_is_down_after_ten_seconds() -> None:
     assert state_of(core) == "down"
 
 
+def test_going_back_to_an_earlier_link_gives_a_peer_that_never_comes_up_no_more_time() -> None:
+    core = make()
+    joined(core)
+    newer = joined(core, now=1.0)
+    taken(core)
+    core.link_down(newer, "closed by the peer", 9.0)
+    core.tick(10.9)
+    assert state_of(core) == "joining"
+    core.tick(11.0)
+
+    assert state_of(core) == "down"
+
+
 def test_peer_that_is_down_is_forgotten_in_the_end_and_its_position_remembered() -> None:
     core = make()
     link = bring_up(core)
@@ -418,6 +434,40 @@ def test_run_is_published_once_with_the_numbers_of_all_who_want_it() -> None:
     assert effect.topic == b"ta\0"
     assert effect.frame == Run(LIFE, ((PEER_LIFE, 1, 2), (b"t" * 8, 2, 2)), "a", 4, b"meta")
     assert len(effect.links) == 2
+
+
+def test_message_that_is_larger_than_a_peer_takes_is_told_to_it_in_its_place_and_carried_to_others() -> None:
+    core = make()
+    bring_up(core, replace(PEER, max_message=1000))
+    bring_up(core, Identity(THREE, b"t" * 8))
+    core.publish("a", 1, b"", bytes(MAX_OVERHEAD + 1001))
+    core.publish("a", 1, b"", bytes(MAX_OVERHEAD + 1000))
+
+    frames = [effect.frame for effect in of(Publish, taken(core)) if isinstance(effect.frame, Run)]
+    carried = [({life: tseq for life, _, tseq in frame.tracks}, frame.type, frame.count) for frame in frames]
+    assert carried == [
+        ({PEER_LIFE: 2}, TOO_LARGE_TYPE, 1),
+        ({b"t" * 8: 2}, "a", 1),
+        ({PEER_LIFE: 3, b"t" * 8: 3}, "a", 1),
+    ]
+
+
+def test_message_of_a_peer_that_was_too_large_is_counted_and_announced_and_what_follows_delivered() -> None:
+    core = make()
+    link = bring_up(core)
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 1),), TOO_LARGE_TYPE, 1, b""), b"", 0.1)
+    core.receive(link, Run(PEER_LIFE, ((LIFE, 1, 2),), "a", 1, b"meta"), b"body", 0.1)
+
+    effects = [effect for effect in taken(core) if isinstance(effect, (TooLarge, Deliver, GapFound))]
+    assert effects == [TooLarge(TWO, 1), Deliver(TWO, PEER_LIFE, "a", 1, b"meta", b"body")]
+    assert core.counts.too_large == 1
+
+
+def test_tunnel_goes_to_nobody_who_does_not_take_so_much() -> None:
+    core = make()
+    bring_up(core, replace(PEER, max_message=1000, interests=("vision",)))
+    assert core.tunnel("vision", b"", bytes(MAX_OVERHEAD + 1001), 1.0, 5.0) == 0
+    assert core.tunnel("vision", b"", bytes(MAX_OVERHEAD + 1000), 1.0, 5.0) == 1
 
 
 def test_directed_run_goes_to_one_peer_whatever_it_wants() -> None:

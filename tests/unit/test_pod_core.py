@@ -20,9 +20,12 @@ from grav_actors.protocol import (
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
     FLAG_RESENT,
+    KIND_ASK,
     KIND_PUBLISH,
+    MAX_CANCELS,
     MAX_FAILURES,
     MAX_HEADER,
+    WINDOW_MESSAGES,
     Hello,
     PodSettings,
     Verb,
@@ -113,6 +116,11 @@ def send(pod: PodCore, count: int = 1, message_type: str = "x") -> None:
         pod.outbox.add(KIND_PUBLISH, message_type, None, RECORD, len(RECORD))
 
 
+def ask(pod: PodCore, count: int) -> None:
+    for _ in range(count):
+        pod.outbox.add(KIND_ASK, "q", "a", RECORD, len(RECORD))
+
+
 # Joining
 
 
@@ -142,10 +150,10 @@ def test_nothing_leaves_before_the_welcome() -> None:
     send(pod)
     pod.flush(10.0, force=True)
     pod.sync()
-    pod.cancel([1])
+    pod.cancel([1], 10.0)
     assert bus.sent() == []
     bus.welcome()
-    assert bus.verbs() == [Verb.SEND]
+    assert bus.verbs() == [Verb.SEND, Verb.CANCEL]
 
 
 def test_deliveries_before_the_welcome_are_passed_over() -> None:
@@ -541,6 +549,65 @@ def test_a_resumed_pod_goes_on_with_its_numbers() -> None:
     assert bus.handled() == 4
 
 
+def test_a_question_is_never_taken_back_ahead_of_itself() -> None:
+    pod, bus = joined()
+    ask(pod, 2)
+    pod.cancel([2], bus.now)
+    assert [(fields[0], fields[2]) for fields in bus.sent()] == [(Verb.SEND, 1), (Verb.CANCEL, (2,))]
+
+
+def test_what_was_taken_back_is_taken_back_again_over_a_new_connection_until_it_is_settled() -> None:
+    pod, bus = joined()
+    ask(pod, 2)
+    pod.flush(bus.now)
+    ask(pod, 2)
+    pod.cancel([1, 2, 3], bus.now)
+    pod.outbox.apply((4, 2))
+    bus.sent()
+    bus.give(Verb.REJOIN)
+    bus.sent()
+    bus.welcome(is_resumed=True, received=4)
+    assert bus.sent() == [(Verb.HANDLED, 1, 0), (Verb.CANCEL, 1, (3,))]
+
+
+def test_what_was_taken_back_is_not_sent_to_a_new_bus() -> None:
+    pod, bus = joined()
+    ask(pod, 3)
+    pod.cancel([2], bus.now)
+    ask(pod, 2)
+    bus.give(Verb.REJOIN)
+    pod.cancel([5], bus.now)
+    bus.sent()
+    bus.welcome(epoch=NEXT_EPOCH)
+    sent = bus.sent()
+    assert [(fields[0], fields[2]) for fields in sent] == [
+        (Verb.SEND, 1),
+        (Verb.SEND, 3),
+        (Verb.SEND, 4),
+        (Verb.CANCEL, (5,)),
+    ], "a hole begins a new frame; and that 4 and 5 exist no bus knows yet, so 5 is sent and taken back"
+    assert sent[0][4][0][:3] == (KIND_ASK, "q", 1)
+
+
+def test_who_waits_for_room_is_told_when_all_it_had_sent_was_taken_back_before_a_new_bus_came() -> None:
+    pod, bus = joined()
+    ask(pod, WINDOW_MESSAGES)
+    pod.cancel(list(range(1, WINDOW_MESSAGES + 1)), bus.now)
+    assert not pod.outbox.has_room()
+    new_bus(pod, bus)
+    assert pod.acks == [(WINDOW_MESSAGES, WINDOW_MESSAGES, WINDOW_MESSAGES, ())]
+    assert pod.outbox.has_room(WINDOW_MESSAGES)
+
+
+def test_as_many_are_taken_back_in_one_frame_as_it_may_list() -> None:
+    pod, bus = joined()
+    ask(pod, 3 * MAX_CANCELS)
+    pod.flush(bus.now)
+    bus.sent()
+    pod.cancel(list(range(1, 2 * MAX_CANCELS + 2)), bus.now)
+    assert [len(fields[2]) for fields in bus.sent()] == [MAX_CANCELS, MAX_CANCELS, 1]
+
+
 def new_bus(pod: PodCore, bus: Bus) -> None:
     bus.give(Verb.REJOIN)
     bus.sent()
@@ -675,6 +742,16 @@ def test_what_another_may_have_had_is_marked(settings: dict[str, Any], flags: in
     bus.deliver(1, flags=flags | FLAG_RESENT)
     (inbound,) = pod.inbox
     assert bool(inbound.flags & FLAG_REDELIVERED) is is_marked
+
+
+@pytest.mark.parametrize(("settings", "flags"), [({}, 0), ({"group": "g"}, FLAG_GROUP)])
+def test_what_a_member_still_holds_when_a_new_bus_comes_is_marked(settings: dict[str, Any], flags: int) -> None:
+    pod, bus = joined(**settings)
+    bus.deliver(1, flags=flags)
+    (inbound,) = pod.inbox
+    assert not inbound.flags & FLAG_REDELIVERED
+    new_bus(pod, bus)
+    assert bool(inbound.flags & FLAG_REDELIVERED) is bool(flags), "that bus may have given it to another, meanwhile"
 
 
 def test_a_member_of_a_group_tells_a_new_bus_what_it_had() -> None:

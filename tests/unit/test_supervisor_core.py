@@ -3,8 +3,9 @@
 import pytest
 
 from grav_actors.options import Backoff, RestartLimits
-from grav_actors.supervisor.core import ASKED_RESTART, LEAST_PATIENCE, TERMINATE_PATIENCE
+from grav_actors.supervisor.core import ASKED_RESTART
 from grav_actors.supervisor.effects import Answer, Changed, Exit, How, MemberState, Over
+from grav_actors.supervisor.lifecycle import LEAST_PATIENCE, TERMINATE_PATIENCE
 from grav_actors.supervisor.place import Rules
 from support.family import Family, rules
 
@@ -453,6 +454,15 @@ def test_second_stop_shortens_the_first() -> None:
     family = Family()
     family.run("a", shutdown=60.0)
     family.stop(100.0)
+    family.stop(2.0)
+    family.wait(2.0)
+    assert family.take()[-1] == "terminate a"
+
+
+def test_limit_of_the_supervisor_also_cuts_the_time_of_a_child_that_was_told_to_end_before() -> None:
+    family = Family()
+    family.run("a", shutdown=60.0)
+    family.stop_child("a")
     family.stop(2.0)
     family.wait(2.0)
     assert family.take()[-1] == "terminate a"

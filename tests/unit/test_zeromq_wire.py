@@ -24,7 +24,7 @@ from grav_actors.transports.zeromq_wire import (
 )
 
 TOKEN = b"t" * TOKEN_BYTES
-HANDSHAKE = Handshake("uuid", "farm", ("vision",), "ab" * 8, "name", ("tcp://a:1", "tcp://b:2"))
+HANDSHAKE = Handshake("uuid", "farm", ("vision",), "ab" * 8, "name", ("tcp://a:1", "tcp://b:2"), max_message=7)
 ACK = HandshakeAck(False, "uuid", "farm", ("vision",), "reason", "ab" * 8, "name", ("tcp://a:1",), "code")
 INTRODUCTION = Introduction(HANDSHAKE, "", 7470, 17470, 2_000_000)
 ACCEPTANCE = Acceptance(ACK, TOKEN, 17470, 2_000_000)

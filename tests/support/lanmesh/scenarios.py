@@ -8,9 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, TypeAlias
 
-from grav_actors.mesh.keys import KeyFolder
-from support.lanmesh.attacks import FLOOD, GARBAGE
-from support.lanmesh.stage import LanNode, Stage, StageError
+from support.lanmesh.stage import LanNode, Stage
 
 Figures: TypeAlias = dict[str, Any]
 
@@ -180,49 +178,3 @@ def busy(stage: Stage, seconds: float, *, rate: int = 200) -> Figures:
     sums = settle(stage, works, waits)
     assert_changes(works, waits, "up")
     return {"for s": seconds, "false downs": 0, **sums}
-
-
-def strangers(stage: Stage) -> Figures:
-    """Nodes without the right key or of another group, garbage, a flood of beacons: nobody gets in or is disturbed."""
-    folders = [KeyFolder(stage.lan.dir / f"keys{index}") for index in range(4)]
-    pairs = [folder.new(f"node{index}") for index, folder in enumerate(folders)]
-    for index, folder in enumerate(folders):
-        for number, pair in enumerate(pairs):
-            if number != index and (index == 3 or number != 3):  # nobody allows the last one, which allows all
-                folder.allow(pair.public())
-    keys = [str(folder.path) for folder in folders]
-    members = [stage.start(index, keys=keys[index], belongs_to="farm") for index in range(2)]
-    for member in members:
-        member.wait_ready()
-    one, other = members
-    stage.all(members, "wait_for_peers", count=1)
-    stage.all(members, "publish", rate=500)
-    before = [member("memory")["mib"] for member in members]
-
-    intruders = [
-        stage.start(2, "foreign", keys=keys[2], belongs_to="barn"),
-        stage.start(2, "unknown", keys=keys[3], endpoint="tcp://0.0.0.0:7480"),
-        stage.start(2, "keyless", endpoint="tcp://0.0.0.0:7490"),
-    ]
-    lan = stage.lan
-    attacks = [lan.host(2).python(GARBAGE, member.host.ip, number) for number, member in enumerate(members)]
-    attacks.append(lan.host(2).python(FLOOD))
-    for intruder in intruders:
-        intruder.wait_ready()
-    refused = 0
-    for intruder in intruders:
-        try:
-            intruder("connect", endpoint=f"tcp://{one.host.ip}:7470", timeout=1.0)
-        except StageError:
-            refused += 1
-    for attack in attacks:
-        assert attack.wait(60) == 0
-    sums = settle(stage, one, other)
-    assert_changes(one, other, "up")
-    for node, peer in both(one, other):
-        assert node("happened")["peers"] == [[peer.uuid, "up"]], node("happened")
-    assert refused == len(intruders), refused
-    grown = max(member("memory")["mib"] - mib for member, mib in zip(members, before, strict=True))
-    assert grown < 60, grown
-    assert not any(state == "up" for intruder in intruders for _, state in intruder("happened")["peers"])
-    return {"intruders": refused, "accepted": 0, "grown MiB": round(grown, 1), **sums}

@@ -316,7 +316,8 @@ class SimNode:
         peer = self.core.peer(uuid)
         name = peer.name if peer is not None else uuid
         self.history.states.append((now, self.host, name, state))
-        if state == "down" and peer is not None and not self.network.suffered(self.host, name, 12.0):
+        is_dead = peer is not None and peer.incarnation not in self.history.alive
+        if state == "down" and peer is not None and not is_dead and not self.network.suffered(self.host, name, 12.0):
             self.history.wrong.append(f"{now:.3f}: {self.host} calls {name} down without a reason: {reason}")
 
     # Connections
