@@ -95,6 +95,7 @@ LAYERS = {
         (
             "grav_actors.bus.core",
             "grav_actors.bus.membership",
+            "grav_actors.bus.notices",
             "grav_actors.bus.watches",
             "grav_actors.bus.postman",
             "grav_actors.bus.mailroom",
