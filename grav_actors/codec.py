@@ -2,7 +2,8 @@
 
 A **record** is one message: the array `[uuid, reply_to, parent_id, timestamp_ns, data, headers]`. `uuid`
 is 16 bytes, `reply_to` and `parent_id` are 16 bytes or none, `timestamp_ns` counts nanoseconds since 1970
-(UTC), `headers` is a map of text to text or nil. A **body** is an array of records.
+(UTC), `headers` is a map of text to text or nil. A **body** is an array of records; or, of messages without
+`reply_to` and headers, an array of **columns**: the uuids, the parents, the times, the data.
 
 A **marshalled message** stands alone: the array `["grav", 1, type, uuid, reply_to, parent_id,
 timestamp_ns, data, headers]`, where 1 is the version of this form. It always begins with the bytes
@@ -15,11 +16,17 @@ maps nest up to 32 deep, an array has at most 2**20 items and a map 2**19.
 
 from grav_actors.decoding import (
     MakeRef,
+    Opened,
+    Stem,
     check_body,
     check_headers,
+    cut_records,
+    open_body,
     record_ids,
     record_offsets,
     slice_body,
+    stem_record,
+    stem_uuid,
     unpack_body,
     unpack_message,
     unpack_value,
@@ -36,7 +43,9 @@ from grav_actors.encoding import (
     array_header,
     is_fixed,
     join_body,
-    join_packed,
+    pack_columns,
+    pack_data,
+    pack_each,
     pack_fields,
     pack_message,
     pack_record,
@@ -54,12 +63,18 @@ __all__ = [
     "MAX_LIST_ITEMS",
     "HasRecord",
     "MakeRef",
+    "Opened",
+    "Stem",
     "array_header",
     "check_body",
     "check_headers",
+    "cut_records",
     "is_fixed",
     "join_body",
-    "join_packed",
+    "open_body",
+    "pack_columns",
+    "pack_data",
+    "pack_each",
     "pack_fields",
     "pack_message",
     "pack_record",
@@ -68,6 +83,8 @@ __all__ = [
     "record_ids",
     "record_offsets",
     "slice_body",
+    "stem_record",
+    "stem_uuid",
     "unpack_body",
     "unpack_message",
     "unpack_value",

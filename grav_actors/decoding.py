@@ -1,12 +1,16 @@
 """MessagePack bytes to messages and plain data; `codec` says what they look like."""
 
-from collections.abc import Callable, Mapping
-from itertools import chain
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, pairwise, repeat
 from typing import Any
 
 from msgpack import Unpacker, unpackb
 
 from grav_actors.encoding import (
+    COLUMNS,
     CONTAINERS,
     EXT_ACTOR_REF,
     FIX_HEADERS,
@@ -16,10 +20,14 @@ from grav_actors.encoding import (
     MAX_DICT_ITEMS,
     MAX_HEADER_BYTES,
     MAX_LIST_ITEMS,
+    NIL,
+    NO_ID,
     array_header,
+    bin_header,
+    pack_value,
 )
 from grav_actors.errors import MessageDecodeError
-from grav_actors.ids import ID_BYTES
+from grav_actors.ids import ID_BYTES, PREFIX_BYTES
 from grav_actors.reference import ActorRef
 
 _EMPTY = b""
@@ -27,6 +35,9 @@ _EMPTY = b""
 # item, claimed by each nested header, stay below 3 MB.
 _TRUSTED_BYTES = 1024
 _SCANNED_BYTES = 64 << 10
+_SCANNED_MEAN = 1024  # so many bytes for each message are looked through faster than they are copied for the check
+_BIN_WIDTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # bytes of the length of bin8, bin16, bin32
+_ID = struct.Struct("16s")
 _BLOB_WIDTHS = {0xC5: 2, 0xC6: 4, 0xDA: 2, 0xDB: 4}  # bytes of the length of bin16, bin32, str16, str32
 
 _DEPTH_CHUNK = 4096  # lists and dicts looked into at a time: the views of all could need more than the data
@@ -45,6 +56,10 @@ def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list
     Raises:
         MessageDecodeError: It is not that, whatever it is.
     """
+    return open_body(body, count, make_ref).records() if _is_columns(body) else _unpack_records(body, count, make_ref)
+
+
+def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
     # The bytes tell whether the outermost array is as promised before anything is decoded.
     header = FIX_HEADERS[count] if count < 16 else array_header(count)
     if body[: len(header)] != header:
@@ -91,7 +106,10 @@ def _are_simple(records: list[list[Any]]) -> bool:
 
 
 def check_body(body: bytes, count: int) -> None:
-    """Raise MessageDecodeError unless a body is an array of `count` whole values; what these are is not looked at."""
+    """Raise MessageDecodeError unless a body has `count` whole values; what these are is not looked at."""
+    if _is_columns(body):
+        record_offsets(body, count)
+        return
     header = FIX_HEADERS[count] if count < 16 else array_header(count)
     if body[: len(header)] != header:
         raise MessageDecodeError(f"a body that does not begin with an array of {count} records")
@@ -101,6 +119,128 @@ def check_body(body: bytes, count: int) -> None:
         raise
     except Exception as exc:
         raise MessageDecodeError(f"a malformed body ({_text(exc)})") from exc
+
+
+def _is_columns(body: bytes | memoryview) -> bool:
+    return body[:1] == COLUMNS and body[1:2] != FIX_HEADERS[6]
+
+
+Stem = tuple[bytes, bytes]
+"""What is known of a message besides its number, time and data: the first half of its uuid, and its parent or b""."""
+
+
+def stem_uuid(stem: Stem, number: int) -> bytes:
+    """Return the raw uuid of a message that has a stem."""
+    return stem[0] + number.to_bytes(PREFIX_BYTES, "big")
+
+
+def stem_record(stem: Stem, number: int, stamp: int, data: Any) -> list[Any]:
+    """Return the record of a message that has a stem."""
+    return [stem_uuid(stem, number), b"", stem[1], stamp, data, None]
+
+
+class Opened:
+    """The messages of a body, decoded no further than is needed for those who look at their data.
+
+    Attributes:
+        sources: For each message its record, or the stem.
+        numbers, stamps: For each message that has a stem the second half of its uuid and its time; else of no meaning.
+        data: For each message. All can be gone through several times; only this one has as many as there are messages.
+    """
+
+    __slots__ = ("data", "numbers", "sources", "stamps")
+
+    def __init__(
+        self,
+        sources: Iterable[list[Any] | Stem],
+        numbers: Iterable[int],
+        stamps: Iterable[int],
+        data: list[Any],
+    ) -> None:
+        self.sources = sources
+        self.numbers = numbers
+        self.stamps = stamps
+        self.data = data
+
+    def records(self) -> list[list[Any]]:
+        """Return all records."""
+        return [
+            source if isinstance(source, list) else stem_record(source, number, stamp, data)
+            for source, number, stamp, data in zip(self.sources, self.numbers, self.stamps, self.data, strict=False)
+        ]
+
+
+def open_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> Opened:
+    """Decode a body as `unpack_body` does, but make no records where it is in columns.
+
+    Raises:
+        MessageDecodeError: It is not the body of `count` messages.
+    """
+    if not _is_columns(body):
+        return _opened(_unpack_records(body, count, make_ref))
+    uuids, parents, stamps, at = _read_head(body, count)
+    header = array_header(count)
+    if body[at : at + len(header)] != header:
+        raise MessageDecodeError(f"a body whose data is not an array of {count} items")
+    data = _decode(body, make_ref, at, _SCANNED_MEAN * count)
+    if not CONTAINERS.isdisjoint(set(map(type, data))):
+        _check_depth([one for one in data if type(one) in CONTAINERS], MAX_DEPTH)
+    halves = _numbers("Q", uuids)
+    times = _numbers("q", stamps)
+    if halves[::2].tobytes() != halves[:1].tobytes() * count:
+        entries = zip(_ids(uuids), _causes(parents, count), times, data, strict=True)
+        return _opened([[uuid, b"", parent, stamp, one, None] for uuid, parent, stamp, one in entries])
+    prefix = uuids[:PREFIX_BYTES]
+    stems: Iterable[Stem] = repeat((prefix, parents))
+    if len(parents) > ID_BYTES:
+        stems = list(zip(repeat(prefix), _causes(parents, count), strict=False))
+    return Opened(stems, halves[1::2], times, data)
+
+
+def _opened(records: list[list[Any]]) -> Opened:
+    return Opened(records, repeat(0), repeat(0), [record[4] for record in records])
+
+
+def _numbers(code: str, column: bytes) -> "array[int]":
+    numbers = array(code, column)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+def _ids(column: bytes) -> Iterable[bytes]:
+    return chain.from_iterable(_ID.iter_unpack(column))
+
+
+def _causes(parents: bytes, count: int) -> Iterable[bytes]:
+    """Return the parent of each message."""
+    if len(parents) <= ID_BYTES:
+        return repeat(parents, count)
+    return _ids(parents) if NO_ID not in parents else [b"" if one == NO_ID else one for one in _ids(parents)]
+
+
+def _read_head(body: bytes | memoryview, count: int) -> tuple[bytes, bytes, bytes, int]:
+    """Return the uuids, parents and times of a body in columns, and where its data begins."""
+    uuids, at = _read_bin(body, 1)
+    parents, at = _read_bin(body, at)
+    stamps, at = _read_bin(body, at)
+    if (
+        count < 1
+        or len(uuids) != ID_BYTES * count
+        or len(stamps) != 8 * count
+        or len(parents) not in (0, ID_BYTES, ID_BYTES * count)
+    ):
+        raise MessageDecodeError(f"a body whose columns are not of {count} messages")
+    return uuids, b"" if parents == NO_ID else parents, stamps, at
+
+
+def _read_bin(body: bytes | memoryview, at: int) -> tuple[bytes, int]:
+    width = _BIN_WIDTHS.get(body[at], 0) if at < len(body) else 0
+    begin = at + 1 + width
+    end = begin + int.from_bytes(body[at + 1 : begin], "big")
+    if not width or end > len(body):
+        raise MessageDecodeError("a body with a column that is no bytes, or is not all there")
+    return bytes(body[begin:end]), end
 
 
 def unpack_value(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> Any:
@@ -139,18 +279,21 @@ def unpack_message(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> tup
 def record_offsets(body: bytes | memoryview, count: int) -> list[int]:
     """Return where each record of a body begins, and where the last one ends; decodes nothing.
 
+    Of a body in columns: where the data of each message begins.
+
     Raises:
-        MessageDecodeError: The body is not an array of `count` complete values.
+        MessageDecodeError: The body does not hold `count` complete values.
     """
+    at = _read_head(body, count)[3] if _is_columns(body) else 0
     try:
         unpacker = Unpacker(max_buffer_size=max(1, len(body)))
-        unpacker.feed(body)
+        unpacker.feed(body[at:])
         found = unpacker.read_array_header()
         tell, skip = unpacker.tell, unpacker.skip
-        offsets = [tell()]
+        offsets = [at + tell()]
         for _ in range(min(found, count)):
             skip()
-            offsets.append(tell())
+            offsets.append(at + tell())
     except Exception as exc:
         raise MessageDecodeError(f"a malformed body ({_text(exc)})") from exc
     if found != count:
@@ -162,17 +305,50 @@ def record_offsets(body: bytes | memoryview, count: int) -> list[int]:
 
 def slice_body(body: bytes | memoryview, offsets: list[int], low: int, high: int) -> bytes:
     """Return the body of the records from `low` up to, but not including, `high`."""
-    return array_header(high - low) + bytes(body[offsets[low] : offsets[high]])
+    rest = bytes(body[offsets[low] : offsets[high]])
+    count = high - low
+    if not _is_columns(body):
+        return array_header(count) + rest
+    uuids, parents, stamps, _ = _read_head(body, len(offsets) - 1)
+    uuids = uuids[ID_BYTES * low : ID_BYTES * high]
+    if len(parents) > ID_BYTES:
+        parents = parents[ID_BYTES * low : ID_BYTES * high]
+        if count == 1 and parents == NO_ID:
+            parents = b""
+    stamps = stamps[8 * low : 8 * high]
+    columns = [part for column in (uuids, parents, stamps) for part in (bin_header(len(column)), column)]
+    return b"".join((COLUMNS, *columns, array_header(count), rest))
+
+
+def cut_records(body: bytes | memoryview, count: int) -> list[bytes]:
+    """Return each record of a body as bytes, whatever form the body has; decodes no data.
+
+    Raises:
+        MessageDecodeError: The body does not hold `count` complete values.
+    """
+    offsets = record_offsets(body, count)
+    pieces = [bytes(body[first:last]) for first, last in pairwise(offsets)]
+    if not _is_columns(body):
+        return pieces
+    uuids, parents, stamps, _ = _read_head(body, count)
+    entries = zip(_ids(uuids), _causes(parents, count), _numbers("q", stamps), pieces, strict=True)
+    return [
+        b"".join((FIX_HEADERS[6], pack_value([uuid, b"", parent, stamp])[1:], piece, NIL))
+        for uuid, parent, stamp, piece in entries
+    ]
 
 
 def record_ids(body: bytes | memoryview, count: int) -> list[bytes]:
     """Return the uuids of a body's records; decodes nothing else.
 
     Raises:
-        MessageDecodeError: The body is not an array of `count` values that begin like records.
+        MessageDecodeError: The body does not hold `count` values that begin like records.
     """
+    offsets = record_offsets(body, count)
+    if _is_columns(body):
+        return [uuid for (uuid,) in _ID.iter_unpack(_read_head(body, count)[0])]
     ids = []
-    for offset in record_offsets(body, count)[:-1]:
+    for offset in offsets[:-1]:
         # An array of 6 whose first item is 16 bytes; every writer of this protocol makes it this short.
         if body[offset : offset + 3] != b"\x96\xc4\x10":
             raise MessageDecodeError("a record that does not begin with a uuid of 16 bytes")
@@ -193,20 +369,26 @@ def check_headers(headers: Any) -> None:
         raise MessageDecodeError(f"headers of {size} bytes; {MAX_HEADER_BYTES} are allowed")
 
 
-def _decode(raw: bytes | memoryview, make_ref: MakeRef) -> Any:
+def _decode(raw: bytes | memoryview, make_ref: MakeRef, at: int = 0, scanned: int = _SCANNED_BYTES) -> Any:
+    """Return the one value that the bytes are from `at` on.
+
+    Args:
+        scanned: Bytes that are looked through before they are copied for the check.
+    """
+
     def extension(code: int, data: bytes) -> Any:
         if code != EXT_ACTOR_REF:
             raise MessageDecodeError(f"unknown MessagePack extension type {code}")
         return make_ref(str(data, "utf-8"))
 
-    size = most_items = most_pairs = len(raw)
+    size = most_items = most_pairs = len(raw) - at
     if size > MAX_DICT_ITEMS:
         most_items, most_pairs = min(size, MAX_LIST_ITEMS), MAX_DICT_ITEMS
     try:
-        if size > _TRUSTED_BYTES and _may_lie(raw, size):
-            _check_lengths(raw, size)
+        if size > _TRUSTED_BYTES and _may_lie(raw, at, size, scanned):
+            _check_lengths(memoryview(raw)[at:], size)
         return unpackb(
-            raw,
+            memoryview(raw)[at:] if at else raw,
             raw=False,
             strict_map_key=False,
             timestamp=3,
@@ -220,14 +402,31 @@ def _decode(raw: bytes | memoryview, make_ref: MakeRef) -> Any:
         raise MessageDecodeError(f"malformed MessagePack ({_text(exc)})") from exc
 
 
-def _may_lie(raw: bytes | memoryview, size: int) -> bool:
+def _may_lie(raw: bytes | memoryview, at: int, size: int, scanned: int) -> bool:
     """Tell whether any byte behind the first header could begin an array or map of more than 15 items."""
-    if size > _SCANNED_BYTES:
-        return not _is_one_blob(raw, size)
+    if size > scanned:
+        return not (_are_blobs(raw, at, size) if at else _is_one_blob(raw, size))
     if type(raw) is not bytes:
         return True
     find = raw.find
-    return find(b"\xdc", 3) >= 0 or find(b"\xdd", 3) >= 0 or find(b"\xde", 3) >= 0 or find(b"\xdf", 3) >= 0
+    at += 3 if raw[at] == 0xDC else 1
+    return find(b"\xdc", at) >= 0 or find(b"\xdd", at) >= 0 or find(b"\xde", at) >= 0 or find(b"\xdf", at) >= 0
+
+
+def _are_blobs(raw: bytes | memoryview, at: int, size: int) -> bool:
+    """Tell whether the array that begins here has nothing but bytes in it; saves copying them for the check."""
+    end = at + size
+    count = raw[at] & 0x0F
+    if raw[at] == 0xDC:
+        count = int.from_bytes(raw[at + 1 : at + 3], "big")
+        at += 2
+    at += 1
+    for _ in range(count):
+        width = _BIN_WIDTHS.get(raw[at], 0) if at < end else 0
+        if not width:
+            return False
+        at += 1 + width + int.from_bytes(raw[at + 1 : at + 1 + width], "big")
+    return at == end
 
 
 def _is_one_blob(raw: bytes | memoryview, size: int) -> bool:

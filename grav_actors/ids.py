@@ -17,12 +17,19 @@ _VARIANT = 0b10 << 62
 _START_MASK = (1 << 61) - 1
 
 _prefix: bytes
-_next_count: Callable[[], int]
+next_number: Callable[[], int]
+"""Returns the low half of a new id, as a number; safe to call from any thread. To be taken from this module at each
+call: it is another one after a fork."""
 
 
 def new_id() -> bytes:
     """Return a new id, 16 bytes; safe to call from any thread."""
-    return _prefix + _next_count().to_bytes(8, "big")
+    return _prefix + next_number().to_bytes(8, "big")
+
+
+def number_of(raw: bytes) -> int:
+    """Return the low half of an id as a number."""
+    return int.from_bytes(raw[PREFIX_BYTES:], "big")
 
 
 def process_prefix() -> bytes:
@@ -53,12 +60,12 @@ def id_bytes(text: str) -> bytes:
 
 
 def _renew() -> None:
-    global _prefix, _next_count
+    global _prefix, next_number
     random = bytearray(os.urandom(PREFIX_BYTES))
     random[6] = 0x80 | (random[6] & 0x0F)
     _prefix = bytes(random)
     start = int.from_bytes(os.urandom(8), "big") & _START_MASK
-    _next_count = count(_VARIANT | start).__next__
+    next_number = count(_VARIANT | start).__next__
 
 
 _renew()

@@ -4,12 +4,12 @@ import builtins
 import types
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from time import time_ns
 from typing import (
     Any,
     Self,
     TypeVar,
-    cast,
     overload,
 )
 
@@ -56,19 +56,7 @@ class Origin:
         self.cancelled = cancelled
 
 
-class _Fields:
-    """The fields of a message, while they can still be set; see `Message._received`."""
-
-    # Three only, since a receiver makes millions of these. The record is the list that travels:
-    # [uuid, reply_to, parent_id, timestamp_ns, data, headers], ids as 16 bytes or b"", headers dict or None.
-    __slots__ = ("_origin", "_record", "_type")
-
-    _record: list[Any]
-    _type: str
-    _origin: Origin | None
-
-
-class Message(_Fields):
+class Message:
     """One message: immutable but for `set_reply_to`. A subclass travels as a Message.
 
     Args:
@@ -84,7 +72,16 @@ class Message(_Fields):
         MessageEncodeError: Type, ids or headers cannot be carried.
     """
 
-    __slots__ = ()
+    # Nothing stands between these and who sets them, since a receiver makes millions of messages. The source is the
+    # record, or the stem of one that is made of it, the number and the time when somebody asks for it.
+    __slots__ = ("_data", "_number", "_origin", "_source", "_stamp", "_type")
+
+    _source: list[Any] | codec.Stem
+    _number: int
+    _stamp: int
+    _data: Any
+    _type: str
+    _origin: Origin | None
 
     def __init__(
         self,
@@ -96,21 +93,20 @@ class Message(_Fields):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         try:
-            _set_type(self, VALID_TYPES[type])
+            self._type = VALID_TYPES[type]
         except (KeyError, TypeError):
-            _set_type(self, check_type(type))
-        _set_record(
-            self,
-            [
-                new_id(),
-                _link("reply_to", reply_to) if reply_to != "" else b"",
-                _link("parent_id", parent_id) if parent_id != "" else b"",
-                time_ns(),
-                data,
-                None if headers is None else _plain_headers(headers),
-            ],
-        )
-        _set_origin(self, None)
+            self._type = check_type(type)
+        self._source = [
+            new_id(),
+            _link("reply_to", reply_to) if reply_to != "" else b"",
+            _link("parent_id", parent_id) if parent_id != "" else b"",
+            time_ns(),
+            data,
+            None if headers is None else _plain_headers(headers),
+        ]
+        self._number = self._stamp = 0
+        self._data = data
+        self._origin = None
 
     @classmethod
     def _framework(
@@ -124,24 +120,38 @@ class Message(_Fields):
     ) -> Self:
         """Make a message of any type, also under `grav.`; for the framework itself."""
         message = cls(MSG_TYPE_DEFAULT, data, parent_id=parent_id, reply_to=reply_to, headers=headers)
-        _set_type(message, check_type(type, framework=True))
+        message._type = check_type(type, framework=True)
         return message
 
     @staticmethod
     def _received(record: list[Any], type: str, origin: Origin | None) -> "Message":
         """Make a message of a decoded record, without any check."""
-        # Half the time of three setters: plain assignments first, then the class that forbids them.
-        message: Any = _Fields()
-        message._record = record
+        message = new_message(Message)
+        message._source = record
+        message._number = message._stamp = 0
+        message._data = record[4]
         message._type = type
         message._origin = origin
-        message.__class__ = Message
-        return cast("Message", message)
+        return message
+
+    @property
+    def _record(self) -> list[Any]:
+        """What travels: [uuid, reply_to, parent_id, timestamp_ns, data, headers].
+
+        Ids are 16 bytes or b"", headers a dict or None.
+        """
+        source = self._source
+        return source if isinstance(source, list) else codec.stem_record(source, self._number, self._stamp, self._data)
+
+    @property
+    def _id(self) -> bytes:
+        source = self._source
+        return source[0] if isinstance(source, list) else codec.stem_uuid(source, self._number)
 
     @property
     def uuid(self) -> str:
         """Unique id, canonical UUID text."""
-        return id_text(self._record[0])
+        return id_text(self._id)
 
     @property
     def type(self) -> str:
@@ -151,7 +161,7 @@ class Message(_Fields):
     @property
     def data(self) -> Any:
         """What the message carries; at a receiver its own copy."""
-        return self._record[4]
+        return self._data
 
     @property
     def parent_id(self) -> str:
@@ -192,11 +202,13 @@ class Message(_Fields):
     def cancelled(self) -> bool:
         """True once the asker of this message no longer waits for the answer."""
         origin = self._origin
-        return origin is not None and origin.cancelled is not None and self._record[0] in origin.cancelled
+        return origin is not None and origin.cancelled is not None and self._id in origin.cancelled
 
     def set_reply_to(self, uuid: str) -> None:
         """Make this message an answer to the message `uuid`, or to none with ""."""
-        self._record[1] = _link("reply_to", uuid) if uuid != "" else b""
+        record = list(self._record)
+        record[1] = _link("reply_to", uuid) if uuid != "" else b""
+        self._source = record
 
     @overload
     def unmarshal_data(self) -> Any: ...
@@ -217,7 +229,7 @@ class Message(_Fields):
         Raises:
             MessageDecodeError: The data is not that; names the field and the reason.
         """
-        data = self._record[4]
+        data = self._data
         if isinstance(data, bytes | bytearray) and cls not in (bytes, bytearray):
             data = decode_bytes(bytes(data))
         return data if cls is None else convert(data, cls)
@@ -276,29 +288,19 @@ class Message(_Fields):
         return self._type == other._type and self._record == other._record
 
     def __hash__(self) -> int:
-        return hash(self._record[0])
+        return hash(self._id)
 
     def __repr__(self) -> str:
-        data = repr(self._record[4])
+        data = repr(self._data)
         if len(data) > 80:
             data = f"{data[:64]}... ({len(data)} characters)"
         reply = f", reply_to={self.reply_to!r}" if self._record[1] else ""
         return f"<{type(self).__name__} {self._type} {self.uuid}{reply} data={data}>"
 
-    def __setattr__(self, name: str, value: object) -> None:
-        if type(self) is Message or hasattr(Message, name):
-            raise AttributeError(f"a message does not change; {name!r} cannot be set")
-        object.__setattr__(self, name, value)
-
-    def __delattr__(self, name: str) -> None:
-        if type(self) is Message or hasattr(Message, name):
-            raise AttributeError(f"a message does not change; {name!r} cannot be deleted")
-        object.__delattr__(self, name)
-
     def __getstate__(self) -> object:
         # The origin belongs to this delivery and process; a copy is as if it had just been made.
         state: Any = object.__getstate__(self)
-        return dict(state[0] or {}), {**state[1], "_origin": None, "_record": list(self._record)}
+        return dict(state[0] or {}), {**state[1], "_origin": None, "_source": list(self._record)}
 
     def __setstate__(self, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
         for fields in state:
@@ -306,10 +308,21 @@ class Message(_Fields):
                 object.__setattr__(self, name, value)
 
 
-# The slots' own setters pass by __setattr__ and cost less than object.__setattr__.
-_set_record: Callable[[Message, list[Any]], None] = vars(_Fields)["_record"].__set__
-_set_type: Callable[[Message, str], None] = vars(_Fields)["_type"].__set__
-_set_origin: Callable[[Message, Origin | None], None] = vars(_Fields)["_origin"].__set__
+new_message: Callable[[builtins.type[Message]], Message] = object.__new__
+"""Makes one without its constructor, of which all slots are to be set."""
+
+
+def _refuse_change(name: str) -> Callable[..., None]:
+    def refuse(message: Message, *value: object) -> None:
+        raise AttributeError(f"a message does not change; {name!r} cannot be set or deleted")
+
+    return refuse
+
+
+# So that each says why, and the most used ones cost no call of a function in Python.
+for _name, _property in [item for item in vars(Message).items() if isinstance(item[1], property) and item[0][0] != "_"]:
+    _read = attrgetter(f"_{_name}") if _name in ("type", "data") else _property.fget
+    setattr(Message, _name, property(_read, _refuse_change(_name), _refuse_change(_name), _property.__doc__))
 
 
 def _link(field: str, uuid: str) -> bytes:

@@ -88,7 +88,7 @@ class FolderLock:
 
         Raises:
             FolderLockedError: Another process, or another lock of this one, holds it.
-            ConfigError: The file cannot be opened.
+            ConfigError: The file cannot be opened, or written to.
         """
         if self._fd is not None:
             return
@@ -102,8 +102,12 @@ class FolderLock:
             os.ftruncate(fd, 0)
             os.pwrite(fd, b"%d\n" % os.getpid(), 0)
             os.set_inheritable(fd, inheritable)
-        except BaseException:
+        except BaseException as exc:
             os.close(fd)
+            if isinstance(exc, OSError):  # a full disk, say
+                raise ConfigError(
+                    f"{self.path}: cannot be written: {exc.strerror}; make room there, or set XDG_RUNTIME_DIR"
+                ) from exc
             raise
         self._fd, self._pid = fd, os.getpid()
 

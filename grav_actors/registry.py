@@ -32,8 +32,9 @@ def load_plugin(group: str, kind: str, name: str, builtin: Mapping[str, str]) ->
     registered = _registered(group, builtin)
     entry_point = registered.get(name)
     if entry_point is None:
+        near = did_you_mean(name, registered)
         raise ConfigError(
-            f"no {kind} is called {show(name)}{did_you_mean(name, registered)}; registered are"
+            f"no {kind} is called {show(name)}{f'{near} Registered' if near else '; registered'} are"
             f" {', '.join(sorted(registered)) or 'none'}; a package adds one with an entry point in the group"
             f' "{group}"'
         )

@@ -46,7 +46,7 @@ def load_target(text: str, *, base: type | None = None) -> type:
 
     Args:
         text: `module:Class`, or `module:Outer.Inner` for a nested class.
-        base: What the class must be derived from; None: nothing.
+        base: What the class must be derived from, and not be itself; None: nothing.
 
     Raises:
         ConfigError: No such module, the module failed while it was imported, no such class, not a class, or
@@ -70,6 +70,8 @@ def load_target(text: str, *, base: type | None = None) -> type:
         kind = type(found).__name__
         article = "an" if kind[0] in "aeiouAEIOU" else "a"
         raise ConfigError(f'"{text}" is {article} {kind}, not a class')
+    if found is base:
+        raise ConfigError(f'"{text}" is the base of all actors; name a class that is derived from it')
     if base is not None and not issubclass(found, base):
         raise ConfigError(
             f'"{text}" is not derived from {base.__name__}; write "class {found.__name__}({base.__name__}):"'

@@ -13,14 +13,20 @@ from grav_actors import BusNotFoundError, Grav, GravError, Message, NoResponders
 NODE_NEWS = {"grav.sys.node.up": "has joined", "grav.sys.node.down": "is gone"}
 
 
+def say(line: str) -> None:
+    """Print a line, in one piece: the callbacks of both pods and the main thread do so, each on a thread of its own."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def show(msg: Message) -> None:
     """Print what somebody says."""
-    print(f"{msg.data['who']}: {msg.data['text']}", flush=True)
+    say(f"{msg.data['who']}: {msg.data['text']}")
 
 
 def show_node(msg: Message) -> None:
     """Print that a node has come or gone."""
-    print(f"* node {msg.data['name']} {NODE_NEWS[msg.type]}", flush=True)
+    say(f"* node {msg.data['name']} {NODE_NEWS[msg.type]}")
 
 
 def show_people(grav: Grav) -> None:
@@ -28,10 +34,10 @@ def show_people(grav: Grav) -> None:
     try:
         people = grav.ask("chat.people", to="room")
     except NoRespondersError:
-        print("* no room is open here", flush=True)
+        say("* no room is open here")
         return
     for person in people:
-        print(f"* {person['who']} ({person['lines']} lines)", flush=True)
+        say(f"* {person['who']} ({person['lines']} lines)")
 
 
 def chat(who: str) -> None:
@@ -42,7 +48,7 @@ def chat(who: str) -> None:
         # With replay: first what was said before, each line once. A pod never gets what it has sent itself.
         pod = grav.connect_with_replay()
         pod.on_type("chat.said", show)
-        print(f"* you are {who}; /people tells who is here, Ctrl-D leaves", flush=True)
+        say(f"* you are {who}; /people tells who is here, Ctrl-D leaves")
         for line in sys.stdin:
             text = line.strip()
             if text == "/quit":

@@ -6,6 +6,7 @@ from typing import Any
 
 from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import flush_late
+from grav_actors.errors import MessageEncodeError
 from grav_actors.message import Message
 from grav_actors.options import show
 from grav_actors.pod.inbound import Inbound
@@ -29,7 +30,10 @@ class Answers:
             kind = call.inbound.kind
             if kind == KIND_ASK or (result is not None and kind != KIND_TELL):
                 message = call.message
-                self._pod._answer(message, REPLY_TYPE, result, message._record[0])
+                try:
+                    self._pod._answer(message, REPLY_TYPE, result, message._record[0])
+                except MessageEncodeError as exc:
+                    raise MessageEncodeError(f"what the handler returned is no answer: {exc}") from None
         return True
 
     def refuse(self, question: Message, error: str) -> None:

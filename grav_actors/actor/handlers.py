@@ -91,8 +91,10 @@ class HandlerTable:
         own: dict[str, str] = {}
         for name, item in _marked(base):
             if item in own:
-                methods = own[item] if own[item] == name else f"{own[item]} and {name} both"
-                raise TypeError(f"{base.__qualname__}: {methods} handle {item!r} twice; one type has one handler")
+                methods = f"{name} handles {item!r} twice"
+                if own[item] != name:
+                    methods = f"{own[item]} and {name} both handle {item!r}"
+                raise TypeError(f"{base.__qualname__}: {methods}; one type has one handler")
             own[item] = name
         defined_anew = set(own.values())
         for entries in (self._exact, self._patterns):

@@ -9,7 +9,6 @@ messages that are noted with it: those that come again because an acknowledgemen
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
 from grav_actors.pod.ranges import Ranges
 from grav_actors.protocol import FLAG_REDELIVERED, QUESTION_KINDS
+from grav_actors.tracebacks import traceback_text
 
 LEAST_INTERVAL = 0.001
 """Seconds from one snapshot to the next while messages wait."""
@@ -249,7 +249,7 @@ class KeepingRuntime(ActorRuntime):
         with self._end_lock:
             if self._ending is not None and self._ending.reason == "shutdown":
                 error = self._snapshot_error()
-                text = "".join(traceback.format_exception(error))
+                text = traceback_text(error)
                 self._ending = Ending("crash", f"{type(error).__name__}: {error}", text)
 
 

@@ -7,7 +7,6 @@ import os
 import pickle
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from grav_actors.actor.spec import ActorSpec, Ending
 from grav_actors.actor.streams import LINE
 from grav_actors.errors import ActorStartError
 from grav_actors.pod.link import Link
+from grav_actors.tracebacks import traceback_text
 
 ENTRY = "grav_actors.actor.process:main"
 
@@ -147,7 +147,7 @@ def describe_failure(name: str, exc: BaseException) -> dict[str, str]:
     if isinstance(exc, ActorStartError) and exc.remote_traceback:
         return {"error": str(exc.args[0]), "traceback": exc.remote_traceback}
     text = f"actor {name!r} did not start: {type(exc).__name__}: {exc}"
-    return {"error": text, "traceback": traceback.format_exc()}
+    return {"error": text, "traceback": traceback_text(exc)}
 
 
 def _start(
@@ -211,7 +211,7 @@ def make_runtime(
         raise ActorStartError(
             f"the arguments of actor {content.name!r} cannot be read in its process: {exc}; define their classes "
             "in a module",
-            remote_traceback=traceback.format_exc(),
+            remote_traceback=traceback_text(exc),
         ) from exc
     return runtime
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.answers import Answers
-from grav_actors.actor.call import Call, current
+from grav_actors.actor.call import Call, begin_call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
 from grav_actors.actor.port import PodPort
@@ -28,6 +27,7 @@ from grav_actors.pod.pod import Pod
 from grav_actors.pod.waiter import Waiter
 from grav_actors.protocol import BYE_CRASHED, BYE_STOPPING, DOWN_TYPE, KIND_ASK, KIND_TELL, STOP_TYPE
 from grav_actors.reference import ActorRef
+from grav_actors.tracebacks import shorten, traceback_text
 
 if TYPE_CHECKING:
     from grav_actors.supervisor.spec import Child
@@ -202,7 +202,7 @@ class ActorRuntime:
         self._is_announced.wait()
 
     def _fail_start(self, exc: BaseException) -> None:
-        text = traceback.format_exc()
+        text = traceback_text(exc)
         self._abandon()
         with self.pod._link.lock:
             self._started.fail(
@@ -251,8 +251,8 @@ class ActorRuntime:
             return True
         if self.slot is not None:
             seq = inbound.seq + index
-            self.slot.note(seq, message._record[0], seq)
-        call = Call(message, inbound, index)
+            self.slot.note(seq, message._id, seq)
+        call = begin_call(message, inbound, index)
         token = current.set(call)
         try:
             result = method(message)
@@ -272,8 +272,8 @@ class ActorRuntime:
             return True
         if self.slot is not None:
             seq = inbound.seq + index
-            self.slot.note(seq, message._record[0], seq)
-        call = Call(message, inbound, index)
+            self.slot.note(seq, message._id, seq)
+        call = begin_call(message, inbound, index)
         token = current.set(call)
         try:
             result = method(message)
@@ -313,7 +313,7 @@ class ActorRuntime:
 
     def _handled(self, call: Call, result: Any) -> bool:
         if self._ticks:
-            self.timers.handled(call.message._record[0])
+            self.timers.handled(call.message._id)
         if result is None and not call.is_deferred and call.inbound.kind != KIND_ASK:
             return True
         return self.answers.returned(call, result)
@@ -327,7 +327,9 @@ class ActorRuntime:
             self._crash_in(inbound, index, message, exc)
             return True
         if not isinstance(exc, Reject):
-            self.log.warning("%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=exc)
+            self.log.warning(
+                "%s failed on %s (attempt %d)", self.name, message.type, message.attempt, exc_info=shorten(exc)
+            )
         try:
             return report_failure(self.pod, inbound, index, message, exc)
         except GravError as error:  # the bus takes nothing, and so nobody would learn of it
@@ -390,9 +392,9 @@ class ActorRuntime:
             is_first, self.is_over = not self.is_over, True
             if self._ending is not None:
                 if is_first:
-                    self.log.error("%s crashed while it was ending", self.name, exc_info=exc)
+                    self.log.error("%s crashed while it was ending", self.name, exc_info=shorten(exc))
                 return
-            text = "".join(traceback.format_exception(exc))
+            text = traceback_text(exc)
             self._ending = Ending("crash", f"{type(exc).__name__}: {exc}", text, handling)
         self._put(self._finish_async if self._handlers.is_async else self._finish_plain)
 
@@ -427,8 +429,8 @@ class ActorRuntime:
                 if self._actor._grav_supervises:
                     self._actor._grav_end()
                 self._actor.on_stop(self._reason())
-        except BaseException:
-            self.log.exception("%s: on_stop raised", self.name)
+        except BaseException as exc:
+            self.log.exception("%s: on_stop raised", self.name, exc_info=shorten(exc))
         self._leave()
 
     async def _finish_async(self) -> None:
@@ -441,8 +443,8 @@ class ActorRuntime:
                 if self._actor._grav_supervises:
                     await asyncio.to_thread(self._actor._grav_end)
                 await settled(self._actor.on_stop(self._reason()))
-        except BaseException:
-            self.log.exception("%s: on_stop raised", self.name)
+        except BaseException as exc:
+            self.log.exception("%s: on_stop raised", self.name, exc_info=shorten(exc))
         self._leave()
 
     def _reason(self) -> str:

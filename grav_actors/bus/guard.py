@@ -60,9 +60,8 @@ class BusGuard:
             text = f"the bus process ended with {bus.describe_exit()}"
             decision = self._policy.failed(time.monotonic(), random.random)
             if isinstance(decision, GiveUp):
-                limit = f"{decision.restarts} restarts within {decision.within:g} s"
-                self._log.error("%s; %s: giving up", text, limit)
-                self._give_up(f"{text} once more after {limit}")
+                self._log.error("%s; %s: giving up", text, decision)
+                self._give_up(f"{text} once more after {decision}")
                 return
             self._log.error("%s; starting it again", text)
             if decision.delay and self._is_released_within(decision.delay):

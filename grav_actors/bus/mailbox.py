@@ -67,13 +67,15 @@ class Mailbox:
 
     def add(self, delivery: Delivery) -> None:
         """Append; the caller has applied the overflow policy."""
+        run = delivery.run
+        count = delivery.hi - delivery.lo
         self.waiting.append(delivery)
         self._newest = delivery.place = self._newest + 1
-        if delivery.run.traces is not None:
-            delivery.run.trace(self, delivery.place)
-        self.waiting_count += delivery.count
-        self.used += delivery.count
-        self.used_bytes += delivery.size
+        if run.traces is not None:
+            run.trace(self, delivery.place)
+        self.waiting_count += count
+        self.used += count
+        self.used_bytes += run.unit * count
 
     def add_first(self, deliveries: Iterable[Delivery]) -> None:
         """Put deliveries in front, in their order."""
@@ -101,11 +103,13 @@ class Mailbox:
     def take(self, count: int) -> Delivery:
         """Remove and return the next delivery, at most its first `count` messages."""
         head = self.waiting[0]
-        if head.count > count:
+        size = head.hi - head.lo
+        if size > count:
             head = head.split(count)
+            size = count
         else:
             self.waiting.popleft()
-        self.waiting_count -= head.count
+        self.waiting_count -= size
         return head
 
     def take_oldest(self, count: int) -> list[Delivery]:

@@ -57,10 +57,11 @@ class Mailroom:
     def put(self, mailbox: Mailbox, delivery: Delivery, now: float) -> None:
         """Add a delivery, or apply the overflow policy."""
         run = delivery.run
-        run.pending += delivery.hi - delivery.lo
+        count = delivery.hi - delivery.lo
+        run.pending += count
         if (
-            mailbox.used + delivery.hi - delivery.lo < mailbox.limit
-            and mailbox.used_bytes + delivery.size < MAILBOX_BYTES
+            mailbox.used + count < mailbox.limit
+            and mailbox.used_bytes + run.unit * count < MAILBOX_BYTES
             and not mailbox.stuck
         ):
             mailbox.add(delivery)

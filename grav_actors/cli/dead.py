@@ -59,7 +59,8 @@ def list_(reason: str | None, type: str | None, as_json: bool, bus: str | None) 
         for line in table(rows, COLUMNS):
             click.echo(line)
     else:
-        click.echo("grav-actors: there are no such dead letters", err=True)
+        which = "such " if reason is not None or type is not None else ""
+        click.echo(f"grav-actors: there are no {which}dead letters", err=True)
 
 
 @command.command("show")

@@ -62,7 +62,7 @@ def describe(row: dict[str, Any]) -> list[str]:
         "group": row["group"],
         "handles": ", ".join(row["handles"]),
         "restart": ", ".join(rules),
-        "start timeout": f"{row['start_timeout']:g} s",
+        "start_timeout": f"{row['start_timeout']:g} s",
         "shutdown": f"{row['shutdown']:g} s",
         "hung after": f"{row['handler_timeout']:g} s" if row["handler_timeout"] is not None else "",
         **{key: _value(value) for key, value in row["options"].items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -16,6 +17,12 @@ from grav_actors.errors import GravError
 from grav_actors.options import did_you_mean
 
 INTERRUPTED = 130
+
+OF_THE_MACHINE = frozenset({
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+})  # fmt: skip
+"""Errors for which nobody needs a traceback: a full disk, a folder that may not be written to, no room."""
 
 SHOWS_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 """What a group of commands raises that none is named of; click before 8.2 shows the help and raises nothing."""
@@ -106,6 +113,11 @@ class Commands(click.Group):
             ctx.exit(0)
         except GravError as exc:
             failure = as_failure(exc)
+        except OSError as exc:
+            if exc.errno not in OF_THE_MACHINE:
+                raise
+            where = f"{exc.filename}: " if exc.filename is not None else ""
+            failure = Failure(f"{where}{exc.strerror}; `grav-actors doctor` looks for what is wrong here")
         failure.show()
         ctx.exit(failure.code)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.actor.dispatch import flush_late
-from grav_actors.codec import array_header, check_body, pack_record, record_offsets, slice_body, unpack_body
+from grav_actors.codec import check_body, cut_records, pack_record, record_offsets, slice_body, unpack_body
 from grav_actors.errors import BusBusyError, GravError
 from grav_actors.filters import FilterSet, is_framework_type
 from grav_actors.ids import id_bytes, id_text
@@ -386,12 +385,10 @@ def _check(post: Post) -> None:
 
 
 def _pieces(post: Post) -> list[tuple[bytes, int]]:
-    """Return the records of a run that was checked: one by one if they are questions, else as many as a run holds.
+    """Return the records of a run that was checked, one by one if they are questions or too many for a run; else it.
 
-    Each comes with how many it is.
+    Each comes with how many it is, and as `Outbox.add` takes it.
     """
-    header = len(array_header(post.count))
-    if not post.questions and post.count <= MAX_RUN_MESSAGES and len(post.body) <= MAX_RUN_BYTES:
-        return [(post.body[header:], post.count)]
-    offsets = record_offsets(post.body, post.count)
-    return [(post.body[first:last], 1) for first, last in itertools.pairwise(offsets)]
+    if not post.questions and 1 < post.count <= MAX_RUN_MESSAGES and len(post.body) <= MAX_RUN_BYTES:
+        return [(post.body, post.count)]
+    return [(record, 1) for record in cut_records(post.body, post.count)]

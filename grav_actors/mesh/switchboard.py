@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from grav_actors.codec import array_header, join_body, record_ids, record_offsets, unpack_body
+from grav_actors.codec import array_header, cut_records, join_body, record_ids, unpack_body
 from grav_actors.errors import MessageDecodeError, ProtocolError
 from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.effects import (
@@ -232,11 +231,10 @@ class Switchboard:
     def _reply(self, run: Leaving) -> None:
         """Carry replies to those on other nodes who asked: answers of actors, errors, and what receipts wait for."""
         try:
-            offsets = record_offsets(run.body, run.count)
+            records = cut_records(run.body, run.count)
         except MessageDecodeError:
             return
-        for first, last in itertools.pairwise(offsets):
-            record = run.body[first:last]
+        for record in records:
             answered = answered_id(record)
             asked = self._asked.get(answered)
             if asked is not None:
@@ -327,8 +325,8 @@ class Switchboard:
         kept: list[bytes] = []
         refused: list[bytes] = []
         limit = self._core.me.max_message
-        for first, last in itertools.pairwise(record_offsets(run.body, run.count)):
-            (refused if is_too_large(last - first, limit) else kept).append(run.body[first:last])
+        for record in cut_records(run.body, run.count):
+            (refused if is_too_large(len(record), limit) else kept).append(record)
         if refused:
             self._core.refuse_large(run.peer, len(refused))
         text = f"this node takes messages of at most {limit} bytes"
@@ -388,9 +386,7 @@ class Switchboard:
 
     def _answered(self, run: Deliver, meta: Meta) -> None:
         unpack_body(run.body, run.count, lambda name: name)  # read in full: what is garbled ends no question
-        offsets = record_offsets(run.body, run.count)
-        for first, last in itertools.pairwise(offsets):
-            record = run.body[first:last]
+        for record in cut_records(run.body, run.count):
             question = self._questions.get(answered_id(record))
             if question is not None and run.peer not in question.peers:
                 continue  # it was not asked

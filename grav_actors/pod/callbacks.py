@@ -7,11 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.codec import unpack_body
+from grav_actors.codec import Opened, open_body
 from grav_actors.errors import MessageDecodeError, Reject
-from grav_actors.message import Message, Origin
+from grav_actors.message import Message, Origin, new_message
 from grav_actors.protocol import (
     ACK_DELAY,
     FAIL_ERROR,
@@ -22,6 +23,7 @@ from grav_actors.protocol import (
     WINDOW_BYTES,
     WINDOW_MESSAGES,
 )
+from grav_actors.tracebacks import shorten
 
 if TYPE_CHECKING:
     from grav_actors.pod.duty import Post
@@ -52,6 +54,7 @@ class Callbacks:
     """
 
     is_callbacks = True
+    rank = 1
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
@@ -68,10 +71,19 @@ class Callbacks:
 
     def put(self, item: Inbound | Job) -> None:
         """Have a run handled or a function called. The caller holds the link's lock."""
+        self._begin()
+        self._give(item)
+
+    def put_all(self, runs: list[Inbound]) -> None:
+        """Have runs handled. The caller holds the link's lock."""
+        self._begin()
+        self.items.extend(runs[:-1])
+        self._give(runs[-1])
+
+    def _begin(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=f"grav-pod-{self._pod.name}", daemon=True)
             self._thread.start()
-        self._give(item)
 
     def _give(self, item: Inbound | Job | None) -> None:
         self.items.append(item)
@@ -134,18 +146,23 @@ class Callbacks:
     def _call(self, job: Job) -> None:
         try:
             job()
-        except Exception:
-            logger.exception("a reply's callback of pod %s raised", self._pod.label)
+        except Exception as exc:
+            logger.exception("a reply's callback of pod %s raised", self._pod.label, exc_info=shorten(exc))
 
 
-def decode(pod: Pod, inbound: Inbound) -> list[list[Any]]:
-    """Return the records of a run; none, finished and counted, if it is garbled."""
+def open_run(pod: Pod, inbound: Inbound) -> Opened:
+    """Return the messages of a run; none, and the run finished, if it is garbled."""
     try:
-        return unpack_body(inbound.body, inbound.count, pod._make_ref)
+        return open_body(inbound.body, inbound.count, pod._make_ref)
     except MessageDecodeError as exc:
         logger.warning("pod %s dropped a garbled run of %s: %s", pod.label, inbound.type, exc)
         inbound.finish_all()
-        return []
+        return Opened((), (), (), [])
+
+
+def decode(pod: Pod, inbound: Inbound) -> list[list[Any]]:
+    """Return the records of a run; none, and the run finished, if it is garbled."""
+    return open_run(pod, inbound).records()
 
 
 def origin_of(inbound: Inbound) -> Origin:
@@ -166,34 +183,91 @@ def consume(pod: Pod, inbound: Inbound) -> None:
         inbound.finish_all()  # the filter has changed since the bus sent it
         return
     uuids = filters.uuids
+    if not uuids and inbound.kind not in QUESTION_KINDS:
+        _consume_plain(pod, inbound)
+        return
 
     def handle(message: Message, inbound: Inbound, index: int) -> bool:
         handler = pod._handler
-        if handler is not None and not (uuids and not filters.allows_uuid(message._record[0])):
+        if handler is not None and not (uuids and not filters.allows_uuid(message._id)):
             handler(message)
         return True
 
     def fail(inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
-        text = f"{type(exc).__name__}: {exc}"
-        logger.info("pod %s: handler of %s failed (attempt %d): %s", pod.label, message.type, message.attempt, text)
-        return report_failure(pod, inbound, index, message, exc)
+        return _fail(pod, inbound, index, message, exc)
 
     consume_with(pod, inbound, handle, fail)
 
 
+def _consume_plain(pod: Pod, inbound: Inbound) -> None:
+    """Do what `consume_with` does for most messages there are: they wait for no answer, and no uuid is filtered."""
+    opened = open_run(pod, inbound)
+    origin = origin_of(inbound)
+    message_type = inbound.type
+    is_fresh = inbound.attempt == 1
+    core = pod._core
+    index = inbound.skip
+    entries = zip(opened.sources, opened.numbers, opened.stamps, opened.data, strict=False)
+    for source, number, stamp, data in islice(entries, index, None) if index else entries:
+        message = new_message(Message)
+        message._source = source
+        message._number = number
+        message._stamp = stamp
+        message._data = data
+        message._type = message_type
+        message._origin = origin
+        handler = pod._handler
+        try:
+            if handler is not None:
+                handler(message)
+        except Exception as exc:
+            if _fail(pod, inbound, index, message, exc):
+                return
+            index += 1
+        else:
+            if inbound.done == index:
+                index += 1
+                inbound.done = index
+            else:
+                with pod._link.lock:
+                    inbound.finish(index)
+                index += 1
+            if is_fresh and core.open_failures:
+                with pod._link.lock:
+                    core.succeeded()
+        if pod._gate is not None:
+            break
+    if core.has_gaps:
+        with pod._link.lock:
+            core.finished_ahead(inbound)
+
+
+def _fail(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:
+    if not isinstance(exc, Reject):
+        error = shorten(exc)
+        logger.warning("pod %s failed on %s (attempt %d)", pod.label, message.type, message.attempt, exc_info=error)
+    return report_failure(pod, inbound, index, message, exc)
+
+
 def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None:
     """Handle the messages of a run one after another, and note each as finished."""
-    records = decode(pod, inbound)
+    opened = open_run(pod, inbound)
     origin = origin_of(inbound)
     message_type = inbound.type
     is_question = inbound.kind in QUESTION_KINDS
     is_fresh = inbound.attempt == 1
     core = pod._core
-    received = Message._received
     if is_question:
-        pod._begin(inbound, records, origin)
-    for index in range(inbound.skip, len(records)):
-        message = received(records[index], message_type, origin)
+        pod._begin(inbound, opened.records(), origin)
+    entries = zip(opened.sources, opened.numbers, opened.stamps, opened.data, strict=False)
+    for index, (source, number, stamp, data) in islice(enumerate(entries), inbound.skip, None):
+        message = new_message(Message)
+        message._source = source
+        message._number = number
+        message._stamp = stamp
+        message._data = data
+        message._type = message_type
+        message._origin = origin
         try:
             is_finished = (is_question and message.cancelled) or handle(message, inbound, index)
         except Exception as exc:

@@ -231,7 +231,7 @@ class PodCore:
         if self.state is not State.JOINED:
             return
         outbox = self.outbox
-        if outbox.queued:
+        if outbox.queued or outbox.incoming:
             handled = self._news()
             frames = list(outbox.take_frames())
             last = len(frames) - 1
@@ -582,6 +582,8 @@ class PodCore:
         self._old = [inbound for inbound in (*self._old, *held) if not inbound.is_finished]
         for inbound in self._old:
             inbound.number = 0
+            if inbound.flags & FLAG_GROUP:
+                inbound.flags |= FLAG_REDELIVERED  # another member may have it, if this one came back late
         self._open.clear()
         self._ahead.clear()
         self._done_ahead = Ranges()

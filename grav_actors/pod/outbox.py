@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from grav_actors.codec import join_packed, pack_records, record_offsets, slice_body
+from grav_actors.codec import pack_columns, pack_each, pack_records, record_offsets, slice_body
+from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
+    BUS_NAME,
+    KIND_PUBLISH,
     MAX_NUMBER,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
@@ -27,30 +30,53 @@ RUN_ENTRY_BYTES = 40
 """What a run entry takes beside its type and destination, at most."""
 
 
+SMALL_DATA = 472
+"""Bytes of data of which a frame takes as many messages as it may."""
+RECORD_BYTES = 40
+"""What a message takes beside its data, about."""
+TOGETHER = 4
+"""Runs from which those of one message are packed together."""
+ITEM = 5
+"""Elements of `Outbox.incoming` for each message."""
+
+_SIZED = frozenset({bytes, str})
+
+Columns = tuple[list[int], list[int], list[Any], list[bytes]]
+"""Of published messages: the numbers of their ids, times, data, parents; see `pack_columns`."""
+
+
 class OutRun:
-    """Consecutive messages of the same kind, type and destination."""
+    """Consecutive messages of the same kind, type and destination.
 
-    __slots__ = ("body", "count", "dest", "kind", "records", "seq", "size", "type")
+    Attributes:
+        columns: Of messages that were published and have no headers; None of all others.
+        records: Of the others: packed, or as lists whose data can be encoded later.
+    """
 
-    def __init__(
-        self, seq: int, kind: int, message_type: str, dest: Any, record: Any, size: int, count: int = 1
-    ) -> None:
+    __slots__ = ("body", "columns", "count", "dest", "kind", "records", "seq", "size", "type")
+
+    def __init__(self, seq: int, kind: int, message_type: str, dest: Any, columns: Columns | None) -> None:
         self.seq = seq
         self.kind = kind
         self.type = message_type
         self.dest = dest
-        self.records = [record]
-        self.count = count
-        self.size = size
+        self.columns = columns
+        self.records: list[Any] = []
+        self.count = 0
+        self.size = 0
         self.body = b""
 
-    def close(self) -> None:
+    def close(self, prefix: bytes) -> None:
         """Make the body; nothing is added any more."""
-        if not self.body:
-            records = self.records
-            is_each = len(records) == self.count
-            self.body = pack_records(records) if is_each else join_packed(records, self.count)
-            self.records = []
+        if self.body:
+            return
+        if self.columns is not None:
+            numbers, stamps, data, parents = self.columns
+            self.body = pack_columns(prefix, numbers, stamps, data, parents)
+            self.columns = None
+            return
+        self.body = pack_records(self.records)
+        self.records = []
 
     @property
     def last(self) -> int:
@@ -69,9 +95,9 @@ class OutRun:
             high = low + len(list(group))
             if is_kept:
                 size = offsets[high] - offsets[low]
-                run = OutRun(self.seq + low, self.kind, self.type, self.dest, None, size, high - low)
+                run = OutRun(self.seq + low, self.kind, self.type, self.dest, None)
+                run.count, run.size = high - low, size
                 run.body = slice_body(self.body, offsets, low, high)
-                run.records = []
                 runs.append(run)
             low = high
         return runs
@@ -80,19 +106,34 @@ class OutRun:
 class Outbox:
     """Runs not yet sent, and runs sent and not yet settled.
 
+    What is published all the time, by any thread, goes without a lock into `incoming`: the elements of each message
+    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. `gather` brings
+    it into runs, and all else here is under the lock of the link and gathers first.
+
     Attributes:
+        incoming: Published messages that are in no run yet.
+        limit: Elements that `incoming` may have; 0 if nobody is going to gather and flush soon, so that who has put
+            something in and then sees 0 must see to that.
+        limit_bytes: Bytes of data of each of these messages, at most.
+        appended_at: Time of the last message gathered, in nanoseconds of the clock of messages.
+        prefix: The first half of the ids of what is published.
         next_seq: What the next message gets.
         accepted, settled: The watermarks as last heard.
         sent: Highest seq that was ever put into a frame.
-        queued: Messages that wait for the next frame.
+        queued: Messages in runs that wait for the next frame.
         room, room_bytes: What fits for certain; `has_room` counts anew when that is used up.
     """
 
-    __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "_taken_back", "accepted", "next_seq", "queued",
-                 "queued_bytes", "retained_bytes", "retained_messages", "room", "room_bytes", "sent", "settled",
+    __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "_taken_back", "accepted", "appended_at",
+                 "incoming", "limit", "limit_bytes", "next_seq", "prefix", "queued", "queued_bytes",
+                 "retained_bytes", "retained_messages", "room", "room_bytes", "sent", "settled",
                  "unaccepted_bytes")  # fmt: skip
 
     def __init__(self) -> None:
+        self.incoming: list[Any] = []
+        self.limit = 0
+        self.limit_bytes = 0
+        self.appended_at = 0
         self.next_seq = 1
         self.accepted = 0
         self.settled = 0
@@ -104,6 +145,7 @@ class Outbox:
         self.unaccepted_bytes = 0
         self.room = 0
         self.room_bytes = 0
+        self.prefix = process_prefix()
         self._queue: list[OutRun] = []
         self._last: OutRun | None = None
         # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
@@ -111,8 +153,103 @@ class Outbox:
         self._accept_marks: deque[tuple[int, int]] = deque()
         self._taken_back: set[int] = set()
 
+    @property
+    def has_queued(self) -> bool:
+        """Whether something waits for the next frame."""
+        return bool(self.queued or self.incoming)
+
+    def open(self, size: int, most: int) -> None:
+        """Let messages about as large as one of this size come in without the lock, as something is to be flushed soon.
+
+        As many as fit into the frame and the window, and none with more than `most` bytes.
+        """
+        self.limit_bytes = min(max(SMALL_DATA, size + size // 4), most)
+        each = self.limit_bytes + RECORD_BYTES
+        free = min(MAX_RUN_MESSAGES - 1 - self.queued, self.room)
+        free = min(free, (MAX_RUN_BYTES - self.queued_bytes) // each, self.room_bytes // each)
+        self.limit = ITEM * max(0, free)
+
+    def gather(self) -> None:
+        """Bring what has come in into runs; only if something has."""
+        incoming = self.incoming
+        size = len(incoming)
+        items = incoming[:size]
+        types = items[0::ITEM]
+        columns = (items[1::ITEM], items[2::ITEM], items[3::ITEM], items[4::ITEM])
+        if types.count(types[0]) == len(types):
+            self._publish(types[0], columns, len(types))
+        else:
+            self._publish_mixed(types, columns)
+        # Last: Ctrl-C before it has nothing lost. What other threads put in meanwhile lies behind.
+        del incoming[:size]
+        self.appended_at = columns[1][-1]
+        self.limit = max(0, self.limit - size)
+
+    def _publish_mixed(self, types: list[str], columns: Columns) -> None:
+        numbers, stamps, data, parents = columns
+        count = len(types)
+        first = 0
+        for index in range(1, count + 1):
+            if index < count and types[index] == types[first]:
+                continue
+            if 0 < first == index - 1 < count - 1 and data[first].__class__ is not tuple:
+                # Nothing goes before or behind it in its run: the type changes with every message.
+                record = [self.prefix + numbers[first].to_bytes(8, "big"), b"", parents[first], stamps[first],
+                          data[first], None]  # fmt: skip
+                self._publish_alone(types[first], record)
+            else:
+                part = (numbers[first:index], stamps[first:index], data[first:index], parents[first:index])
+                self._publish(types[first], part, index - first)
+            first = index
+
+    def _publish_alone(self, message_type: str, record: list[Any]) -> None:
+        run = self._last = OutRun(self.next_seq, KIND_PUBLISH, message_type, None, None)
+        run.records.append(record)
+        self._queue.append(run)
+        data = record[4]
+        self._count(run, RECORD_BYTES + (len(data) if data.__class__ in _SIZED else 8), 1)
+
+    def publish(self, message_type: str, number: int, stamp: int, data: Any, parent: bytes) -> None:
+        """Append one published message; see `incoming`. The caller has looked at `has_room`."""
+        if self.incoming:
+            self.gather()
+        self.appended_at = stamp
+        self._publish(message_type, ([number], [stamp], [data], [parent]), 1)
+
+    def _publish(self, message_type: str, columns: Columns, count: int) -> None:
+        size = data_size(columns[2]) + RECORD_BYTES * count
+        run = self._last
+        if (
+            run is None
+            or run.columns is None
+            or run.type != message_type
+            or run.count + count > MAX_RUN_MESSAGES
+            or run.size + size > MAX_RUN_BYTES
+        ):
+            run = self._last = OutRun(self.next_seq, KIND_PUBLISH, message_type, None, columns)
+            self._queue.append(run)
+        else:
+            numbers, stamps, data, parents = columns
+            run.columns[0].extend(numbers)
+            run.columns[1].extend(stamps)
+            run.columns[2].extend(data)
+            run.columns[3].extend(parents)
+        self._count(run, size, count)
+
+    def _count(self, run: OutRun, size: int, count: int) -> None:
+        run.count += count
+        run.size += size
+        self.next_seq += count
+        self.queued += count
+        self.queued_bytes += size
+        self.unaccepted_bytes += size
+        self.room -= count
+        self.room_bytes -= size
+
     def has_room(self, count: int = 1) -> bool:
         """Whether the window takes so many more messages; in bytes the last of them may be over."""
+        if self.incoming:
+            self.gather()
         if self.room >= count and self.room_bytes > 0:
             return True
         self.room = min(
@@ -128,68 +265,49 @@ class Outbox:
         """Append a message, or several at once, and return the seq of the first; the caller has looked at `has_room`.
 
         Args:
-            record: Packed, or as a list whose data can be encoded later; see `pack_records`. Of several: all of them,
-                packed, without the header of their array.
+            record: Packed, or as a list whose data can be encoded later; see `pack_records`. Of several: the body of
+                them, which is a run of its own.
             size: Its bytes, or about as many for a list.
-            count: Messages in it, at most what one run holds. To a run of several only what is packed may be added.
+            count: Messages in it, at most what one run holds.
         """
+        if self.incoming:
+            self.gather()
         seq = self.next_seq
-        self.next_seq = seq + count
         last = self._last
-        if (
-            last is not None
-            and last.type == message_type
-            and last.kind == kind
-            and last.dest == dest
-            and last.count + count <= MAX_RUN_MESSAGES
-            and last.size + size <= MAX_RUN_BYTES
-        ):
-            last.records.append(record)
-            last.count += count
-            last.size += size
-        else:
-            last = self._last = OutRun(seq, kind, message_type, dest, record, size, count)
+        if count > 1:
+            last = OutRun(seq, kind, message_type, dest, None)
+            last.body = record
             self._queue.append(last)
-        self.queued += count
-        self.queued_bytes += size
-        self.unaccepted_bytes += size
-        self.room -= count
-        self.room_bytes -= size
-        return seq
-
-    def join(self, message_type: str, record: Any, size: int) -> bool:
-        """Append a published message to the run that is forming, if there is one for it and neither is then full.
-
-        Does what `add` does for most messages there are, and nothing is to be done after it.
-        """
-        run = self._last
-        if (
-            run is None
-            or run.type != message_type
-            or run.kind
-            or self.queued >= MAX_RUN_MESSAGES - 1
-            or self.queued_bytes + size >= MAX_RUN_BYTES
-            or self.room <= 0
-            or self.room_bytes <= 0
+            self._last = None
+        elif (
+            last is None
+            or last.columns is not None
+            or last.type != message_type
+            or last.kind != kind
+            or last.dest != dest
+            or last.count >= MAX_RUN_MESSAGES
+            or last.size + size > MAX_RUN_BYTES
         ):
-            return False
-        run.records.append(record)
-        run.count += 1
-        run.size += size
-        self.next_seq += 1
-        self.queued += 1
-        self.queued_bytes += size
-        self.unaccepted_bytes += size
-        self.room -= 1
-        self.room_bytes -= size
-        return True
+            last = self._last = OutRun(seq, kind, message_type, dest, None)
+            last.records.append(record)
+            self._queue.append(last)
+        else:
+            last.records.append(record)
+        self._count(last, size, count)
+        return seq
 
     def close_run(self) -> None:
         """Have the next message begin a run of its own."""
+        if self.incoming:
+            self.gather()
         self._last = None
 
     def take_frames(self) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send, and keep them until they are settled."""
+        # First: who puts something in after this sees it, and has it flushed again.
+        self.limit = 0
+        if self.incoming:
+            self.gather()
         queue, self._queue = self._queue, []
         self._last = None
         self.queued = 0
@@ -198,8 +316,10 @@ class Outbox:
             self._accept_marks.append((queue[-1].last, self.queued_bytes))
             self.retained_bytes += self.queued_bytes
         self.queued_bytes = 0
+        if len(queue) >= TOGETHER:
+            _close_singles(queue)
         for run in queue:
-            run.close()
+            run.close(self.prefix)
             self._retained[run.seq] = run
             self.retained_messages += run.count
         yield from _frames(queue)
@@ -269,9 +389,10 @@ class Outbox:
         return sorted(self._taken_back)
 
     def drop_taken_back(self) -> Ack | None:
-        """Drop the questions that were taken back, but for those that no bus ever got.
+        """Drop the questions that were taken back, but for those that no bus ever got, and those to the bus itself.
 
         For a new bus: it would give them to pods that the one before has spared them, behind what was sent later.
+        What it is asked itself may be news, of which it needs to know whoever waits: that an actor is gone for good.
 
         Returns:
             The watermark that says so, as the new bus never hears of them; None if there were none.
@@ -285,7 +406,7 @@ class Outbox:
         self.retained_messages = self.retained_bytes = 0
         ranges: list[tuple[int, int]] = []
         for run in runs:
-            for kept in run.without(dropped) if run.kind in QUESTION_KINDS else (run,):
+            for kept in run.without(dropped) if run.kind in QUESTION_KINDS and run.dest != BUS_NAME else (run,):
                 self._retained[kept.seq] = kept
                 self.retained_messages += kept.count
                 self.retained_bytes += kept.size
@@ -299,13 +420,30 @@ class Outbox:
     @property
     def is_all_settled(self) -> bool:
         """Whether nothing is queued or kept."""
-        return not self._queue and not self._retained
+        return not self.has_queued and not self._retained
 
     def floor(self) -> int:
         """Return the seq up to which everything is settled, for HELLO."""
+        if self.incoming:
+            self.gather()
         for seq in self._retained:
             return seq - 1
         return self._queue[0].seq - 1 if self._queue else self.next_seq - 1
+
+
+def _close_singles(runs: list[OutRun]) -> None:
+    """Make the bodies of those of one message, in one go."""
+    singles = [run for run in runs if run.count == 1 and run.records and run.records[0].__class__ is list]
+    for run, body in zip(singles, pack_each([run.records[0] for run in singles]), strict=True):
+        run.body = body
+        run.records = []
+
+
+def data_size(data: list[Any]) -> int:
+    """Return about how many bytes data takes, each as in `pack_columns`."""
+    if _SIZED.issuperset(map(type, data)):
+        return sum(map(len, data))
+    return sum(len(one[0]) if type(one) is tuple else len(one) if type(one) in _SIZED else 8 for one in data)
 
 
 def _overlaps(run: OutRun, ranges: tuple[tuple[int, int], ...]) -> bool:

@@ -321,8 +321,7 @@ class SupervisorCore:
         if isinstance(decision, GiveUp):
             self._lifecycle.tell_end(place, life, exit, Verdict.GIVE_UP)
             self._put_down(place, MemberState.FAILED)
-            limit = f"{decision.restarts} restarts within {decision.within:g} s"
-            text = f"actor {place.name} failed once more after {limit} (last: {exit.cause})"
+            text = f"actor {place.name} failed once more after {decision} (last: {exit.cause})"
             self._close(Over(text, True), now)
             return
         place.is_restart = True

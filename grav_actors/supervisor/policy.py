@@ -33,6 +33,9 @@ class GiveUp:
     restarts: int
     within: float
 
+    def __str__(self) -> str:
+        return f"{self.restarts} restart{'' if self.restarts == 1 else 's'} within {self.within:g} s"
+
 
 class RestartPolicy:
     """The restarts of one supervisor, counted over a sliding window.

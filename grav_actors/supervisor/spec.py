@@ -61,9 +61,7 @@ class Child:
         """Refuse what cannot be run; ConfigError, or ActorStartError for a bad name."""
         actor_class: object = self.actor_class
         if not (isinstance(actor_class, type) and issubclass(actor_class, Actor)):
-            raise ActorStartError(
-                f"{actor_class!r} is no Actor; write `class {getattr(actor_class, '__name__', 'Mine')}(Actor)`"
-            )
+            raise ActorStartError(_no_actor(actor_class))
         if self.name is not None:
             check_actor_name(self.name)
         if self.group is not None:
@@ -116,3 +114,15 @@ def as_child(
     if args or kwargs or name is not None or kind != "process":
         raise ConfigError("spawn(Child(...)) takes nothing else: give args, kwargs, name and kind to the Child")
     return actor_class
+
+
+def _no_actor(seen: object) -> str:
+    match seen:
+        case type():
+            return f"{seen!r} is no Actor; write `class {seen.__name__}(Actor)`"
+        case Actor():
+            return f"this {type(seen).__name__} is made already; give the class, then what its constructor takes"
+        case str():
+            return f"{show(seen)} is a text; import the class, and give it itself"
+        case _:
+            return f"{show(seen)} is no Actor; write `class Mine(Actor)`, and give the class"

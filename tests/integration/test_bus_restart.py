@@ -406,8 +406,8 @@ def test_bus_that_takes_nothing_is_reported_and_nothing_is_lost() -> None:
         assert collected.data == list(range(sent))  # what was refused was not taken
 
 
-@pytest.mark.slow
-def test_nothing_joins_where_no_bus_is() -> None:
+def test_nothing_joins_where_no_bus_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pod._join, "__defaults__", (0.5,))  # seconds, instead of 10
     node = Grav()
     endpoint = node.bus_endpoint
     node.stop()

@@ -55,7 +55,7 @@ def rows(done: Done) -> list[dict[str, Any]]:
 def test_dead_letters_from_the_command_line(program: Program, run: Callable[..., Done]) -> None:
     empty = run("dead", "list")
     assert (empty.returncode, empty.stdout) == (0, "")
-    assert "no such dead letters" in empty.stderr
+    assert "there are no dead letters" in empty.stderr
     assert run("send", "--wait", "moody.do", '{"n": 1}', "--to", "moody").returncode == 0
     assert run("send", "--wait", "moody.do", "2").returncode == 0
     assert run("send", "--wait", "boo", '"hu"', "--to", "ghost").returncode == 0

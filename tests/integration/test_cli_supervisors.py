@@ -84,8 +84,8 @@ def test_storm_below_the_root_ends_it_with_1(folder: Path, kind: str) -> None:
     finally:
         program.close()
     last = program.lines[-1]
-    assert last.startswith("grav-actors: gave up: actor storm failed once more after 1 restarts within 30 s"), last
-    assert "actor fragile failed once more after 1 restarts within 30 s" in last
+    assert last.startswith("grav-actors: gave up: actor storm failed once more after 1 restart within 30 s"), last
+    assert "actor fragile failed once more after 1 restart within 30 s" in last
 
 
 def test_name_that_two_branches_have_starts_nothing(folder: Path) -> None:

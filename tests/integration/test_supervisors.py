@@ -238,7 +238,7 @@ def test_supervisor_that_gives_up_is_restarted_by_the_one_above(grav: Grav, kind
         grav.actor("a").tell("end", "crash")
         if count == 1:
             told(log, 6)
-    cause = "Crash: actor a failed once more after 1 restarts within 30 s"
+    cause = "Crash: actor a failed once more after 1 restart within 30 s"
     assert told(log, 13)[6:] == [
         ["a", "stop", "crash"],
         ["b", "stop", "shutdown"],
@@ -266,7 +266,7 @@ def test_storm_of_restarts_reaches_the_root_and_ends_the_node(caplog: pytest.Log
                     break
         assert control.wait(LIMIT)
     assert starts == 8  # 2 lives at each of 3 levels
-    assert "the node ends: actor deep failed once more after 1 restarts within 30 s" in caplog.text
+    assert "the node ends: actor deep failed once more after 1 restart within 30 s" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["process", "thread"])

@@ -21,7 +21,7 @@ def handler(*types: str) -> Callable[..., Any]:
 
 
 def test_two_handlers_for_one_type() -> None:
-    with pytest.raises(TypeError, match="Mine: first and second both handle 'a' twice; one type has one handler"):
+    with pytest.raises(TypeError, match="Mine: first and second both handle 'a'; one type has one handler"):
         make(first=handler("a"), second=handler("a"))
 
 

@@ -1,5 +1,7 @@
 """Errors become one line and an exit code."""
 
+import errno
+
 import pytest
 from click.testing import CliRunner
 
@@ -53,6 +55,11 @@ def test_start_error_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> 
         (Failure("refused", 6), 6, "grav-actors: refused\n"),
         (errors.ConfigError("bad"), 2, "grav-actors: bad\n"),
         (KeyboardInterrupt(), 130, ""),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "node.lock"),
+            1,
+            "grav-actors: node.lock: No space left on device; `grav-actors doctor` looks for what is wrong here\n",
+        ),
     ],
 )
 def test_commands_end_with_them(raised: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,3 +69,11 @@ def test_commands_end_with_them(raised: BaseException, code: int, text: str, mon
     monkeypatch.setattr("grav_actors.cli.plan.read_plan", fail)
     result = CliRunner().invoke(main.commands, ["check", "a:B"])
     assert (result.exit_code, result.stderr, result.stdout) == (code, text, "")
+
+
+def test_an_error_of_the_program_itself_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr("click.Group.invoke", fail)
+    assert isinstance(CliRunner().invoke(main.commands, ["ps"]).exception, OSError)

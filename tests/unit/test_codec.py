@@ -19,7 +19,10 @@ from grav_actors.codec import (
     MAX_DEPTH,
     array_header,
     check_body,
+    cut_records,
     join_body,
+    pack_columns,
+    pack_each,
     pack_fields,
     pack_record,
     pack_records,
@@ -30,6 +33,7 @@ from grav_actors.codec import (
     unpack_body,
     unpack_value,
 )
+from grav_actors.encoding import COLUMNS_FROM
 from grav_actors.errors import MessageDecodeError, MessageEncodeError, MessageTooLargeError
 from grav_actors.message import Message
 from grav_actors.reference import ActorRef
@@ -411,6 +415,63 @@ def test_any_bytes_are_decoded_or_refused(raw: bytes, count: int) -> None:
             read()
 
 
+@pytest.mark.parametrize("changed", [{}, {3: 5}, {4: "text"}, {4: None}, {5: {"a": "b"}}, {4: bytes(70_000)}])
+def test_records_packed_together_are_as_each_alone(changed: dict[int, Any]) -> None:
+    sizes = (0, 1, 255, 256, 65_000)
+    records: list[list[Any]] = [
+        [b"u" * 16, b"r" * (index % 2 * 16), b"p" * (index % 3 // 2 * 16), 2**60, bytes(size), None]
+        for index, size in enumerate(sizes)
+    ]
+    for field, value in changed.items():
+        records[2][field] = value
+    assert pack_each(records) == [msgpack.packb([record]) for record in records]
+    assert pack_each([]) == []
+
+
+@given(st.lists(values, min_size=COLUMNS_FROM, max_size=8), st.booleans())
+def test_any_data_comes_back_from_columns(data: list[Any], with_parents: bool) -> None:
+    count = len(data)
+    parents = [b"p" * 16 if with_parents and index % 2 else b"" for index in range(count)]
+    packed = [(pack_value(one),) for one in data]
+    body = pack_columns(b"prefix.8", [*range(count)], [2**60] * count, packed, parents)
+    wanted = [
+        [b"prefix.8" + index.to_bytes(8, "big"), b"", parents[index], 2**60, unpack_value(pack_value(one)), None]
+        for index, one in enumerate(data)
+    ]
+    assert repr([list(one) for one in unpack_body(body, count, ActorRef)]) == repr(wanted)
+    assert repr(unpack_body(join_body(cut_records(body, count)), count, ActorRef)) == repr(wanted)
+
+
+@given(st.lists(values, min_size=COLUMNS_FROM, max_size=6), st.data())
+def test_columns_with_a_flipped_byte_are_decoded_or_refused(data: list[Any], draw: st.DataObject) -> None:
+    count = len(data)
+    parents = [b"p" * 16, b""] * (count // 2) + [b""] * (count % 2)
+    packed = [(pack_value(one),) for one in data]
+    body = bytearray(pack_columns(b"prefix.8", [*range(count)], [2**60] * count, packed, parents))
+    body[draw.draw(st.integers(0, len(body) - 1))] ^= draw.draw(st.integers(1, 255))
+    for read in (
+        lambda: unpack_body(bytes(body), count, ActorRef),
+        lambda: cut_records(bytes(body), count),
+        lambda: record_ids(bytes(body), count),
+    ):
+        with contextlib.suppress(MessageDecodeError):
+            assert len(read()) == count
+
+
+@pytest.mark.parametrize("size", [0, 100, 255, 256, 2000, 70_000])
+@pytest.mark.parametrize("count", [1, 2, COLUMNS_FROM, 16, 40])
+def test_columns_of_bytes_of_any_length_are_packed_and_cut(size: int, count: int) -> None:
+    data = [bytes([index]) * size for index in range(count)]
+    body = pack_columns(b"prefix.8", [*range(count)], [2**60] * count, data, [b""] * count)
+    wanted = [[b"prefix.8" + index.to_bytes(8, "big"), b"", b"", 2**60, data[index], None] for index in range(count)]
+    for view in (body, memoryview(body)):
+        assert [list(record) for record in unpack_body(view, count, ActorRef)] == wanted
+        offsets = record_offsets(view, count)
+        cut = slice_body(view, offsets, count // 2, count)
+        assert [list(record) for record in unpack_body(cut, count - count // 2, ActorRef)] == wanted[count // 2 :]
+        assert cut_records(view, count) == [msgpack.packb(record) for record in wanted]
+
+
 @given(values, st.data())
 def test_a_body_with_a_flipped_byte_is_decoded_or_refused(data: Any, draw: st.DataObject) -> None:
     body = bytearray(join_body([pack_record(Message("a", data, headers={"h": "v"}), CAP)] * 2))
@@ -427,7 +488,15 @@ def test_a_body_with_a_flipped_byte_is_decoded_or_refused(data: Any, draw: st.Da
 
 # ---- bombs
 
+COLUMNS_OF_ONE = b"\x94\xc4\x10" + bytes(16) + b"\xc4\x00\xc4\x08" + bytes(8)
 BOMBS = {
+    "columns: a million claimed and not there": COLUMNS_OF_ONE + b"\x91" + b"\xdd\x00\x10\x00\x00" * 1000,
+    "columns: nested claims in a large body": COLUMNS_OF_ONE + b"\x91" + b"\xdd\x00\x01\x00\x00" * 40_000,
+    "columns: ten million empty maps": COLUMNS_OF_ONE + b"\x91\xdd\x00\x98\x96\x80" + b"\x80" * 10_000_000,
+    "columns: a blob with nested claims behind it": (
+        COLUMNS_OF_ONE + b"\x91\xc6\x00\x01\x00\x00" + bytes(1 << 16) + b"\xdd\x00\x01\x00\x00" * 1000
+    ),
+    "columns: uuids that are not there": b"\x94\xc6\xff\xff\xff\xff",
     "a million claimed and not there": b"\x91\x96" + b"\xdd\x00\x10\x00\x00" * 1000,
     "nested claims in a large body": b"\x91\x96" + b"\xdd\x00\x01\x00\x00" * 40_000,
     "nested claims of the body's own length": b"\x91\x96" + b"\xdc\xff\xff" * 1000,

@@ -52,7 +52,7 @@ def test_config_error_is_both_ours_and_a_value_error() -> None:
 def test_unknown_name_gets_the_nearest_and_all_registered_ones(install_plugin: Install) -> None:
     install_plugin(GROUP, "pigeon", "pigeon_discovery:Pigeon", SOURCE)
 
-    with pytest.raises(ConfigError, match=r'"pidgeon"; did you mean "pigeon"\?; registered are .*pigeon'):
+    with pytest.raises(ConfigError, match=r'"pidgeon"; did you mean "pigeon"\? Registered are .*pigeon'):
         discovery.load("pidgeon")
 
 

@@ -347,6 +347,19 @@ def test_an_unmarked_repetition_in_a_group_is_found(write: Writer) -> None:
     assert write.found() == {"duplicates"}
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_member_that_was_given_up_goes_on_unmarked_until_it_has_joined_again(write: Writer, knows: bool) -> None:
+    write.pod("g1", group="g")
+    write.pod("g2", group="g")
+    write.send(1)
+    write(Lost, "g2")
+    write.handle(1, "g1", redelivered=True)
+    if knows:
+        write(Joined, "g2")
+    write.handle(1, "g2")
+    assert write.found() == ({"duplicates"} if knows else set())
+
+
 def test_a_marked_repetition_passes(write: Writer) -> None:
     write.send(1)
     write.handle(1)

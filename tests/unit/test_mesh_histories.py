@@ -18,6 +18,8 @@ from support.meshsim.history import Lost, MeshHistory
 from support.meshsim.network import Weather
 from support.meshsim.world import Script, World
 
+pytestmark = pytest.mark.no_cover  # random histories would take three times as long when they are traced
+
 BLOCK = 10
 """Seeds of one test."""
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,8 +140,9 @@ def test_node_that_is_busy_for_five_seconds_is_not_down_and_calls_nobody_down() 
 # The checkers are checked: each of these faults must be seen within some seeds.
 
 
-def hear_once(self: Outflow, incarnation: bytes, prefixes: tuple[bytes, ...]) -> Track:
-    return self.track(incarnation) or ORIGINAL_OPEN(self, incarnation, prefixes)  # a change of interest is lost
+def hear_once(self: Outflow, incarnation: bytes, prefixes: tuple[bytes, ...], max_message: int) -> Track:
+    # A change of interest is lost.
+    return self.track(incarnation) or ORIGINAL_OPEN(self, incarnation, prefixes, max_message)
 
 
 def receive_anything(self: Inflow, track: int, arrival: Arrival) -> None:

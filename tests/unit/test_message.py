@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grav_actors.codec import open_body, pack_columns
 from grav_actors.errors import MessageDecodeError, MessageEncodeError
-from grav_actors.ids import new_id
-from grav_actors.message import MSG_TYPE_DEFAULT, Message, Origin
+from grav_actors.ids import id_bytes, id_text, new_id
+from grav_actors.message import MSG_TYPE_DEFAULT, Message, Origin, new_message
 from grav_actors.reference import ActorRef
 
 UUID = "0190b8f2-5c3a-8d1e-9f00-3a5b7c9d1e2f"
@@ -113,15 +114,24 @@ def test_the_framework_makes_its_own_types() -> None:
 # ---- a value
 
 
-@pytest.mark.parametrize(
-    "name", ["uuid", "type", "data", "parent_id", "reply_to", "timestamp", "headers", "_record", "x"]
-)
+PUBLIC = [name for name, one in vars(Message).items() if isinstance(one, property) and not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_a_message_does_not_change(name: str) -> None:
     message = Message()
+    before = getattr(message, name)
     with pytest.raises(AttributeError, match="a message does not change"):
         setattr(message, name, "x")
     with pytest.raises(AttributeError, match="a message does not change"):
         delattr(message, name)
+    assert getattr(message, name) == before
+
+
+@pytest.mark.parametrize("name", ["x", "marshal", "set_reply_to"])
+def test_a_message_takes_no_further_attributes(name: str) -> None:
+    with pytest.raises(AttributeError):
+        setattr(Message(), name, "x")
 
 
 def test_set_reply_to_is_the_exception() -> None:
@@ -161,6 +171,29 @@ def test_messages_are_equal_when_uuid_and_content_are() -> None:
     assert message != Message("a", [1])
     assert message != "a"
     assert message == Message._received(message._record, "a", Origin(b"", 0, attempt=3))
+
+
+def test_a_message_of_which_only_the_stem_is_known_is_as_any_other() -> None:
+    numbers, parent = [*range(2**62, 2**62 + 8)], id_bytes(UUID)
+    body = pack_columns(b"prefix.8", numbers, [2**60 + 1] * 8, ["data"] * 8, [parent] * 8)
+    opened = open_body(body, 8, ActorRef)
+    source, number, stamp, data = list(zip(opened.sources, opened.numbers, opened.stamps, opened.data, strict=False))[7]
+    assert isinstance(source, tuple)
+    message = new_message(Message)
+    message._source, message._number, message._stamp, message._data = source, number, stamp, data
+    message._type, message._origin = "a", None
+    whole = Message._received(opened.records()[7], "a", None)
+    for name in PUBLIC:
+        assert getattr(message, name) == getattr(whole, name)
+    assert message.parent_id == UUID
+    assert message.uuid == id_text(b"prefix.8" + (2**62 + 7).to_bytes(8, "big"))
+    assert message == whole
+    assert hash(message) == hash(whole)
+    assert Message.unmarshal(message.marshal()) == message
+    assert pickle.loads(pickle.dumps(message)) == copy.copy(message) == message
+    message.set_reply_to(UUID)
+    assert message.reply_to == UUID
+    assert message != whole
 
 
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grav_actors.codec import pack_record, unpack_body
+from grav_actors.codec import join_body, pack_record, pack_value, unpack_body
 from grav_actors.message import Message
-from grav_actors.pod.outbox import MAX_FRAME_HEADER, Outbox, OutRun
+from grav_actors.pod.outbox import ITEM, MAX_FRAME_HEADER, RECORD_BYTES, SMALL_DATA, Outbox, OutRun
 from grav_actors.protocol import (
+    BUS_NAME,
     KIND_ASK,
     KIND_PUBLISH,
     KIND_TELL,
@@ -260,6 +263,150 @@ def test_accounts_are_even_whatever_is_settled_when(counts: list[int], data: st.
     assert outbox.retained_messages == outbox.retained_bytes == outbox.unaccepted_bytes == 0
 
 
+Item = tuple[str, int, int, Any, bytes]
+
+
+def item(message_type: str, number: int, data: Any = b"", parent: bytes = b"") -> Item:
+    return (message_type, number, 1_000_000 + number, data, parent)
+
+
+def leaving(outbox: Outbox) -> list[tuple[str, list[Any]]]:
+    """Send what is queued; return the type and the records of each run."""
+    return [
+        (run.type, [list(record) for record in unpack_body(run.body, run.count, ActorRef)])
+        for frame in outbox.take_frames()
+        for run in frame
+    ]
+
+
+def test_what_comes_in_without_the_lock_leaves_in_order_in_runs_of_one_type() -> None:
+    outbox = Outbox()
+    for number, message_type in enumerate("xxxxxyyxxxxx"):
+        outbox.incoming += item(message_type, number, b"%d" % number)
+    runs = leaving(outbox)
+    assert [(message_type, len(records)) for message_type, records in runs] == [("x", 5), ("y", 2), ("x", 5)]
+    records = [record for _, records in runs for record in records]
+    assert records == [
+        [outbox.prefix + number.to_bytes(8, "big"), b"", b"", 1_000_000 + number, b"%d" % number, None]
+        for number in range(12)
+    ]
+    assert outbox.sent == 12
+    assert not outbox.has_queued
+
+
+data_of_messages = st.one_of(
+    st.none(), st.floats(allow_nan=False), st.integers(0, 300), st.text(max_size=4), st.binary(max_size=9)
+)
+messages_given = st.tuples(
+    st.sampled_from("xy"), data_of_messages, st.sampled_from([b"", b"p" * 16, b"q" * 16]), st.booleans()
+)
+
+
+@given(st.lists(messages_given, max_size=30), st.sets(st.integers(0, 29)))
+def test_all_ways_into_a_run_carry_a_message_as_it_is(
+    messages: list[tuple[str, Any, bytes, bool]], slow: set[int]
+) -> None:
+    outbox = Outbox()
+    for number, (message_type, data, parent, is_packed) in enumerate(messages):
+        carried = (pack_value(data),) if is_packed else data
+        if number in slow:
+            outbox.publish(*item(message_type, number, carried, parent))
+        else:
+            outbox.incoming += item(message_type, number, carried, parent)
+    runs = leaving(outbox)
+    assert [(message_type, record[4], record[2]) for message_type, records in runs for record in records] == [
+        (message_type, data, parent) for message_type, data, parent, _ in messages
+    ]
+    assert outbox.next_seq == len(messages) + 1
+    assert [type_ for type_, _ in runs] == [type_ for type_, _ in groupby(messages, key=itemgetter(0))]
+
+
+def test_what_has_come_in_counts_everywhere() -> None:
+    outbox = Outbox()
+    assert outbox.has_room()
+    outbox.incoming += item("x", 1)
+    assert outbox.has_queued
+    assert not outbox.is_all_settled
+    assert outbox.floor() == 0
+    outbox.incoming += item("x", 2)
+    assert outbox.add(KIND_TELL, "x", "a", RECORD, len(RECORD)) == 3
+    outbox.incoming += item("x", 4)
+    outbox.room = 0
+    assert outbox.has_room()
+    assert outbox.next_seq == 5
+    assert outbox.room == WINDOW_MESSAGES - 4
+
+
+def test_messages_come_in_without_the_lock_only_while_a_flush_is_to_follow_and_as_many_as_fit() -> None:
+    outbox = Outbox()
+    assert outbox.limit == 0
+    assert outbox.has_room()
+    outbox.publish(*item("x", 0))
+    outbox.open(0, 1 << 20)
+    assert outbox.limit == ITEM * (MAX_RUN_MESSAGES - 2)
+    assert outbox.limit_bytes == SMALL_DATA
+    outbox.incoming += item("x", 1)
+    outbox.gather()
+    assert outbox.limit == ITEM * (MAX_RUN_MESSAGES - 3)
+    outbox.open(50_000, 1 << 20)
+    assert outbox.limit == ITEM * (MAX_RUN_BYTES // (62_500 + RECORD_BYTES))
+    assert outbox.limit_bytes == 62_500
+    outbox.open(0, 100)
+    assert outbox.limit_bytes == 100
+    outbox.room = 3
+    outbox.open(0, 1 << 20)
+    assert outbox.limit == ITEM * 3
+    outbox.room_bytes = 0
+    outbox.open(0, 1 << 20)
+    assert outbox.limit == 0
+    list(outbox.take_frames())
+    assert outbox.limit == 0
+
+
+def test_what_comes_in_while_all_is_being_sent_is_sent_with_the_next() -> None:
+    outbox = Outbox()
+    outbox.publish(*item("x", 0))
+    outbox.open(0, 1 << 20)
+    list(outbox.take_frames())
+    outbox.incoming += item("x", 1)  # by a thread that had seen the limit before
+    assert not outbox.limit  # which tells it that nobody flushes
+    assert outbox.has_queued
+    assert [len(records) for _, records in leaving(outbox)] == [1]
+
+
+@given(st.lists(st.tuples(st.sampled_from("xy"), st.integers(1, 512)), min_size=1, max_size=20))
+def test_adding_several_at_once_does_what_adding_each_does_and_parts_none(several: list[tuple[str, int]]) -> None:
+    each, together = Outbox(), Outbox()
+    for message_type, count in several:
+        add(each, count, message_type)
+        seq = together.next_seq
+        body = join_body([RECORD] * count) if count > 1 else RECORD
+        assert together.add(KIND_PUBLISH, message_type, None, body, len(RECORD) * count, count) == seq
+    for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes"):
+        assert getattr(each, name) == getattr(together, name)
+    runs = [run for frame in together.take_frames() for run in frame]
+    assert all(run.count <= MAX_RUN_MESSAGES for run in runs)
+    assert [run.seq for run in runs] == [1 + sum(run.count for run in runs[:place]) for place in range(len(runs))]
+    firsts = {1 + sum(count for _, count in several[:place]) for place in range(len(several))}
+    assert firsts.issuperset(run.seq for run in runs)
+    for run in runs:
+        assert len(unpack_body(run.body, run.count, ActorRef)) == run.count
+    types = [run.type for run in runs for _ in range(run.count)]
+    assert types == [message_type for message_type, count in several for _ in range(count)]
+
+
+def test_several_at_once_wait_until_the_window_takes_all_of_them() -> None:
+    outbox = Outbox()
+    assert outbox.has_room(WINDOW_MESSAGES)
+    assert not outbox.has_room(WINDOW_MESSAGES + 1)
+    outbox.add(KIND_PUBLISH, "x", None, RECORD * 500, len(RECORD) * 500, 500)
+    frames(outbox)
+    assert outbox.has_room(WINDOW_MESSAGES - 500)
+    assert not outbox.has_room(WINDOW_MESSAGES - 499)
+    outbox.apply((500, 500))
+    assert outbox.has_room(WINDOW_MESSAGES)
+
+
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
 def test_what_is_left_when_questions_are_dropped_is_what_was_sent(counts: list[int], data: st.DataObject) -> None:
     outbox = Outbox()
@@ -300,6 +447,16 @@ def test_only_questions_that_are_open_can_be_taken_back() -> None:
     assert [run.seq for frame in outbox.resend_frames(0) for run in frame] == [2], "it is no question"
 
 
+def test_what_the_bus_itself_was_asked_is_sent_again_though_nobody_waits() -> None:
+    outbox = Outbox()
+    add(outbox, 1, "q", kind=KIND_ASK, dest=BUS_NAME)
+    add(outbox, 1, "q", kind=KIND_ASK, dest="a")
+    frames(outbox)
+    outbox.take_back([1, 2])
+    outbox.drop_taken_back()
+    assert [run.seq for frame in outbox.resend_frames(0) for run in frame] == [1]
+
+
 def test_what_was_taken_back_and_dropped_is_accepted() -> None:
     outbox = Outbox()
     add(outbox, 3, "q", kind=KIND_ASK, dest="a")
@@ -311,66 +468,3 @@ def test_what_was_taken_back_and_dropped_is_accepted() -> None:
     outbox.drop_taken_back()
     assert outbox.accepted == outbox.floor() == 3
     assert outbox.unaccepted_bytes == 0
-
-
-def test_a_message_joins_only_the_run_of_its_own_type_that_is_forming_and_not_full() -> None:
-    outbox = Outbox()
-    assert outbox.has_room()
-    assert not outbox.join("x", RECORD, len(RECORD))  # there is none
-    add(outbox)
-    assert outbox.join("x", RECORD, len(RECORD))
-    assert not outbox.join("y", RECORD, len(RECORD))
-    add(outbox, 1, kind=KIND_TELL, dest="a")
-    assert not outbox.join("x", RECORD, len(RECORD))
-    frames(outbox)
-    assert not outbox.join("x", RECORD, len(RECORD))  # it has left
-    add(outbox, 510)
-    assert not outbox.join("x", RECORD, MAX_RUN_BYTES)
-    assert outbox.join("x", RECORD, len(RECORD))
-    assert not outbox.join("x", RECORD, len(RECORD))  # something is to be done after the next one: it leaves
-
-
-@given(st.lists(st.tuples(st.sampled_from("xy"), st.integers(1, 100_000)), max_size=40))
-def test_joining_a_run_does_what_adding_does(messages: list[tuple[str, int]]) -> None:
-    added, joined = Outbox(), Outbox()
-    for message_type, size in messages:
-        for outbox in (added, joined):
-            assert outbox.has_room()
-        added.add(KIND_PUBLISH, message_type, None, RECORD, size)
-        if not joined.join(message_type, RECORD, size):
-            joined.add(KIND_PUBLISH, message_type, None, RECORD, size)
-    for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes", "room", "room_bytes"):
-        assert getattr(added, name) == getattr(joined, name)
-    assert frames(added) == frames(joined)
-
-
-@given(st.lists(st.tuples(st.sampled_from("xy"), st.integers(1, 512)), min_size=1, max_size=20))
-def test_adding_several_at_once_does_what_adding_each_does_and_parts_none(several: list[tuple[str, int]]) -> None:
-    each, together = Outbox(), Outbox()
-    for message_type, count in several:
-        add(each, count, message_type)
-        seq = together.next_seq
-        assert together.add(KIND_PUBLISH, message_type, None, RECORD * count, len(RECORD) * count, count) == seq
-    for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes"):
-        assert getattr(each, name) == getattr(together, name)
-    runs = [run for frame in together.take_frames() for run in frame]
-    assert all(run.count <= MAX_RUN_MESSAGES for run in runs)
-    assert [run.seq for run in runs] == [1 + sum(run.count for run in runs[:place]) for place in range(len(runs))]
-    firsts = {1 + sum(count for _, count in several[:place]) for place in range(len(several))}
-    assert firsts.issuperset(run.seq for run in runs)
-    for run in runs:
-        assert len(unpack_body(run.body, run.count, ActorRef)) == run.count
-    types = [run.type for run in runs for _ in range(run.count)]
-    assert types == [message_type for message_type, count in several for _ in range(count)]
-
-
-def test_several_at_once_wait_until_the_window_takes_all_of_them() -> None:
-    outbox = Outbox()
-    assert outbox.has_room(WINDOW_MESSAGES)
-    assert not outbox.has_room(WINDOW_MESSAGES + 1)
-    outbox.add(KIND_PUBLISH, "x", None, RECORD * 500, len(RECORD) * 500, 500)
-    frames(outbox)
-    assert outbox.has_room(WINDOW_MESSAGES - 500)
-    assert not outbox.has_room(WINDOW_MESSAGES - 499)
-    outbox.apply((500, 500))
-    assert outbox.has_room(WINDOW_MESSAGES)

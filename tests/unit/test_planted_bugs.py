@@ -26,11 +26,13 @@ from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.outbox import Outbox
 from grav_actors.pod.ranges import Ranges
-from grav_actors.protocol import KIND_REPLY
+from grav_actors.protocol import KIND_ASK_ANY, KIND_PUBLISH, KIND_REPLY
 from support.simulation.pods import Post, SimPod
 from support.simulation.programs import Fate, Program
 from support.simulation.seeding import Limits
 from support.simulation.simulate import simulate
+
+pytestmark = pytest.mark.no_cover  # random histories would take three times as long when they are traced
 
 SEEDS = 200
 """Seeds within which a planted bug must be found."""
@@ -286,3 +288,38 @@ def test_a_bus_that_gives_credit_whatever_it_holds_is_found(monkeypatch: pytest.
     monkeypatch.setattr(Ledger, "open", generous)
     limits = replace(KEEPING, held_bytes=2000)
     assert_found(monkeypatch, "bounds", text="bytes held for senders", base=Sluggish, limits=limits)
+
+
+# Questions
+
+
+class Doubtful(Program):
+    """Half of what is published is asked, and much of that is taken back while it waits for pods that take one each."""
+
+    def settings(self, **fixed: Any) -> dict[str, Any]:
+        return super().settings(**{**fixed, "prefetch": 1, "overflow": "block"})
+
+    def new_post(self, pod: SimPod) -> Post | None:
+        post = super().new_post(pod)
+        if post is not None and post.kind == KIND_PUBLISH and self.rng.random() < 0.5:
+            post.kind = KIND_ASK_ANY
+        return post
+
+    def send(self) -> None:
+        super().send()
+        if self.rng.random() < 0.5:
+            self.route()
+            for wire in self.wires:
+                self.down(wire)
+            self.withdraw()
+
+    def withdraw(self) -> None:
+        for pod in self.everybody():
+            for question in list(pod.questions):
+                if pod.is_here and self.rng.random() < 0.5:
+                    pod.cancel(question)
+
+
+def test_a_question_that_was_taken_back_and_is_sent_to_a_new_bus_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Outbox, "take_back", lambda outbox, seqs: None)
+    assert_found(monkeypatch, "fifo", "hangs", "restarts", base=Doubtful)

@@ -744,6 +744,16 @@ def test_what_another_may_have_had_is_marked(settings: dict[str, Any], flags: in
     assert bool(inbound.flags & FLAG_REDELIVERED) is is_marked
 
 
+@pytest.mark.parametrize(("settings", "flags"), [({}, 0), ({"group": "g"}, FLAG_GROUP)])
+def test_what_a_member_still_holds_when_a_new_bus_comes_is_marked(settings: dict[str, Any], flags: int) -> None:
+    pod, bus = joined(**settings)
+    bus.deliver(1, flags=flags)
+    (inbound,) = pod.inbox
+    assert not inbound.flags & FLAG_REDELIVERED
+    new_bus(pod, bus)
+    assert bool(inbound.flags & FLAG_REDELIVERED) is bool(flags), "that bus may have given it to another, meanwhile"
+
+
 def test_a_member_of_a_group_tells_a_new_bus_what_it_had() -> None:
     _, bus = joined(group="g")
     bus.deliver(5, 2, flags=FLAG_GROUP, floor=3)

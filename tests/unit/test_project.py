@@ -1,5 +1,6 @@
 """Run folders: private, short, one per user and directory; and the locks that say who runs."""
 
+import errno
 import fcntl
 import os
 import pickle
@@ -34,8 +35,9 @@ from grav_actors.project import (
 
 
 @pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Give each test a runtime folder and a temporary folder of its own, with short paths."""
+    tmp_path_factory.getbasetemp()  # chosen while the temporary folder is the usual one, also if this file runs alone
     with tempfile.TemporaryDirectory(prefix="g-", dir="/tmp") as place:
         for name in ("run", "tmp"):
             Path(place, name).mkdir()
@@ -219,6 +221,21 @@ def test_a_lock_holds_its_owners_pid_as_text_and_is_for_its_owner_only(directory
         assert mode(path) == 0o600
         assert is_locked(path)
         assert lock_owner(path) == os.getpid()
+
+
+def test_a_lock_that_cannot_be_written_says_why_and_is_not_held(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project_folder(directory) / NODE_LOCK
+
+    def is_full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "pwrite", is_full)
+        with pytest.raises(ConfigError, match="node.lock: cannot be written: No space left on device; make room"):
+            FolderLock(path).acquire()
+    assert not is_locked(path)
 
 
 def test_a_held_lock_is_refused_and_names_the_owner(directory: Path) -> None:

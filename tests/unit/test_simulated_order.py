@@ -18,6 +18,8 @@ from support.simulation.pods import Outcome, Post, SimPod
 from support.simulation.seeding import Limits, seeded_ids
 from support.simulation.world import World
 
+pytestmark = pytest.mark.no_cover  # random histories would take three times as long when they are traced
+
 
 def listening(*types: str) -> FilterSet:
     filters = FilterSet(listening=bool(types), exclusive=True)

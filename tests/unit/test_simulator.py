@@ -20,6 +20,8 @@ from support.simulation.simulate import Result, simulate
 from support.simulation.wards import Ward
 from support.simulation.world import World
 
+pytestmark = pytest.mark.no_cover  # random histories would take three times as long when they are traced
+
 TESTS = Path(__file__).resolve().parents[1]
 PRINT_HISTORY = """
 import sys

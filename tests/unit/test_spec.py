@@ -1,5 +1,6 @@
 """Child: what a supervisor is told of an actor."""
 
+import re
 from typing import Any
 
 import pytest
@@ -51,9 +52,17 @@ def test_bad_names(name: Any) -> None:
         Child(Plain, name=name)
 
 
-@pytest.mark.parametrize("thing", [Plain(), object, "module:Class", None])
-def test_what_is_no_actor_class(thing: Any) -> None:
-    with pytest.raises(ActorStartError, match="is no Actor; write `class "):
+@pytest.mark.parametrize(
+    ("thing", "text"),
+    [
+        (Plain(), "this Plain is made already; give the class"),
+        (object, "is no Actor; write `class object(Actor)`"),
+        ("module:Class", '"module:Class" is a text; import the class'),
+        (None, "None is no Actor; write `class Mine"),
+    ],
+)
+def test_what_is_no_actor_class(thing: Any, text: str) -> None:
+    with pytest.raises(ActorStartError, match=re.escape(text)):
         Child(thing)
 
 

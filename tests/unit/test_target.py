@@ -64,6 +64,13 @@ def test_a_nested_class_is_loaded(write: Write) -> None:
     assert load_target("gh_nested:Thermometer.Probe").__qualname__ == "Thermometer.Probe"
 
 
+def test_the_base_itself_is_no_target(write: Write) -> None:
+    write("gh_own_base.py", "class Base:\n    pass\n\nclass Mine(Base):\n    pass\n")
+    base = load_target("gh_own_base:Base")
+    assert "is the base of all actors; name a class that is derived from it" in refused("gh_own_base:Base", base)
+    assert load_target("gh_own_base:Mine", base=base).__name__ == "Mine"
+
+
 def test_a_class_is_loaded_from_a_package(write: Write) -> None:
     write("gh_pkg/__init__.py", "")
     write("gh_pkg/sensors.py", GREENHOUSE)

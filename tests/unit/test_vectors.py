@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 from grav_actors import protocol
 from grav_actors.bus import roster
 from grav_actors.codec import (
+    cut_records,
+    is_fixed,
     join_body,
+    pack_columns,
     pack_message,
     pack_record,
     pack_value,
@@ -24,7 +28,9 @@ from grav_actors.codec import (
     unpack_message,
     unpack_value,
 )
+from grav_actors.encoding import COLUMNS_FROM
 from grav_actors.errors import MessageDecodeError, ProtocolError
+from grav_actors.ids import number_of
 from grav_actors.protocol import Hello, PodSettings, Verb
 from grav_actors.reference import ActorRef
 
@@ -121,6 +127,32 @@ def test_a_body_can_be_cut_without_decoding(entry: dict[str, Any]) -> None:
     for low in range(count):
         cut = slice_body(raw, offsets, low, count)
         assert unpack_body(cut, count - low, ActorRef) == [record(one) for one in entry["records"][low:]]
+
+
+@pytest.mark.parametrize("entry", named(BODIES["columns"]))
+def test_a_body_in_columns_is_its_records(entry: dict[str, Any]) -> None:
+    raw, count = bytes.fromhex(entry["hex"]), entry["count"]
+    records = [record(one) for one in entry["records"]]
+    for view in (raw, memoryview(raw)):
+        assert [list(one) for one in unpack_body(view, count, ActorRef)] == records
+        assert record_ids(view, count) == [one[0] for one in records]
+        assert record_offsets(view, count) == entry["offsets"]
+        assert cut_records(view, count) == [packed(one) for one in records]
+    if count >= COLUMNS_FROM:
+        numbers, parents = [number_of(one[0]) for one in records], [one[2] for one in records]
+        data = [one[4] if is_fixed(one[4], 100) else (pack_value(one[4]),) for one in records]
+        assert pack_columns(records[0][0][:8], numbers, [one[3] for one in records], data, parents) == raw
+
+
+@pytest.mark.parametrize("entry", named(BODIES["columns"]))
+def test_a_body_in_columns_can_be_cut_without_decoding(entry: dict[str, Any]) -> None:
+    raw, count = bytes.fromhex(entry["hex"]), entry["count"]
+    for low, high in itertools.combinations(range(count + 1), 2):
+        cut = slice_body(raw, entry["offsets"], low, high)
+        wanted = [record(one) for one in entry["records"][low:high]]
+        assert [list(one) for one in unpack_body(cut, high - low, ActorRef)] == wanted
+        again = slice_body(cut, record_offsets(cut, high - low), 0, 1)
+        assert cut_records(again, 1) == [packed(wanted[0])]
 
 
 @pytest.mark.parametrize("entry", named(BODIES["refused"]))

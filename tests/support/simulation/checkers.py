@@ -79,10 +79,10 @@ def echo(ledger: Ledger) -> Iterator[str]:
 def filters(ledger: Ledger) -> Iterator[str]:
     """P2: no handler gets what its pod did not ask for. Needs Started, FilterAsked, Sent and Delivered."""
     now: dict[str, Started | FilterAsked] = {}
-    for index, event in enumerate(ledger.history):
-        if isinstance(event, Started | FilterAsked):
+    for index, event in ledger.of(Started, FilterAsked, Delivered):
+        if not isinstance(event, Delivered):
             now[event.pod] = event
-        elif isinstance(event, Delivered) and event.pod in now:
+        elif event.pod in now:
             story = ledger.stories.get(event.uuid)
             wire = now[event.pod].filters
             if story is not None and story.sent.kind in PUBLISHED and not allows(wire, event.uuid, event.type):
@@ -90,14 +90,24 @@ def filters(ledger: Ledger) -> Iterator[str]:
 
 
 def duplicates(ledger: Ledger) -> Iterator[str]:
-    """P3: what is not marked as redelivered was never given to this account, or its group, before. Needs Delivered."""
+    """P3: what is not marked as redelivered was never given to this account, or its group, before. Needs Delivered.
+
+    Excused is what a member of a group goes on with that a new bus has given up, until it hears of that: another member
+    was given the same, marked.
+    """
     for story in ledger.stories.values():
         before: dict[str, int] = {}
         for index, delivered in story.delivered:
             account = _claimant(ledger, story, delivered)
-            if not delivered.redelivered and account in before:
+            if not delivered.redelivered and account in before and not _is_given_up(ledger, delivered, account, index):
                 yield f"{index}: {line(delivered)} was given to {account} before, at {before[account]}"
             before.setdefault(account, index)
+
+
+def _is_given_up(ledger: Ledger, delivered: Delivered, claimant: str, index: int) -> bool:
+    account = ledger.account(delivered.pod)
+    stand = next(ledger.between(account, index, index), None)
+    return account != claimant and stand is not None and (stand.pod, stand.presence) == (delivered.pod, "lost")
 
 
 def _claimant(ledger: Ledger, story: Story, delivered: Delivered) -> str:
@@ -121,8 +131,8 @@ def total_order(ledger: Ledger) -> Iterator[str]:
             observers[life, "the bus", ""].append(story.sent.uuid)
     for key in [key for key in observers if key[1] == "the bus"]:
         observers[key].sort(key=lambda uuid: ledger.stories[uuid].taken[0])
-    for index, event in enumerate(ledger.history):
-        if not isinstance(event, Delivered) or event.redelivered or event.attempt > 1:
+    for index, event in ledger.of(Delivered):
+        if event.redelivered or event.attempt > 1:
             continue
         started = ledger.started.get(event.pod)
         if event.uuid not in lives or (started is not None and started.concurrency > 1):
@@ -164,8 +174,8 @@ def fifo(ledger: Ledger) -> Iterator[str]:
     question's error.
     """
     newest: dict[tuple[str, str, str], Sent] = {}
-    for index, event in enumerate(ledger.history):
-        if not isinstance(event, Delivered) or event.redelivered or event.attempt > 1:
+    for index, event in ledger.of(Delivered):
+        if event.redelivered or event.attempt > 1:
             continue
         story = ledger.stories.get(event.uuid)
         started = ledger.started.get(event.pod)
@@ -199,16 +209,16 @@ def _was_wanted(ledger: Ledger, story: Story, account: str, until: int) -> bool:
 def one_at_a_time(ledger: Ledger) -> Iterator[str]:
     """P5: a pod handles no more messages at one time than its concurrency. Needs Delivered, Handled and Failed."""
     open_: dict[str, set[str]] = defaultdict(set)
-    for index, event in enumerate(ledger.history):
+    for index, event in ledger.of(Delivered, Handled, Failed, Ended):
         if isinstance(event, Delivered):
             open_[event.pod].add(event.uuid)
             started = ledger.started.get(event.pod)
             if len(open_[event.pod]) > (started.concurrency if started is not None else 1):
                 yield f"{index}: {line(event)} while {event.pod} handles another"
-        elif isinstance(event, Handled | Failed):
-            open_[event.pod].discard(event.uuid)
         elif isinstance(event, Ended):
             open_.pop(event.pod, None)
+        else:
+            open_[event.pod].discard(event.uuid)
 
 
 def attempts(ledger: Ledger) -> Iterator[str]:
@@ -255,9 +265,7 @@ def health(ledger: Ledger) -> Iterator[str]:
         open_ = 0
         life = 0
         attempt: dict[str, int] = {}
-        for index, event in enumerate(ledger.history):
-            if getattr(event, "pod", None) != pod:
-                continue
+        for index, event in ledger.by_pod.get(pod, ()):
             if ledger.life(index) != life:
                 life = ledger.life(index)
                 open_ = 0
@@ -265,9 +273,9 @@ def health(ledger: Ledger) -> Iterator[str]:
                 attempt[event.uuid] = event.attempt
                 if open_ >= FAILED_LIMIT:
                     yield f"{index}: {line(event)} after {open_} failures"
-            elif isinstance(event, Failed) and not event.rejected and attempt[event.uuid] < started.max_deliver:
-                open_ += 1
-            elif isinstance(event, Handled) and attempt[event.uuid] == 1:
+            elif isinstance(event, Failed):
+                open_ += not event.rejected and attempt[event.uuid] < started.max_deliver
+            elif attempt[event.uuid] == 1:
                 open_ = 0
 
 
@@ -277,12 +285,11 @@ def answers(ledger: Ledger) -> Iterator[str]:
     Needs Sent, Answered, Delivered and Quiet.
     """
     outcomes: dict[str, list[int]] = defaultdict(list)
-    for index, event in enumerate(ledger.history):
-        if isinstance(event, Answered):
-            outcomes[event.uuid].append(index)
-            story = ledger.stories.get(event.uuid)
-            if story is None or story.sent.kind not in QUESTIONS or story.sent.pod != event.pod:
-                yield f"{index}: {line(event)} is the outcome of no question of that pod"
+    for index, event in ledger.of(Answered):
+        outcomes[event.uuid].append(index)
+        asked = ledger.stories.get(event.uuid)
+        if asked is None or asked.sent.kind not in QUESTIONS or asked.sent.pod != event.pod:
+            yield f"{index}: {line(event)} is the outcome of no question of that pod"
     for uuid, story in ledger.stories.items():
         if story.sent.kind not in QUESTIONS:
             continue
@@ -302,8 +309,8 @@ def answers(ledger: Ledger) -> Iterator[str]:
 
 def bounds(ledger: Ledger) -> Iterator[str]:
     """P6: nothing bounded holds more than it may. Needs Measured."""
-    for index, event in enumerate(ledger.history):
-        if isinstance(event, Measured) and event.used > event.limit:
+    for index, event in ledger.of(Measured):
+        if event.used > event.limit:
             yield f"{index}: {event.what} held {event.used}, allowed are {event.limit}"
 
 

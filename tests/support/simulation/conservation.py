@@ -88,6 +88,7 @@ def effects(ledger: Ledger) -> Iterator[str]:
     """
     if not ledger.is_quiet or not any(story.taken for story in ledger.stories.values()):
         return
+    starts = list(ledger.of(Started))
     for story in ledger.stories.values():
         sent = story.sent
         cause = ledger.stories.get(sent.cause)
@@ -105,10 +106,10 @@ def effects(ledger: Ledger) -> Iterator[str]:
         # A bus that died may have taken the news with it, and the next one may expect nobody of that name any more.
         # A next incarnation that does not want it any more finishes it without a handler.
         refuses = any(
-            isinstance(event, Started)
+            index >= end
             and event.account == ledger.account(sent.pod)
             and not allows(event.filters, cause.sent.uuid, cause.sent.type)
-            for event in ledger.history[end:]
+            for index, event in starts
         )
         lived = len(ledger.kills) if not refuses else -1
         is_handled = any(
@@ -131,8 +132,15 @@ def is_protected(ledger: Ledger, story: Story) -> bool:
     return story.accepted is not None and not any(kill > story.index for kill in ledger.kills)
 
 
-def receivers(ledger: Ledger, story: Story, until: int) -> Iterator[str]:
-    """Yield the accounts and groups for which a message certainly was, from when it was sent until it was settled."""
+def receivers(ledger: Ledger, story: Story, until: int) -> list[str]:
+    """Return the accounts and groups for which a message certainly was, from when it was sent until it was settled."""
+    known = ledger.receivers.get((story.sent.uuid, until))
+    if known is None:
+        known = ledger.receivers[story.sent.uuid, until] = list(_receivers(ledger, story, until))
+    return known
+
+
+def _receivers(ledger: Ledger, story: Story, until: int) -> Iterator[str]:
     sent = story.sent
     if sent.kind == "tell":
         if _told(ledger, story, until):
@@ -141,8 +149,8 @@ def receivers(ledger: Ledger, story: Story, until: int) -> Iterator[str]:
     if sent.kind not in PUBLISHED or sent.kind == "ask_any":
         return  # questions end in an answer or an error
     sender = ledger.account(sent.pod)
-    for account in ledger.stands:
-        if account != sender and account not in _all_members(ledger) and _is_for(ledger, story, account, until):
+    for account in ledger.singles:
+        if account != sender and _is_for(ledger, story, account, until):
             yield account
     for group, members in ledger.members.items():
         others = members - {sender}
@@ -154,21 +162,18 @@ def receivers(ledger: Ledger, story: Story, until: int) -> Iterator[str]:
             yield group
 
 
-def _all_members(ledger: Ledger) -> set[str]:
-    return set().union(*ledger.members.values()) if ledger.members else set()
-
-
 def _is_for(ledger: Ledger, story: Story, account: str, until: int) -> bool:
     """Whether an account wanted a message from when it was sent until it was settled, or was lost with it."""
     sent = story.sent
-    stands = list(ledger.between(account, story.index, until))
-    if not stands or stands[0].since > story.index:
-        return False
-    for stand in stands:
+    is_first = True
+    for stand in ledger.between(account, story.index, until):
+        if is_first and stand.since > story.index:
+            return False
+        is_first = False
         if not stand.wants(sent.uuid, sent.type, sent.pod):
             is_gone = stand.presence == "lost" or (stand.presence == "left" and ledger.tells_all)
             return is_gone and stand.since > story.index and _was_taken(ledger, story, stand.since)
-    return True
+    return not is_first
 
 
 def _was_taken(ledger: Ledger, story: Story, before: int) -> bool:
@@ -190,10 +195,8 @@ def _told(ledger: Ledger, story: Story, until: int) -> bool:
 
 def _ends(ledger: Ledger, story: Story, receiver: str) -> list[int]:
     """Return where a message ended for a receiver."""
-    accounts = {receiver, *ledger.members.get(receiver, ())}
     is_told = story.sent.kind == "tell"
-    if is_told:
-        accounts |= ledger.names.get(receiver, set())
+    accounts = ledger.claimants(receiver, is_told=is_told)
     return [
         *(index for index, handled in story.handled if ledger.account(handled.pod) in accounts),
         *(index for index, dead in story.dead if is_told or dead.target in accounts),

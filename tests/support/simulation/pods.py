@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from grav_actors import ids
@@ -34,7 +35,7 @@ from grav_actors.protocol import (
     PodSettings,
 )
 from grav_actors.reference import ActorRef
-from support.busnet import TestPod, Wire
+from support.busnet import TestPod, Wire, queue
 from support.simulation.history import (
     Accepted,
     Answered,
@@ -117,6 +118,7 @@ class SimPod(TestPod):
         running: Handlers that have not returned, at most `concurrency`.
         was_handling: What was running when it ended, by sender and seq.
         unsettled: What it has sent and not been told to be settled, by seq.
+        is_told: The bus was told of all that it has handled.
         asked_bus: Bytes of what it asked the bus itself, past its window, by seq.
     """
 
@@ -147,6 +149,7 @@ class SimPod(TestPod):
         self.was_handling: list[tuple[bytes, int]] = []
         self.is_joined = False
         self.is_leaving = False
+        self.is_told = False
         world.record(
             Started, self.label, name, filters.to_wire(), settings.group, settings.service, bool(settings.supervisor),
             settings.incarnation, concurrency, settings.max_deliver, settings.replay,
@@ -172,7 +175,7 @@ class SimPod(TestPod):
         largest = self.world.largest
         is_answer = post.kind in (KIND_ANSWER, KIND_REPLY)
         largest[is_answer] = max(largest[is_answer], len(packed))
-        seq = self.core.outbox.add(post.kind, post.type, post.dest, packed, len(packed))
+        seq = queue(self.core.outbox, post.kind, message, post.dest, MESSAGE_LIMIT)
         uuid = id_text(record[0])
         if post.dest == BUS_NAME:
             self.asked_bus[seq] = len(packed)
@@ -185,6 +188,13 @@ class SimPod(TestPod):
         dest = post.dest if isinstance(post.dest, str) else ""
         self.world.record(Sent, self.label, seq, uuid, post.type, KINDS[post.kind], dest, cause)
         return True
+
+    def push(self, *, force: bool = True) -> None:
+        core = self.core
+        if self.is_told and not core.out and not core.outbox.queued:
+            return  # most have nothing to say most of the time
+        super().push(force=force)
+        self.is_told = force
 
     def cancel(self, question: bytes) -> None:
         """Wait no longer for an answer."""
@@ -271,8 +281,8 @@ class SimPod(TestPod):
         newest, ranges = (ack[2], ack[3]) if len(ack) == 4 else (floor, ())
         settled = [
             seq
-            for seq in self.unsettled
-            if seq <= floor or (seq <= newest and not any(first <= seq <= last for first, last in ranges))
+            for seq in takewhile(newest.__ge__, self.unsettled)
+            if seq <= floor or not any(first <= seq <= last for first, last in ranges)
         ]
         while self.unaccepted and self.unaccepted[0] <= accepted:
             seq = self.unaccepted.popleft()
@@ -374,6 +384,7 @@ class SimPod(TestPod):
             self.core.succeeded()
 
     def _finish(self, inbound: Inbound, index: int) -> None:
+        self.is_told = False
         inbound.finish(index)
         if self.core.has_gaps:
             self.core.finished_ahead(inbound)

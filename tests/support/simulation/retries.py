@@ -98,7 +98,7 @@ def redelivery_order(ledger: Ledger) -> Iterator[str]:
     """
     failed_at: dict[str, dict[str, int]] = defaultdict(dict)
     newest: dict[str, int] = {}
-    for index, event in enumerate(ledger.history):
+    for index, event in ledger.of(BusKilled, Disturbed, Ended, Failed, Delivered):
         started = ledger.started.get(getattr(event, "pod", ""))
         if started is not None and started.concurrency > 1:
             continue

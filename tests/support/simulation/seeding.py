@@ -34,7 +34,7 @@ def seeded_ids(clock: Callable[[], float]) -> Generator[None]:
     """Make ids count from one, and messages take their time from `clock` (seconds)."""
     with (
         patch.object(ids, "_prefix", process_prefix(0)),
-        patch.object(ids, "_next_count", count(FIRST_COUNT).__next__),
+        patch.object(ids, "next_number", count(FIRST_COUNT).__next__),
         patch.object(message, "time_ns", lambda: int(clock() * 1e9)),
     ):
         yield

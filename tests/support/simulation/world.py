@@ -234,6 +234,8 @@ class World(Net):
         self.journal += b"".join(bus.journal)
         bus.journal.clear()
         out, bus.out = bus.out, []
+        if not out:
+            return
         by_route = {wire.route: wire for wire in self.wires if wire.is_alive}
         for route, header, body in out:
             wire = by_route.get(route)
@@ -262,6 +264,7 @@ class World(Net):
         assert isinstance(pod, SimPod)
         was_joining = pod.core.is_joining
         pod.core.receive(fields, body, self.now)
+        pod.is_told = False
         if was_joining and not pod.core.is_joining and fields[0] == Verb.WELCOME:
             is_known = pod.uuid in self.bus.directory.by_uuid  # or it was struck since, and will be told
             if is_known and not pod.is_leaving and not (fields[7] and pod.is_joined):
@@ -274,16 +277,18 @@ class World(Net):
         for _ in range(ROUNDS):
             moved = 0
             for wire in self.wires:
-                if id(wire) not in self.paused:
+                if wire.pods and id(wire) not in self.paused:
                     for pod in list(wire.pods.values()):
                         assert isinstance(pod, SimPod)
                         while pod.work(self.rng):
                             moved += 1
                         pod.push()
-                moved += self.up(wire)
+                if wire.up:
+                    moved += self.up(wire)
             self.route()
             for wire in self.wires:
-                moved += self.down(wire) if wire.is_alive else 0
+                if wire.down and wire.is_alive:
+                    moved += self.down(wire)
             if not moved and self.is_bus_up and self.bus.ledger.unacked:
                 self.now += ACK_DELAY
             elif not moved:

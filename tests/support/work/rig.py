@@ -37,6 +37,10 @@ class DirectCallbacks(Callbacks):
         """Keep it."""
         self.given.append(item)
 
+    def put_all(self, runs: list[Inbound]) -> None:
+        """Keep them."""
+        self.given += runs
+
     def stop(self) -> None:
         """Do nothing: there is no thread."""
 
