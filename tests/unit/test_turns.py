@@ -136,26 +136,6 @@ def test_time_is_passed_on(diary: Diary) -> None:
     assert diary.ticked.wait(PATIENCE)
 
 
-def test_time_is_passed_on_also_while_threads_act_without_end(diary: Diary) -> None:
-    is_over = threading.Event()
-
-    def work() -> None:
-        while not is_over.is_set():
-            diary.turns.act(lambda now: None)
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        for _ in range(3):
-            diary.ticked.clear()
-            assert diary.ticked.wait(PATIENCE)
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join(PATIENCE)
-
-
 def test_nothing_is_done_after_the_end() -> None:
     diary = Diary()
     diary.turns.start()
