@@ -85,41 +85,7 @@ class Postman:
         elif kind == KIND_ANSWER:
             self._route_receipts(run, now)
         else:
-<<<<<<< HEAD
             self._route_published(run, source, now)
-=======
-            plan = self.directory.plan(run.type)
-            put = self.mailroom.put
-            dirty = self.mailroom.dirty
-            flags = 0
-            groups = plan.groups
-            if type(run.dest) is tuple:
-                flags, groups = self._relayed(run, plan, now)
-            for receiver in plan.receivers:
-                if receiver is source:
-                    continue
-                uuids = receiver.filters.uuids
-                whole = (Delivery(run, 0, run.count, flags),)
-                for delivery in _wanted(run, receiver.filters, flags=flags) if uuids else whole:
-                    put(receiver.mailbox, delivery, now)
-                    if not receiver.is_dirty:
-                        receiver.is_dirty = True
-                        dirty.append(receiver)
-            served: list[str] = []
-            for group in groups:
-                if self.directory.choose(group, run.type, sender.uuid)[1]:
-                    delivery = Delivery(run, 0, run.count, FLAG_GROUP | flags)
-                    delivery.group = group.name
-                    put(group.mailbox, delivery, now)
-                    self.mailroom.dirty_groups.add(group.name)
-                    served.append(group.name)
-            if plan.gateway is not None and plan.gateway is not source:
-                self._give_gateway(plan.gateway, run, tuple(served), now)
-            if kind == KIND_PUBLISH and not is_framework_type(run.type):
-                self.ring.push(run)
-            elif kind == KIND_REPLY and type(run.dest) is bytes:
-                self._route_receipts(run, now)
->>>>>>> main
         if run.pending:
             self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
             if self._straight is not None:
@@ -140,12 +106,15 @@ class Postman:
         if type(run.dest) is tuple:
             flags, groups = self._relayed(run, plan, now)
         for receiver in plan.receivers:
-            if receiver is not source:
-                for delivery in _wanted(run, receiver.filters, flags=flags):
-                    put(receiver.mailbox, delivery, now)
-                    if not receiver.is_dirty:
-                        receiver.is_dirty = True
-                        dirty.append(receiver)
+            if receiver is source:
+                continue
+            uuids = receiver.filters.uuids
+            whole = (Delivery(run, 0, run.count, flags),)
+            for delivery in _wanted(run, receiver.filters, flags=flags) if uuids else whole:
+                put(receiver.mailbox, delivery, now)
+                if not receiver.is_dirty:
+                    receiver.is_dirty = True
+                    dirty.append(receiver)
         served: list[str] = []
         for group in groups:
             if self.directory.choose(group, run.type, run.sender.uuid)[1]:
