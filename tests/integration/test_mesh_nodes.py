@@ -12,6 +12,7 @@ from grav_actors import (
     ConnectionClosedError,
     Grav,
     Message,
+    NodeUUIDMismatchError,
     Peer,
     TransportNotConfiguredError,
     TunnelNotEstablishedError,
@@ -353,7 +354,7 @@ def test_node_other_than_discovery_said_is_not_linked(make: Make) -> None:
     hub = other._hub
     assert hub is not None
     refused = hub._bulletin.wait(lambda: hub._bulletin.refused.get(endpoint(one)), PATIENCE)
-    assert (refused.code, other.peers()) == ("uuid", [])
+    assert (type(refused), other.peers()) == (NodeUUIDMismatchError, [])
 
 
 def test_stopped_node_refuses_and_leaves_nothing(make: Make) -> None:
