@@ -190,6 +190,7 @@ LAYERS = {
             "grav_actors.transports.zeromq_*",
             "grav_actors.mesh.hub",
             "grav_actors.mesh.turns",
+            "grav_actors.mesh.bulletin",
             "grav_actors.mesh.carrier",
             "grav_actors.mesh.relay",
             "grav_actors.supervisor.*",
