@@ -596,17 +596,15 @@ class Pod:
         with self._link.lock:
             if self._gate is not None:
                 raise self._error()
-            if self._outbox.incoming:
-                self._outbox.gather()
-            about = type if name is None else f"{type} to {name!r}"
-            question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter(), about=about)
+            outbox = self._outbox
             # What is asked of the bus itself is answered however full the mailboxes of others are.
-            if name != BUS_NAME and not self._core.outbox.has_room():
+            if name != BUS_NAME and not outbox.has_room():
                 self._wait_for_room()
-                question.seq = self._core.outbox.next_seq
+            about = type if name is None else f"{type} to {name!r}"
+            seq = outbox.add(kind, type, name, record, size)
+            question = Question(seq, uuid, name is not None, Waiter(), about=about)
             self._replies.ask(question)
-            self._core.outbox.add(kind, type, name, record, size)
-            if flush or self._core.outbox.queued >= MAX_RUN_MESSAGES:
+            if flush or outbox.queued >= MAX_RUN_MESSAGES:
                 self._flush_now()
         return question
 
