@@ -412,24 +412,25 @@ class Pod:
         self._set_filters(filters)
 
     def _set_handler(self, fn: MsgFunc | None, filters: FilterSet) -> None:
-        if self._gate is not None:
-            raise self._error()
-        self._handler = fn
-        replaced, self._on_replaced = self._on_replaced, None
-        if replaced is not None:
-            replaced()
-        self._set_filters(filters)
+        self._set_filters(filters, (fn,))
 
-    def _set_filters(self, filters: FilterSet) -> None:
-        """Change the filter and wait for the bus to confirm, but inside a callback."""
+    def _set_filters(self, filters: FilterSet, handler: tuple[MsgFunc | None] | None = None) -> None:
+        """Change the filter, and perhaps the handler, and wait for the bus to confirm, but inside a callback."""
         if self._gate is not None:
             raise self._error()
         with self._link.lock:
+            # In this order: who sees the new handler sees the new filter too.
             self._core.filters = filters
+            if handler is not None:
+                self._handler = handler[0]
             request = self._core.request_filter()
             waiter = None if self._callbacks.is_here() else self._confirmation(request)
             self._flush_now()
             self._link.send_out(self)
+        if handler is not None:
+            replaced, self._on_replaced = self._on_replaced, None
+            if replaced is not None:
+                replaced()
         if waiter is not None:
             self._confirm(waiter, "the filter")
 
