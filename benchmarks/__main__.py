@@ -20,7 +20,7 @@ from benchmarks.report import Series, as_json, format_table
 from benchmarks.sides import SIDES
 from benchmarks.workload import Load
 
-PAIRS, SECONDS = 5, 2.0
+PAIRS, SECONDS = 5, 1.0
 QUICK_PAIRS, QUICK_SECONDS = 1, 0.3
 
 

@@ -195,13 +195,13 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="one short run of each point")
     parser.add_argument("--pairs", type=int, metavar="N", help="runs of each point (default: 3)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="length of each run (default: 1)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of each run (default: 0.5)")
     parser.add_argument("--only", action="append", default=[], choices=names, help="only this; may be repeated")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--charts", type=pathlib.Path, metavar="FOLDER", help="write SVG files into FOLDER")
     options = parser.parse_args()
     pairs = options.pairs or (1 if options.quick else 3)
-    load = Load(options.seconds or (0.2 if options.quick else 1.0))
+    load = Load(options.seconds or (0.2 if options.quick else 0.5))
     all_figures: list[Figures] = []
     is_good = True
     for growth in everything:

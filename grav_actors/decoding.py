@@ -125,22 +125,18 @@ def _is_columns(body: bytes | memoryview) -> bool:
     return body[:1] == COLUMNS and body[1:2] != FIX_HEADERS[6]
 
 
-class Stem:
-    """What the records of a run have in common: the first half of their uuids, and their parent or b""."""
+Stem = tuple[bytes, bytes]
+"""What is known of a message besides its number, time and data: the first half of its uuid, and its parent or b""."""
 
-    __slots__ = ("parent", "prefix")
 
-    def __init__(self, prefix: bytes, parent: bytes) -> None:
-        self.prefix = prefix
-        self.parent = parent
+def stem_uuid(stem: Stem, number: int) -> bytes:
+    """Return the raw uuid of a message that has a stem."""
+    return stem[0] + number.to_bytes(PREFIX_BYTES, "big")
 
-    def uuid(self, number: int) -> bytes:
-        """Return the raw uuid of a message."""
-        return self.prefix + number.to_bytes(PREFIX_BYTES, "big")
 
-    def record(self, number: int, stamp: int, data: Any) -> list[Any]:
-        """Return the record of a message."""
-        return [self.uuid(number), b"", self.parent, stamp, data, None]
+def stem_record(stem: Stem, number: int, stamp: int, data: Any) -> list[Any]:
+    """Return the record of a message that has a stem."""
+    return [stem_uuid(stem, number), b"", stem[1], stamp, data, None]
 
 
 class Opened:
@@ -149,7 +145,7 @@ class Opened:
     Attributes:
         sources: For each message its record, or the stem.
         numbers, stamps: For each message that has a stem the second half of its uuid and its time; else of no meaning.
-        data: For each message.
+        data: For each message. All can be gone through several times; only this one has as many as there are messages.
     """
 
     __slots__ = ("data", "numbers", "sources", "stamps")
@@ -169,7 +165,7 @@ class Opened:
     def records(self) -> list[list[Any]]:
         """Return all records."""
         return [
-            source if isinstance(source, list) else source.record(number, stamp, data)
+            source if isinstance(source, list) else stem_record(source, number, stamp, data)
             for source, number, stamp, data in zip(self.sources, self.numbers, self.stamps, self.data, strict=False)
         ]
 
@@ -191,12 +187,14 @@ def open_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> Opened
         _check_depth([one for one in data if type(one) in CONTAINERS], MAX_DEPTH)
     halves = _numbers("Q", uuids)
     times = _numbers("q", stamps)
+    if halves[::2].tobytes() != halves[:1].tobytes() * count:
+        entries = zip(_ids(uuids), _causes(parents, count), times, data, strict=True)
+        return _opened([[uuid, b"", parent, stamp, one, None] for uuid, parent, stamp, one in entries])
     prefix = uuids[:PREFIX_BYTES]
-    if len(parents) <= ID_BYTES and halves[::2].tobytes() == halves[:1].tobytes() * count:
-        return Opened(repeat(Stem(prefix, parents)), halves[1::2], times, data)
-    return _opened(
-        [[*ids, stamp, one, None] for ids, stamp, one in zip(_ids(uuids, parents), times, data, strict=True)]
-    )
+    stems: Iterable[Stem] = repeat((prefix, parents))
+    if len(parents) > ID_BYTES:
+        stems = list(zip(repeat(prefix), _causes(parents, count), strict=False))
+    return Opened(stems, halves[1::2], times, data)
 
 
 def _opened(records: list[list[Any]]) -> Opened:
@@ -210,13 +208,15 @@ def _numbers(code: str, column: bytes) -> "array[int]":
     return numbers
 
 
-def _ids(uuids: bytes, parents: bytes) -> list[list[bytes]]:
-    """Return uuid, answered uuid and parent for each message."""
-    found: list[list[bytes]] = []
-    for at in range(0, len(uuids), ID_BYTES):
-        parent = parents[at : at + ID_BYTES] if len(parents) > ID_BYTES else parents
-        found.append([uuids[at : at + ID_BYTES], b"", b"" if parent == NO_ID else parent])
-    return found
+def _ids(column: bytes) -> Iterable[bytes]:
+    return chain.from_iterable(_ID.iter_unpack(column))
+
+
+def _causes(parents: bytes, count: int) -> Iterable[bytes]:
+    """Return the parent of each message."""
+    if len(parents) <= ID_BYTES:
+        return repeat(parents, count)
+    return _ids(parents) if NO_ID not in parents else [b"" if one == NO_ID else one for one in _ids(parents)]
 
 
 def _read_head(body: bytes | memoryview, count: int) -> tuple[bytes, bytes, bytes, int]:
@@ -331,9 +331,10 @@ def cut_records(body: bytes | memoryview, count: int) -> list[bytes]:
     if not _is_columns(body):
         return pieces
     uuids, parents, stamps, _ = _read_head(body, count)
-    heads = [[*ids, stamp] for ids, stamp in zip(_ids(uuids, parents), _numbers("q", stamps), strict=True)]
+    entries = zip(_ids(uuids), _causes(parents, count), _numbers("q", stamps), pieces, strict=True)
     return [
-        b"".join((FIX_HEADERS[6], pack_value(head)[1:], piece, NIL)) for head, piece in zip(heads, pieces, strict=True)
+        b"".join((FIX_HEADERS[6], pack_value([uuid, b"", parent, stamp])[1:], piece, NIL))
+        for uuid, parent, stamp, piece in entries
     ]
 
 

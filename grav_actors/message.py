@@ -141,12 +141,12 @@ class Message:
         Ids are 16 bytes or b"", headers a dict or None.
         """
         source = self._source
-        return source if isinstance(source, list) else source.record(self._number, self._stamp, self._data)
+        return source if isinstance(source, list) else codec.stem_record(source, self._number, self._stamp, self._data)
 
     @property
     def _id(self) -> bytes:
         source = self._source
-        return source[0] if isinstance(source, list) else source.uuid(self._number)
+        return source[0] if isinstance(source, list) else codec.stem_uuid(source, self._number)
 
     @property
     def uuid(self) -> str:

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grav_actors.actor.call import parent_of
+from grav_actors.actor.call import current, parent_of
 from grav_actors.actor.handlers import HandlerTable
 from grav_actors.errors import ConnectionClosedError
 from grav_actors.message import Message
 from grav_actors.options import OptionError, PodOptions, check_flag, check_int, check_name
+from grav_actors.pattern import VALID_TYPES
 from grav_actors.pod.pod import target_name
 from grav_actors.reference import ActorRef
 from grav_actors.timeouts import Timeout
@@ -170,7 +171,12 @@ class Actor:
         Args:
             parent: The message, or its uuid, that caused this one; None is the one being handled, "" none.
         """
-        self._runtime.pod.publish(type, data, parent_id=parent_of(parent), reply_to=reply_to, headers=headers)
+        pod = self._runtime.pod
+        if parent is None and not reply_to and headers is None and type.__class__ is str and type in VALID_TYPES:
+            call = current.get()
+            pod._publish_under(type, data, b"" if call is None else call.message._id)
+        else:
+            pod.publish(type, data, parent_id=parent_of(parent), reply_to=reply_to, headers=headers)
 
     def tell(self, to: str | ActorRef, type: str, data: Any = None) -> None:
         """Send to one actor, also to itself; if nobody has the name it becomes a dead letter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,19 @@ class Call:
 
 current: contextvars.ContextVar[Call | None] = contextvars.ContextVar("grav_call", default=None)
 """The call that runs in this thread or task; None outside of handlers."""
+
+
+def begin_call(message: Message, inbound: Inbound, index: int) -> Call:
+    """Return the call of a handler; as the constructor, in half the time."""
+    call = _new(Call)
+    call.message = message
+    call.inbound = inbound
+    call.index = index
+    call.is_answered = call.is_deferred = call.is_over = False
+    return call
+
+
+_new: Callable[[type[Call]], Call] = object.__new__
 
 
 def parent_of(parent: Message | str | None) -> str:

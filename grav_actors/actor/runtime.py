@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.answers import Answers
-from grav_actors.actor.call import Call, current
+from grav_actors.actor.call import Call, begin_call, current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
 from grav_actors.actor.port import PodPort
@@ -252,7 +252,7 @@ class ActorRuntime:
         if self.slot is not None:
             seq = inbound.seq + index
             self.slot.note(seq, message._id, seq)
-        call = Call(message, inbound, index)
+        call = begin_call(message, inbound, index)
         token = current.set(call)
         try:
             result = method(message)
@@ -273,7 +273,7 @@ class ActorRuntime:
         if self.slot is not None:
             seq = inbound.seq + index
             self.slot.note(seq, message._id, seq)
-        call = Call(message, inbound, index)
+        call = begin_call(message, inbound, index)
         token = current.set(call)
         try:
             result = method(message)

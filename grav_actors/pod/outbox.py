@@ -174,18 +174,21 @@ class Outbox:
         """Bring what has come in into runs; only if something has."""
         incoming = self.incoming
         size = len(incoming)
-        # Taken out as slices, which no other thread can get in between.
         items = incoming[:size]
-        del incoming[:size]
-        self.limit = max(0, self.limit - size)
         types = items[0::ITEM]
         columns = (items[1::ITEM], items[2::ITEM], items[3::ITEM], items[4::ITEM])
+        if types.count(types[0]) == len(types):
+            self._publish(types[0], columns, len(types))
+        else:
+            self._publish_mixed(types, columns)
+        # Last: Ctrl-C before it has nothing lost. What other threads put in meanwhile lies behind.
+        del incoming[:size]
         self.appended_at = columns[1][-1]
-        count = len(types)
-        if types.count(types[0]) == count:
-            self._publish(types[0], columns, count)
-            return
+        self.limit = max(0, self.limit - size)
+
+    def _publish_mixed(self, types: list[str], columns: Columns) -> None:
         numbers, stamps, data, parents = columns
+        count = len(types)
         first = 0
         for index in range(1, count + 1):
             if index < count and types[index] == types[first]:

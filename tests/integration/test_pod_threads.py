@@ -14,6 +14,7 @@ from grav_actors.message import Origin
 from grav_actors.pod import pod as pod_module
 from grav_actors.pod.outbox import SMALL_DATA, Outbox
 from grav_actors.pod.outcomes import Disconnected
+from grav_actors.pod.waiter import Waiter
 from grav_actors.protocol import KIND_PUBLISH
 from support.collecting import LIMIT, Collector, in_thread, settle
 
@@ -111,7 +112,8 @@ def test_what_is_published_behind_a_question_that_waits_for_its_loop_is_sent(con
     collected = Collector()
     receiver.on(collected)
     at_rest(sender)
-    sender._ask("n", "question", None, "", flush=False)  # as `ask_async`, of which the loop does something else
+    waiter: Any = Waiter()
+    sender._ask("n", "question", None, "", waiter)  # as `ask_async`, of which the loop does something else
     with sender._link.lock:
         sender._outbox.appended_at = time_ns()
     sender.publish("n", "behind")

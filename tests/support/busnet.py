@@ -19,13 +19,14 @@ from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.roster import read_roster
 from grav_actors.bus.run import Delivery, Run
 from grav_actors.bus.sender import Sender
-from grav_actors.codec import pack_record, unpack_body
+from grav_actors.codec import pack_record, pack_value, unpack_body
 from grav_actors.errors import MessageDecodeError
 from grav_actors.filters import FilterSet
-from grav_actors.ids import new_id
+from grav_actors.ids import new_id, number_of
 from grav_actors.message import Message
 from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
+from grav_actors.pod.outbox import Outbox
 from grav_actors.pod.replies import Question, ReplyTable
 from grav_actors.protocol import (
     ACK_DELAY,
@@ -46,6 +47,18 @@ from grav_actors.protocol import (
 from grav_actors.reference import ActorRef
 
 Frame = tuple[bytes, Any]
+
+
+def queue(outbox: Outbox, kind: int, message: Message, dest: Any, limit: int) -> int:
+    """Queue a message as a pod does, what is published in columns; return its seq."""
+    uuid, reply_to, parent, stamp, data, headers = message._record
+    if kind != KIND_PUBLISH or dest is not None or reply_to or headers:
+        record = pack_record(message, limit)
+        return outbox.add(kind, message.type, dest, record, len(record))
+    seq = outbox.next_seq
+    outbox.prefix = uuid[:8]  # a simulated process may have got another one
+    outbox.publish(message.type, number_of(uuid), stamp, (pack_value(data),), parent)
+    return seq
 
 
 class Rejected(Exception):
@@ -130,8 +143,7 @@ class TestPod:
         return self.send_message(kind, message, dest)
 
     def send_message(self, kind: int, message: Message, dest: Any) -> int:
-        record = pack_record(message, 1 << 20)
-        return self.core.outbox.add(kind, message.type, dest, record, len(record))
+        return queue(self.core.outbox, kind, message, dest, 1 << 20)
 
     def publish(self, message_type: str, *data: Any) -> None:
         for one in data:

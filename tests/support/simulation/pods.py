@@ -35,7 +35,7 @@ from grav_actors.protocol import (
     PodSettings,
 )
 from grav_actors.reference import ActorRef
-from support.busnet import TestPod, Wire
+from support.busnet import TestPod, Wire, queue
 from support.simulation.history import (
     Accepted,
     Answered,
@@ -175,7 +175,7 @@ class SimPod(TestPod):
         largest = self.world.largest
         is_answer = post.kind in (KIND_ANSWER, KIND_REPLY)
         largest[is_answer] = max(largest[is_answer], len(packed))
-        seq = self.core.outbox.add(post.kind, post.type, post.dest, packed, len(packed))
+        seq = queue(self.core.outbox, post.kind, message, post.dest, MESSAGE_LIMIT)
         uuid = id_text(record[0])
         if post.dest == BUS_NAME:
             self.asked_bus[seq] = len(packed)
