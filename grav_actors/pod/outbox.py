@@ -108,7 +108,8 @@ class Outbox:
 
     What is published all the time, by any thread, goes without a lock into `incoming`: the elements of each message
     (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. `gather` brings
-    it into runs, and all else here is under the lock of the link and gathers first.
+    it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it extends,
+    slices and cuts a list of plain items in one step each, and each thread sees what another did before.
 
     Attributes:
         incoming: Published messages that are in no run yet.
