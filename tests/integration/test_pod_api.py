@@ -276,6 +276,40 @@ def test_pod_may_be_used_from_many_threads_at_once(connect: Connect) -> None:
         assert [number for who, number in collected.data if who == worker] == list(range(1000))
 
 
+@pytest.mark.parametrize("count", [1, 3, 700])
+def test_a_receipt_has_the_uuid_of_the_message_that_arrives(connect: Connect, count: int) -> None:
+    receiver, sender = connect(), connect()
+    arrived: list[tuple[str, Any]] = []
+    is_all = threading.Event()
+
+    def take(msg: Message) -> None:
+        arrived.append((msg.uuid, msg.data))
+        if len(arrived) == 3 * count:
+            is_all.set()
+
+    receiver.on(take)
+    sent: list[tuple[str, Any]] = []
+    for number in range(count):
+        message = Message("a", [number])
+        sent.append((sender.publish("a", b"%d" % number).uuid, b"%d" % number))
+        sent.append((sender.publish("b", {"number": number}).uuid, {"number": number}))
+        assert sender.send(message).uuid == message.uuid
+        sent.append((message.uuid, [number]))
+    assert is_all.wait(LIMIT)
+    assert arrived == sent
+
+
+def test_a_uuid_read_in_a_handler_is_that_of_the_message_sent(connect: Connect) -> None:
+    first, second, third = connect(), connect(), connect()
+    collected = Collector()
+    third.on_type("on", collected)
+    second.on_type("in", lambda msg: second.send(Message("on", msg.data, parent_id=msg.uuid)))
+    receipts = [first.publish("in", number) for number in range(20)]
+    collected.wait(20)
+    assert [one.parent_id for one in collected.messages] == [receipt.uuid for receipt in receipts]
+    assert collected.data == list(range(20))
+
+
 # Handlers and filters
 
 

@@ -21,6 +21,7 @@ FANOUT = 10
 IDLE = 300
 """Pods that want something else, each with patterns."""
 PATTERNS = 10
+TYPES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,18 @@ def _ignore(pod: Pod, message: Message) -> None:
     """Handle a message."""
 
 
-def _publish(rig: Rig, sender: Member, count: int) -> None:
+def _publish(rig: Rig, sender: Member, count: int, types: list[str]) -> None:
+    names = [types[index % len(types)] for index in range(count)]
     with rig.meter.part("sender"):
         publish = sender.pod.publish
-        for _ in range(count):
-            publish(TYPE, DATA)
+        for name in names:
+            publish(name, DATA)
         rig.flush(sender)
 
 
-def _stream(rig: Rig, receivers: int, crowd: int = 0) -> Script:
-    """Full runs from one pod to others."""
+def _stream(rig: Rig, receivers: int, crowd: int = 0, types: int = 1) -> Script:
+    """Full runs from one pod to others; of several types, each message has another one than the one before."""
+    names = [f"{TYPE}{index or ''}" for index in range(types)]
     sender = rig.join("sender")
     for _ in range(receivers):
         rig.join("receiver", "work.*", handler=_ignore)
@@ -59,7 +62,7 @@ def _stream(rig: Rig, receivers: int, crowd: int = 0) -> Script:
     for turn in range(1 + RUNS):
         if turn > 0:
             rig.begin()
-        _publish(rig, sender, MAX_RUN_MESSAGES)
+        _publish(rig, sender, MAX_RUN_MESSAGES, names)
         yield
 
 
@@ -71,7 +74,7 @@ def _single(rig: Rig) -> Script:
     for turn in range(WARM_UP + SINGLE):
         if turn >= WARM_UP:
             rig.begin()
-        _publish(rig, sender, 1)
+        _publish(rig, sender, 1, [TYPE])
         yield
 
 
@@ -100,6 +103,11 @@ def scenes() -> list[Scene]:
         Scene("stream", {"sender": messages, "bus": runs, "receiver": messages}, lambda rig: _stream(rig, 1)),
         Scene("fanout", {"bus": ("run and receiver", RUNS * FANOUT)}, lambda rig: _stream(rig, FANOUT)),
         Scene("crowd", {"bus": runs}, lambda rig: _stream(rig, 1, IDLE)),
+        Scene(
+            "types",
+            {"sender": messages, "bus": messages, "receiver": messages},
+            lambda rig: _stream(rig, 1, types=TYPES),
+        ),
         Scene("single", {"sender": single, "bus": single, "receiver": single}, _single),
         Scene("question", {"sender": question, "bus": question, "receiver": question}, _question),
     ]
