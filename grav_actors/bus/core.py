@@ -288,10 +288,6 @@ class BusCore(Membership):
     def _is_here(self, receiver: Receiver) -> bool:
         return self.directory.by_uuid.get(receiver.uuid) is receiver
 
-    def _close(self, receiver: Receiver, code: str) -> None:
-        if receiver.route:
-            self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, code, ""))
-
     def _send_acks(self, now: float) -> None:
         unacked = self.ledger.unacked
         if not unacked:
@@ -352,8 +348,7 @@ class BusCore(Membership):
     def stop(self, now: float) -> None:
         """Tell every pod that the bus is going to stop."""
         for receiver in self.directory:
-            if receiver.route:
-                self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_STOPPING, ""))
+            self._close(receiver, CLOSE_STOPPING)
 
     # For people
 

@@ -50,6 +50,8 @@ MAX_LEVELS = 16
 """Supervisors above each other that are looked at; what pods say of theirs might go in a circle."""
 MAX_DEPARTED = 4096
 """Pods that are gone whose numbers are remembered, so that one which comes back does not send anything twice."""
+MAX_CLOSED = 4096
+"""Pods that were sent CLOSE which are remembered, so that a HELLO that has crossed it brings none of them back."""
 MAX_REPEATS = 16
 """Times that a pod which finishes nothing is given again, by one route, what is in flight to it."""
 NAME_TAKEN = "name_taken"
@@ -88,6 +90,7 @@ class Membership:
         self._routes: dict[bytes, Route] = {}
         self._away: dict[Receiver, float] = {}
         self._departed: dict[bytes, Sender] = {}
+        self._closed: dict[bytes, tuple[str, str]] = {}
         self._again: dict[Receiver, int] = {}
         self._readmitted = 0
 
@@ -107,6 +110,11 @@ class Membership:
             self._refuse(route_id, slot, fields[3], "version", text)
             return
         hello = read_hello(fields)
+        closed = self._closed.get(hello.uuid)
+        if closed is not None:
+            # Said before it had CLOSE, or that was lost. It has ended, or will, and would never handle anything.
+            self.out.append((route_id, pack(Verb.CLOSE.value, slot, *closed), b""))
+            return
         if len(self._routes) >= MAX_ROUTES and route_id not in self._routes:
             self._refuse(route_id, slot, hello.request, "full", f"the bus has {MAX_ROUTES} links already")
             return
@@ -183,8 +191,7 @@ class Membership:
             sender.resent_until = hello.sent
         receiver = Receiver(hello.uuid, hello.name, settings, filters, sender)
         if owner is not None:
-            if owner.route:
-                self._reply(owner, pack(Verb.CLOSE.value, owner.slot, CLOSE_REPLACED, ""))
+            self._close(owner, CLOSE_REPLACED)
             if not successor:
                 self._release(owner, "pod_lost", Ended("lost"), now)
             else:
@@ -260,6 +267,14 @@ class Membership:
 
     # Leaving
 
+    def _close(self, receiver: Receiver, code: str, text: str = "") -> None:
+        """Tell a pod that it is closed for good. One that is away is not told, and may come back."""
+        if receiver.route:
+            self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, code, text))
+            self._closed[receiver.uuid] = (code, text)
+            if len(self._closed) > MAX_CLOSED:
+                del self._closed[next(iter(self._closed))]
+
     def _on_bye(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
         reason = fields[3]
@@ -306,6 +321,7 @@ class Membership:
         if route.bad_frames == BAD_FRAMES_LIMIT:
             text = f"{BAD_FRAMES_LIMIT} malformed frames came from its link"
             for receiver in list(route.pods.values()):
+                # Not by `_close`: the route is deaf from now on, and by another one they may come back.
                 self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_PROTOCOL, text))
                 self._lost(receiver, now)
 
@@ -393,8 +409,7 @@ class Membership:
         if reason == BYE_CRASHED:
             self._end(receiver, "pod_lost", Ended("crashed", error), now, died=True)
             return True
-        if receiver.route:
-            self._reply(receiver, pack(Verb.CLOSE.value, receiver.slot, CLOSE_REPLACED, reason))
+        self._close(receiver, CLOSE_REPLACED, reason)
         why = Ended("crashed", error[:MAX_ERROR_TEXT]) if error else Ended("stopped")
         self._release(receiver, reason if reason in REASONS else "stopping", why, now)
         return True

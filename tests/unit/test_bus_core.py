@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from grav_actors.ids import id_text, new_id
 from grav_actors.message import Message
 from grav_actors.pod.core import State
 from grav_actors.protocol import (
+    FAILED_LIMIT,
     KIND_PUBLISH,
     MAX_NUMBER,
     MAX_SLOT,
@@ -417,6 +419,125 @@ def test_a_bus_that_stops_says_so_to_every_pod() -> None:
     for pod in pods:
         net.down(pod.wire)
         assert pod.core.closed_by == ("stopping", "")
+
+
+# Closed by the bus
+
+
+def overflow(net: Net) -> TestPod:
+    sender, pod = net.pod(), net.pod("p", "x", mailbox_limit=1, overflow="disconnect")
+    pod.paused = True
+    sender.publish("x", 1, 2)
+    return pod
+
+
+def fail_too_often(net: Net, make: Callable[..., TestPod]) -> TestPod:
+    sender, pod = net.pod(), make("p", "x", handler=lambda got: 1 / 0)
+    pod.core.request_bye = lambda *_: 0  # type: ignore[method-assign]  # the bus is to be the first to find out
+    sender.publish("x", *range(FAILED_LIMIT))
+    return pod
+
+
+def replace(net: Net) -> TestPod:
+    actor = net.actor("a", "x")
+    takeover(net, actor)
+    return actor
+
+
+def strike(net: Net) -> TestPod:
+    supervisor = net.pod("node")
+    actor = net.actor("a", "x", supervisor=supervisor.uuid)
+    release(net, supervisor, "a", 0, "pod_lost")
+    return actor
+
+
+@pytest.mark.parametrize(
+    ("close", "code"),
+    [
+        (overflow, "overflow"),
+        (lambda net: fail_too_often(net, net.pod), "unhealthy"),
+        (lambda net: fail_too_often(net, net.actor), "unhealthy"),
+        (replace, "replaced"),
+        (strike, "replaced"),
+    ],
+    ids=["overflow", "unhealthy", "unhealthy_actor", "replaced", "struck"],
+)
+@pytest.mark.parametrize("is_other_route", [False, True], ids=["same_route", "other_route"])
+def test_a_hello_that_crosses_close_brings_no_pod_back(
+    close: Callable[[Net], TestPod], code: str, is_other_route: bool
+) -> None:
+    net = Net()
+    pod = close(net)
+    net.settle()
+    assert pod.core.state is State.CLOSED
+    text = pod.core.closed_by[1] if pod.core.closed_by else ""
+    settings = pod.core.settings
+    said = hello(request=2, uuid=pod.uuid, name=pod.core.name, settings=settings, filters=pod.core.filters.to_wire())
+    route = b"other" if is_other_route else pod.wire.route
+    pods = len(net.bus.directory)
+    for _ in range(2):
+        assert give(net, route, *unpack_header(said)) == [(Verb.CLOSE, 1, code, text)]
+    assert len(net.bus.directory) == pods
+    assert all(not row["connected"] for row in net.bus.describe_pods() if row["uuid"] == id_text(pod.uuid))
+    assert b"other" not in net.bus._routes
+
+
+def test_a_pod_whose_first_hello_was_answered_late_and_that_is_closed_holds_nothing_up() -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("p", "x", is_joined=False, mailbox_limit=1, overflow="disconnect")
+    pod.push()
+    net.now += 1
+    pod.core.tick(net.now)
+    net.up(pod.wire)  # the first HELLO
+    pod.push()
+    sender.publish("x", 1, 2)
+    sender.push()
+    net.up(sender.wire)
+    net.route()  # it is closed, and has yet to learn of it
+    net.settle()
+    assert pod.core.closed_by == ("overflow", "")
+    assert pod.uuid not in net.bus.directory.by_uuid
+    sender.publish("x", 3)
+    net.settle()
+    assert sender.core.outbox.is_all_settled
+    net.check_quiet()
+
+
+def test_a_pod_that_was_away_when_its_mailbox_overflowed_may_come_back() -> None:
+    net = Net()
+    sender, pod = net.pod(), net.pod("p", "x", mailbox_limit=1, overflow="disconnect")
+    net.wires.remove(pod.wire)
+    net.cut(pod.wire)
+    net.advance(2)
+    sender.publish("x", 1, 2)
+    net.settle()
+    assert pod.uuid not in net.bus.directory.by_uuid
+    net.wires.append(pod.wire)
+    net.advance(2)
+    assert pod.core.state is State.JOINED
+    sender.publish("x", 3)
+    net.settle()
+    assert pod.data == [3]
+
+
+def test_a_pod_whose_route_was_closed_for_junk_may_come_back_by_another() -> None:
+    net = Net()
+    pod = net.pod("p", "x")
+    spoil(net, pod.wire.route)
+    net.route()
+    net.cut(pod.wire)  # CLOSE is lost with it
+    net.advance(2)
+    assert pod.core.state is State.JOINED
+    assert net.receiver(pod).route == pod.wire.route
+
+
+def test_many_pods_that_were_closed_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "MAX_CLOSED", 10)
+    net = Net()
+    actor = net.actor("a")
+    for _ in range(30):
+        actor = takeover(net, actor)
+    assert len(net.bus._closed) == 10
 
 
 # Malformed and forged frames
