@@ -44,7 +44,7 @@ def _threads(side: Side, load: Load) -> tuple[Values, str]:
 
 def _link(scene: str) -> Run:
     def run(side: Side, load: Load) -> tuple[Values, str]:
-        return _judged(mesh.measure(scene if side.name == OURS else "bus", load))
+        return _judged(mesh.measure(scene if side.name == OURS else "bus", load).delivery)
 
     return run
 

@@ -38,7 +38,19 @@ def node(settings: dict[str, typing.Any]) -> None:
         worker.wait_for_end()
 
 
-def measure(scene: str, load: Load, size: int = SIZE) -> Delivery:
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """One run.
+
+    Attributes:
+        costs: Nanoseconds of processor a message, of each process.
+    """
+
+    delivery: Delivery
+    costs: dict[str, float]
+
+
+def measure(scene: str, load: Load, size: int = SIZE) -> Result:
     """Run one scene once."""
     with contextlib.ExitStack() as stack:
         folders = make_keys(stack) if scene == "link with keys" else [None, None]
@@ -47,22 +59,22 @@ def measure(scene: str, load: Load, size: int = SIZE) -> Delivery:
         far = there.ready()
         counter = stack.enter_context(Worker("ours", "receiver", **settings, endpoint=far["endpoint"]))
         counter.ready()
-        processes = [there.pid, far["bus"], counter.pid]
+        processes = {"far node": there.pid, "far bus": far["bus"], "receiver": counter.pid}
         near = far
         if scene != "bus":
             here = stack.enter_context(Worker("mesh", "node", keys=folders[1], peer=far["listens"]))
             near = here.ready()
-            processes += [here.pid, near["bus"]]
+            processes |= {"near node": here.pid, "near bus": near["bus"]}
         sender = stack.enter_context(Worker("ours", "sender", **settings, endpoint=near["endpoint"]))
         sender.ready()
-        processes.append(sender.pid)
-        before = sum(map(processor_time, processes))
+        processes["sender"] = sender.pid
+        before = {name: processor_time(pid) for name, pid in processes.items()}
         counter.go()
         sender.go()
         sent = Sent(**sender.read(load.seconds + SETTLE_LIMIT))
         received = Received(**counter.read(SETTLE_LIMIT))
-        spent = sum(map(processor_time, processes)) - before
-    return dataclasses.replace(judge(sent, [received], size), cost=spent / sent.messages)
+        costs = {name: (processor_time(pid) - before[name]) / sent.messages for name, pid in processes.items()}
+    return Result(dataclasses.replace(judge(sent, [received], size), cost=sum(costs.values())), costs)
 
 
 def make_keys(stack: contextlib.ExitStack) -> list[str | None]:
@@ -77,26 +89,34 @@ def make_keys(stack: contextlib.ExitStack) -> list[str | None]:
 
 def compare(load: Load, pairs: int, size: int) -> bool:
     """Run the scenes in turn and print their rates; return whether every run counts."""
-    rates: dict[str, list[float]] = {scene: [] for scene in SCENES}
+    results: dict[str, list[Result]] = {scene: [] for scene in SCENES}
     is_good = True
     for number in range(pairs):
         for scene in SCENES if number % 2 == 0 else SCENES[::-1]:
             try:
-                delivery = measure(scene, load, size)
+                result = measure(scene, load, size)
             except WorkerError as error:
                 print(f"{number + 1}/{pairs} {scene}: FAILED: {error}", file=sys.stderr, flush=True)
                 is_good = False
                 continue
-            text = f"{delivery.rate:,.0f}/s, {delivery.cost:,.0f} ns of processor a message {delivery.problem}"
+            problem = result.delivery.problem
+            text = f"{result.delivery.rate:,.0f}/s, {result.delivery.cost:,.0f} ns of processor a message {problem}"
             print(f"{number + 1}/{pairs} {scene}: {text}", file=sys.stderr, flush=True)
-            is_good = is_good and not delivery.problem
-            rates[scene].append(delivery.rate)
-    bus = statistics.median(rates["bus"] or [0.0])
-    for scene, found in rates.items():
-        median = statistics.median(found or [0.0])
-        share = f"{median / bus:.2f} of one bus" if bus else ""
-        print(f"{scene:16} {median:12,.0f}/s  {share}")
+            is_good = is_good and not problem
+            results[scene].append(result)
+    show({scene: found for scene, found in results.items() if found})
     return is_good
+
+
+def show(results: dict[str, list[Result]]) -> None:
+    """Print medians: the rates, and what a message costs each process."""
+    rates = {scene: statistics.median(each.delivery.rate for each in found) for scene, found in results.items()}
+    for scene, found in results.items():
+        share = f"{rates[scene] / rates['bus']:.2f} of one bus" if "bus" in rates else ""
+        print(f"{scene:16} {rates[scene]:12,.0f}/s  {share}")
+        costs = {name: statistics.median(each.costs[name] for each in found) for name in found[0].costs}
+        parts = ", ".join(f"{name} {cost:,.0f}" for name, cost in costs.items())
+        print(f"{'':16} {sum(costs.values()):12,.0f} ns of processor a message: {parts}")
 
 
 def run() -> int:

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from grav_actors import dead_letters
 from grav_actors.actor.actor import Actor
@@ -20,7 +20,6 @@ from grav_actors.actor.port import PodPort
 from grav_actors.actor.runtime import ActorRuntime
 from grav_actors.actor.slate import Handling
 from grav_actors.actor.spec import ActorSpec
-from grav_actors.bridging import Bridge, plan_bridge
 from grav_actors.bus.guard import BusGuard
 from grav_actors.bus.inquiry import RELEASE, STATS, WAITING
 from grav_actors.bus.process import BusProcess, BusSpec
@@ -37,10 +36,6 @@ from grav_actors.errors import (
     WrongProcessError,
 )
 from grav_actors.ids import id_text, new_id
-from grav_actors.mesh.handshake import Identity
-from grav_actors.mesh.hub import Hub
-from grav_actors.mesh.view import Peer
-from grav_actors.meshing import MeshPlan, describe_mesh, plan_mesh
 from grav_actors.message import Message
 from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name, did_you_mean, show
 from grav_actors.overview import UNREADY, Overview
@@ -56,7 +51,14 @@ from grav_actors.supervisor.runner import Runner
 from grav_actors.supervisor.spec import Child, as_child
 from grav_actors.tables import NodeTable
 from grav_actors.timeouts import Timeout, seconds
-from grav_actors.transports.base import BridgeTransport, TransportOptions
+
+# Imported where they are used: of the time that a command takes to start the mesh would be a third.
+if TYPE_CHECKING:
+    from grav_actors.bridging import Bridge
+    from grav_actors.mesh.hub import Hub
+    from grav_actors.mesh.view import Peer
+    from grav_actors.meshing import MeshPlan
+    from grav_actors.transports.base import BridgeTransport
 
 STOP_TIMEOUT = 10.0
 """Seconds that `stop` gives actors, and then what was sent, to end well."""
@@ -138,9 +140,9 @@ class Grav:
         if isinstance(interests, Iterable) and not isinstance(interests, str):
             offered = tuple(interests)
         NodeTable(belongs_to=belongs_to, interests=offered)
-        plan = plan_mesh(transport, discovery, endpoint, keys, insecure)
+        plan = _plan_mesh(transport, discovery, endpoint, keys, insecure)
         self._setup(name, belongs_to, offered, options, limits, logger, plan)
-        self._bridge_plan: BridgeTransport | None = plan_bridge(bridge)
+        self._bridge_plan: BridgeTransport | None = _plan_bridge(bridge)
         if bus is None:
             self._folder: Path | None = private_folder()
             try:
@@ -245,22 +247,33 @@ class Grav:
                     hosts_threads=self._hosts_threads,
                 )
             )
+            if self._hosts_threads:  # then every actor needs a process: what these are forked from starts meanwhile
+                self._runner.prepare()
             self._overview = Overview(self._runner, self._pod.ask)
             if self._bus is not None:
                 self._guard = BusGuard(self._bus, self._limits, self._lose_bus, self._log)
                 spec = ActorSpec(NodeControl, NODE_NAME, (self,))
                 self._control = ActorRuntime(spec, self._link, lambda ending: None, None)
                 self._control.start(CONTROL_TIMEOUT)
-            if self._plan is not None:
-                identity = Identity(self.node_uuid, b"", self.name, self.belongs_to, self.interests)
-                self._hub = self._plan.start(self._link, self.node_uuid, identity, self._log, self._on_peer)
-            if self._bridge_plan is not None:
-                options = TransportOptions(self.node_uuid, logger=self._log)
-                self._bridge = Bridge(self._bridge_plan, options, self.connect)
+            self._open_to_others(self._link)
         except BaseException:
             self._close()
             raise
         _nodes.add(self)
+
+    def _open_to_others(self, link: Link) -> None:
+        """Start the mesh and the bridge, if it was asked for them."""
+        if self._plan is not None:
+            from grav_actors.mesh.handshake import Identity  # noqa: PLC0415
+
+            identity = Identity(self.node_uuid, b"", self.name, self.belongs_to, self.interests)
+            self._hub = self._plan.start(link, self.node_uuid, identity, self._log, self._on_peer)
+        if self._bridge_plan is not None:
+            from grav_actors.bridging import Bridge  # noqa: PLC0415
+            from grav_actors.transports.base import TransportOptions  # noqa: PLC0415
+
+            options = TransportOptions(self.node_uuid, logger=self._log)
+            self._bridge = Bridge(self._bridge_plan, options, self.connect)
 
     # What it is
 
@@ -542,7 +555,11 @@ class Grav:
         return {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint}
 
     def _describe_mesh(self) -> dict[str, Any]:
-        return {"node": self._describe(), "mesh": describe_mesh(self._hub) if self._hub is not None else None}
+        if self._hub is None:
+            return {"node": self._describe(), "mesh": None}
+        from grav_actors.meshing import describe_mesh  # noqa: PLC0415
+
+        return {"node": self._describe(), "mesh": describe_mesh(self._hub)}
 
     def _status(self) -> dict[str, Any]:
         look = self._overview.look()
@@ -708,6 +725,24 @@ class Grav:
         if self._folder is not None:
             remove_private_folder(self._folder)
             self._folder = None
+
+
+def _plan_mesh(
+    transport: Any, discovery: Any, endpoint: Any, keys: str | Path | None, insecure: bool
+) -> MeshPlan | None:
+    if all(each is None or each is False for each in (transport, discovery, endpoint, keys, insecure)):
+        return None
+    from grav_actors.meshing import plan_mesh  # noqa: PLC0415
+
+    return plan_mesh(transport, discovery, endpoint, keys, insecure)
+
+
+def _plan_bridge(bridge: Any) -> BridgeTransport | None:
+    if bridge is None:
+        return None
+    from grav_actors.bridging import plan_bridge  # noqa: PLC0415
+
+    return plan_bridge(bridge)
 
 
 def _find_bus(bus: str) -> str:

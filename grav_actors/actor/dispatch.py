@@ -161,7 +161,7 @@ class ActorThread(Callbacks):
 
 
 class ActorLoop(Callbacks):
-    """The thread of an actor with `async def` handlers or hooks: it runs an event loop.
+    """The thread of an actor with `async def` handlers or hooks: it runs an event loop, which serves the socket too.
 
     With concurrency 1 the handlers run in order; else up to that many at a time, as tasks.
     """
@@ -185,6 +185,9 @@ class ActorLoop(Callbacks):
             self._thread.start()
         elif self._is_waiting and self._loop is not None and self._ready is not None:
             self._is_waiting = False
+            if threading.get_ident() == self.ident:  # the loop serves the socket
+                self._ready.set()
+                return
             try:
                 self._loop.call_soon_threadsafe(self._ready.set)
             except RuntimeError:
@@ -219,10 +222,14 @@ class ActorLoop(Callbacks):
             await self._runtime.thread_ends_async()
 
     async def _next(self, ready: asyncio.Event) -> Inbound | Job | None:
+        link = self._pod._link
         while not self.items:
             ready.clear()
-            self._is_waiting = True
-            if not self.items:
+            with link.lock:
+                self._is_waiting = not self.items
+                if self._is_waiting:
+                    link.duty.serve_in(asyncio.get_running_loop(), stays=True)
+            if self._is_waiting:
                 await ready.wait()
         return self.items.popleft()
 

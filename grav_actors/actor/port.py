@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from typing import Any
 
 from grav_actors.message import Message
@@ -28,9 +29,9 @@ class PodPort:
         """Ask one actor; see `Pod.ask`."""
         return self._pod.ask(type, data, to=to, timeout=timeout)
 
-    async def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
+    def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Coroutine[Any, Any, Any]:
         """Ask one actor in asyncio; see `Pod.ask`."""
-        return await self._pod.ask_async(type, data, to=to, timeout=timeout)
+        return self._pod.ask_async(type, data, to=to, timeout=timeout)
 
     def stop_actor(self, name: str) -> None:
         """Have an actor, or all instances behind a name, end for good; returns at once."""

@@ -27,13 +27,16 @@ from grav_actors.protocol import (
     CLOSE_STOPPING,
     CLOSE_UNHEALTHY,
     FAILED_LIMIT,
+    KIND_ANSWER,
     KIND_ASK,
+    KIND_TELL,
     MAX_OVERHEAD,
     MAX_RUN_BYTES,
     OK_UNKNOWN,
     VERB_ACK,
     VERB_HANDLED,
     VERB_SEND,
+    Handled,
     Verb,
     check_control,
     check_send,
@@ -44,6 +47,9 @@ from grav_actors.protocol import (
 
 PING = pack(Verb.PING.value, 0)
 """The frame that each route is sent every second. One is as good as many."""
+
+HASTY_KINDS = (KIND_ASK, KIND_ANSWER, KIND_TELL)
+"""What is for one pod, and so can go into a frame without the look at who else has something to be sent."""
 
 
 class BusCore(Membership):
@@ -58,6 +64,7 @@ class BusCore(Membership):
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
         self._next_second = 0.0
+        self._late: tuple[Receiver, Handled] | None = None
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
             Verb.FILTER: self._on_filter,
             Verb.BYE: self._on_bye,
@@ -70,7 +77,9 @@ class BusCore(Membership):
     # Input
 
     def receive(self, route_id: bytes, header: bytes, body: Body, now: float) -> None:
-        """Take one frame pair from a route."""
+        """Take one frame pair from a route. What `out` holds then may leave at once, the rest after `flush`."""
+        if self._late is not None:
+            self._apply_late(now)
         route = self._routes.get(route_id)
         if route is not None and route.bad_frames >= BAD_FRAMES_LIMIT:
             self.postman.counts.bad_frames += 1
@@ -159,14 +168,30 @@ class BusCore(Membership):
                     answer_inquiry(self, run, now)
                     sender.taken(size)
                 else:
+                    if kind == KIND_ANSWER and single and handled is not None:
+                        # First: that the question is settled travels with its answer.
+                        self.handling.handled(receiver, handled, now)
+                        handled = None
+                    # Not while an error is to be sent: the frame may say that a question has been settled with it.
+                    postman.is_hasty = single and kind in HASTY_KINDS and not postman.own_messages.queue
                     postman.route(run, receiver, now)
+                    postman.is_hasty = False
                     sender.taken(size, count)
             seq += count
             offset += size
+        if postman.frames:
+            self.out += postman.frames
+            postman.frames.clear()
         self.ledger.note(sender, now)
         # After its output: what a handler sent is ahead of the news that the handler has ended.
         if handled is not None:
-            self.handling.handled(receiver, handled, now)
+            self._late = (receiver, handled)
+
+    def _apply_late(self, now: float) -> None:
+        """Take in what came as handled with the last frame: what that brought can have left before."""
+        late, self._late = self._late, None
+        if late is not None:
+            self.handling.handled(*late, now)
 
     def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.sender.urgent = True
@@ -181,6 +206,8 @@ class BusCore(Membership):
     def flush(self, now: float) -> None:
         """Put into `out` what the frames since the last call have made deliverable; call it after each drain."""
         postman = self.postman
+        if self._late is not None:
+            self._apply_late(now)
         if self.directory.news is not None:
             self._tell_local()
         if self.dead_letters.has_untold:
@@ -283,6 +310,7 @@ class BusCore(Membership):
         if self.started_at is None:
             self.started_at = now
         if now >= self._next_second:
+            self._apply_late(now)
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
@@ -309,6 +337,11 @@ class BusCore(Membership):
                 self.ledger.note(receiver.sender, now)
         self.dead_letters.log.tick(now)
         self.mailroom.check_slow(now)
+
+    def unreachable(self, route_id: bytes, now: float) -> None:
+        """Note that nothing can be sent to a route: its process is gone."""
+        self._apply_late(now)
+        super().unreachable(route_id, now)
 
     def stop(self, now: float) -> None:
         """Tell every pod that the bus is going to stop."""

@@ -15,7 +15,7 @@ from grav_actors.bus.mailroom import Mailroom
 from grav_actors.bus.own_messages import OwnMessages
 from grav_actors.bus.receiver import ANSWERS_BYTES, ANSWERS_LIMIT, Receiver
 from grav_actors.bus.replay import ReplayRing
-from grav_actors.bus.run import Delivery, Run
+from grav_actors.bus.run import Body, Delivery, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.codec import join_body, pack_record, record_ids
 from grav_actors.errors import MessageDecodeError
@@ -54,12 +54,18 @@ class Postman:
         handover: What pods leave.
         retry: Gives dead letters again.
         own: The sender of what the bus itself says.
+        is_hasty: What is routed now is alone in its frame: if it is for one pod that can take it, it goes into a frame
+            at once.
+        frames: Those frames: `(route, header, body)`.
     """
 
     def __init__(self, directory: Directory, replay_limit: int) -> None:
         self.directory = directory
         self.ring = ReplayRing(replay_limit)
         self.counts = counts = Counts()
+        self.is_hasty = False
+        self._straight: tuple[Receiver, Delivery] | None = None
+        self.frames: list[tuple[bytes, bytes, Body]] = []
         self.own = Sender(new_id())
         self.ledger = ledger = Ledger(self.own)
         self.own_messages = own_messages = OwnMessages(directory)
@@ -79,45 +85,50 @@ class Postman:
         elif kind == KIND_ANSWER:
             self._route_receipts(run, now)
         else:
-            plan = self.directory.plan(run.type)
-            put = self.mailroom.put
-            dirty = self.mailroom.dirty
-            flags = 0
-            groups = plan.groups
-            if type(run.dest) is tuple:
-                flags, groups = self._relayed(run, plan, now)
-            for receiver in plan.receivers:
-                if receiver is source:
-                    continue
-                uuids = receiver.filters.uuids
-                whole = (Delivery(run, 0, run.count, flags),)
-                for delivery in _wanted(run, receiver.filters, flags=flags) if uuids else whole:
-                    put(receiver.mailbox, delivery, now)
-                    if not receiver.is_dirty:
-                        receiver.is_dirty = True
-                        dirty.append(receiver)
-            served: list[str] = []
-            for group in groups:
-                if self.directory.choose(group, run.type, sender.uuid)[1]:
-                    delivery = Delivery(run, 0, run.count, FLAG_GROUP | flags)
-                    delivery.group = group.name
-                    put(group.mailbox, delivery, now)
-                    self.mailroom.dirty_groups.add(group.name)
-                    served.append(group.name)
-            if plan.gateway is not None and plan.gateway is not source:
-                self._give_gateway(plan.gateway, run, tuple(served), now)
-            if kind == KIND_PUBLISH and not is_framework_type(run.type):
-                self.ring.push(run)
-            elif kind == KIND_REPLY and type(run.dest) is bytes:
-                self._route_receipts(run, now)
+            self._route_published(run, source, now)
         if run.pending:
             self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
+            if self._straight is not None:
+                self._hand_out(*self._straight)
         elif kind in QUESTION_KINDS:
             # The asker should know at once: an acknowledgement has no room for it if much is open.
             sender.urgent = True
             text = f"there is no actor {run.dest}" if run.kind == KIND_ASK else f"nobody handles {run.type}"
             self.own_messages.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
         self.ledger.note(sender, now)
+
+    def _route_published(self, run: Run, source: Receiver | None, now: float) -> None:
+        plan = self.directory.plan(run.type)
+        put = self.mailroom.put
+        dirty = self.mailroom.dirty
+        flags = 0
+        groups = plan.groups
+        if type(run.dest) is tuple:
+            flags, groups = self._relayed(run, plan, now)
+        for receiver in plan.receivers:
+            if receiver is source:
+                continue
+            uuids = receiver.filters.uuids
+            whole = (Delivery(run, 0, run.count, flags),)
+            for delivery in _wanted(run, receiver.filters, flags=flags) if uuids else whole:
+                put(receiver.mailbox, delivery, now)
+                if not receiver.is_dirty:
+                    receiver.is_dirty = True
+                    dirty.append(receiver)
+        served: list[str] = []
+        for group in groups:
+            if self.directory.choose(group, run.type, run.sender.uuid)[1]:
+                delivery = Delivery(run, 0, run.count, FLAG_GROUP | flags)
+                delivery.group = group.name
+                put(group.mailbox, delivery, now)
+                self.mailroom.dirty_groups.add(group.name)
+                served.append(group.name)
+        if plan.gateway is not None and plan.gateway is not source:
+            self._give_gateway(plan.gateway, run, tuple(served), now)
+        if run.kind == KIND_PUBLISH and not is_framework_type(run.type):
+            self.ring.push(run)
+        elif run.kind == KIND_REPLY and type(run.dest) is bytes:
+            self._route_receipts(run, now)
 
     def _relayed(self, run: Run, plan: Plan, now: float) -> tuple[int, tuple[Group, ...]]:
         """Return the flags and the groups of what was published on another node, and is meant for these groups."""
@@ -149,6 +160,9 @@ class Postman:
             for instance in self.directory.instances(run.dest):
                 self.mailroom.put(instance.mailbox, Delivery(run, 0, run.count), now)
                 self.mailroom.touch(instance)
+        elif self.is_hasty and receiver is not None and receiver.takes_at_once(delivery):
+            run.pending += run.count
+            self._straight = (receiver, delivery)
         elif receiver is not None:
             self.mailroom.put(receiver.mailbox, delivery, now)
             self.mailroom.touch(receiver)
@@ -171,6 +185,7 @@ class Postman:
             receivers, relayed = [gateway], run.dest  # whoever asked may be on another node
         if not receivers:
             self.counts.late_answers += run.count
+        is_alone = self.is_hasty and len(receivers) == 1
         for receiver in receivers:
             if receiver.answers >= ANSWERS_LIMIT or receiver.answer_bytes >= ANSWERS_BYTES:
                 self.counts.given_up += run.count
@@ -181,8 +196,23 @@ class Postman:
             delivery.priority = True
             delivery.relayed = relayed
             run.pending += run.count
-            receiver.priority.append(delivery)
-            self.mailroom.touch(receiver)
+            if is_alone and receiver.route and not (receiver.is_dirty or receiver.priority):
+                self._straight = (receiver, delivery)
+            else:
+                receiver.priority.append(delivery)
+                self.mailroom.touch(receiver)
+
+    def _hand_out(self, receiver: Receiver, delivery: Delivery) -> None:
+        """Put a delivery into a frame without having it wait; what else comes for that pod meanwhile does.
+
+        Its run is open by then: the frame says what of its sender is settled.
+        """
+        self.frames.append((receiver.route, *receiver.frame(delivery, self.ledger.unacked)))
+        self.counts.deliveries += delivery.count
+        self._straight = None
+        self.mailroom.touch(receiver)
+        if receiver.sender.unheard:
+            self.tell_unheard(receiver.sender)
 
     def replay(self, receiver: Receiver, now: float) -> None:
         """Give a pod what the ring holds of what it wants and did not send; of that the newest that its mailbox takes.

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from grav_actors.bus.mailbox import Mailbox
+from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
 from grav_actors.bus.run import Body, Delivery, Run
 from grav_actors.bus.sender import Sender
 from grav_actors.errors import MessageDecodeError, ProtocolError
@@ -123,6 +123,44 @@ class Receiver:
     def window(self) -> int:
         """Messages that may be in flight: a mailbox that drops its oldest has to keep them here."""
         return min(self.settings.prefetch, self.settings.mailbox_limit)
+
+    def takes_at_once(self, delivery: Delivery) -> bool:
+        """Return whether a delivery may go into a frame of its own without having waited in the mailbox."""
+        mailbox = self.mailbox
+        count = delivery.hi - delivery.lo
+        size = delivery.run.unit * count
+        return (
+            not (self.is_dirty or mailbox.waiting or self.priority or mailbox.stuck)
+            and self.route != b""
+            and self.window_used + count <= self.settings.prefetch
+            and self.window_bytes < self.window_limit
+            and mailbox.used + count < mailbox.limit
+            and mailbox.used_bytes + size < MAILBOX_BYTES
+        )
+
+    def frame(self, delivery: Delivery, unacked: dict[Sender, float]) -> tuple[bytes, Body]:
+        """Return the DELIVER frame of a whole run which it `takes_at_once`, or of an answer while none wait.
+
+        What it holds in its mailbox and its window is noted here; of an answer, by the caller.
+
+        Args:
+            unacked: As for `frames`.
+        """
+        entry, body = delivery.encode()
+        number = delivery.number = self.number
+        count = delivery.hi - delivery.lo
+        self.number = number + count
+        self.in_flight.append(delivery)
+        run = delivery.run
+        if run.traces is not None:
+            run.trace(self, number)
+        if not delivery.priority:
+            size = run.unit * count
+            self.window_used += count
+            self.window_bytes += size
+            self.mailbox.used += count
+            self.mailbox.used_bytes += size
+        return self._frame(number, [entry], self._ack(unacked)), body
 
     def frames(self, unacked: dict[Sender, float]) -> Iterator[tuple[bytes, Body, list[Delivery]]]:
         """Yield DELIVER frames for what waits and fits the window: header, body, and what could not be cut.

@@ -54,6 +54,7 @@ class Callbacks:
     """
 
     is_callbacks = True
+    rank = 1
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod

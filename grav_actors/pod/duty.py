@@ -10,14 +10,21 @@ from __future__ import annotations
 import os
 import select
 import threading
+import weakref
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from grav_actors.pod.loop_duty import LoopServer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from grav_actors.pod.callbacks import Callbacks
     from grav_actors.pod.link import Link
     from grav_actors.pod.waiter import Waiter
+
+    Holder: TypeAlias = "Waiter | Callbacks | LoopServer | Duty"
 
 LOOK_INTERVAL = 0.001
 """Seconds that nobody may be on duty before the relief thread takes over, at its next look."""
@@ -28,11 +35,19 @@ LONGEST_LOOK = 1.0
 TAKE_OVER_AFTER = 2
 """Times in a row that the same callback thread is woken by another one before it serves the socket itself."""
 
+MISSED_LOOKS = 3
+"""Looks of the relief thread in a row that may be put off as somebody is using the link."""
+SHARED_TERMS = 64
+"""Terms of duty, after another thread has used the link, in which nobody waits in the socket itself."""
+OVER = -1.0
+"""What a turn returns when what was waited for is there."""
+
 POSTS = 4
 """Threads that may be at the socket of a link: one serves, others may not have seen yet that they were relieved."""
 
 Ready = list[tuple[int, int]]
 """Descriptors and what they are ready for, as `poll` returns them."""
+AnyPost = TypeVar("AnyPost", "Post", LoopServer)
 
 
 class Post:
@@ -70,16 +85,26 @@ class Duty:
 
     The link's lock guards it. Nobody is on duty for long: who leaves it without a successor makes sure that the relief
     thread looks soon.
+
+    Attributes:
+        lock: That of the link.
+        rank: Who has a higher one may take the duty: the relief thread has 0, a callback thread 1, an event loop whose
+            coroutines wait 2, a thread that waits 3.
     """
+
+    is_callbacks = False
+    rank = 0
 
     def __init__(self, link: Link, descriptors: tuple[int, ...]) -> None:
         self._link = link
-        self._lock = link.lock
+        self.lock = self._lock = link.lock
         self._posts = [Post(descriptors) for _ in range(POSTS)]
         self._relief_post, *self._spare = self._posts
         self._is_relief_there = False
-        self._holder: Waiter | Callbacks | Duty | None = None
-        self._post: Post | None = None
+        self._holder: Holder | None = None
+        self._post: Post | LoopServer | None = None
+        self._descriptors = descriptors
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopServer] = weakref.WeakKeyDictionary()
         self._terms = 0
         self._is_away = False
         self._is_at_work = False
@@ -87,6 +112,9 @@ class Duty:
         self._is_closing = False
         self._waiting: dict[Waiter, None] = {}
         self._left = threading.Condition(link.lock)
+        self._seen_uses = 0
+        self._shared_terms = SHARED_TERMS
+        self._may_wait_here = False
         self._woken: Callbacks | None = None
         self._times_woken = 0
         self._look_at = 0.0
@@ -184,70 +212,157 @@ class Duty:
                 finally:
                     callbacks.post = None
 
-    def _may_serve(self, who: Waiter | Callbacks) -> bool:
+    def _may_serve(self, who: Waiter | Callbacks | LoopServer) -> bool:
         """Tell whether somebody may serve: nobody is on duty, or somebody to whom it matters less."""
         holder = self._holder
-        if holder is None or isinstance(holder, Duty):
+        if holder is None or who.rank > holder.rank:
             return True
-        if not holder.is_callbacks:
-            return False
-        return not who.is_callbacks or (self._woken is who and self._times_woken >= TAKE_OVER_AFTER)
+        return holder.rank == 1 and self._woken is who and self._times_woken >= TAKE_OVER_AFTER
+
+    def serve_in(self, loop: asyncio.AbstractEventLoop, *, stays: bool = False) -> None:
+        """Have an event loop serve while its coroutines wait. Called in that loop, by who holds the lock.
+
+        Args:
+            stays: It is the loop of an actor, which always waits for something.
+        """
+        server = self._loops.get(loop)
+        if server is None:
+            server = self._loops[loop] = LoopServer(self, loop, self._descriptors)
+            server.stays = stays
+        if self._holder is not server and not self._is_closing and self._may_serve(server) and server.watch():
+            self._begin(server, server)
+            self._may_wait_here = False
+            self._is_away = True
+
+    def turn_in_loop(self, server: LoopServer, ready: Ready) -> float | None:
+        """Serve once, in the loop; return for how many seconds there is nothing to do, None if it is not on duty."""
+        link = self._link
+        with self._lock:
+            server.silence()
+            if self._holder is not server or self._is_closing:
+                return None
+            self._is_away = False
+            before = link.uses
+            is_whole = False
+            server.waker.is_here = True
+            try:
+                link.take(ready)
+                rest = link.tend()
+                is_whole = True
+            finally:
+                server.waker.is_here = False
+                if not is_whole:
+                    link.is_torn = True  # Ctrl-C in the middle of it
+                if not is_whole or server.is_idle():
+                    self._end(server, server)
+            self._seen_uses += link.uses - before
+            is_mine = self._holder is server
+            self._is_away = is_mine and rest > 0
+            calls, self._calls = self._calls, []
+        for call in calls:
+            call()
+        return rest if is_mine else None
+
+    def has_lost(self, server: LoopServer) -> None:
+        """Note that a loop has ended. The caller holds the lock."""
+        server.dismiss()
+        if self._holder is server:
+            self._holder = self._post = None
+            self._ring()
+
+    def _is_stuck(self, server: LoopServer, turned_at: float) -> bool:
+        """Return whether a loop that has not looked since then has something to do: its thread runs something else."""
+        if server.is_gone():
+            return True
+        link = self._link
+        return link.turned_at == turned_at and bool(self._relief_post.poll(0) or link.is_overdue(monotonic()))
 
     # On duty
 
-    def _begin(self, who: Waiter | Callbacks | Duty, post: Post) -> Post:
+    def _begin(self, who: Holder, post: AnyPost) -> AnyPost:
         if self._post is not None and self._holder is not self:
             self._post.ring()  # it leaves that post to others
         self._holder = who
         self._post = post
         self._is_away = False
         self._terms += 1
+        self._may_wait_here = who is not self and self._is_alone()
         return post
 
-    def _serve(
-        self, who: Waiter | Callbacks | Duty, post: Post, is_over: Callable[[], Any], deadline: float | None
-    ) -> None:
+    def _serve(self, who: Holder, post: Post, is_over: Callable[[], Any], deadline: float | None) -> None:
         """Serve until it is over, the time is up, or somebody else has taken the duty."""
         link = self._link
         lock = self._lock
         ready: Ready = []
+        has_left = False
         try:
-            while True:
+            while not has_left:
                 with lock:
                     post.silence()
-                    if self._holder is not who or self._is_closing:
-                        return
-                    self._is_away = False
-                    self._is_at_work = True
-                    rest = link.turn(ready)
-                    self._is_at_work = False
-                    if is_over():
-                        return
-                    if deadline is not None:
-                        left = deadline - link.turned_at
-                        if left <= 0:
-                            return
-                        rest = min(rest, left)
-                    self._is_away = rest > 0
+                    is_mine = self._holder is who and not self._is_closing
+                    rest = 0.0
+                    if is_mine:
+                        self._is_away = False
+                        self._is_at_work = True
+                        rest = self._turn(ready, is_over)
+                        self._is_at_work = False
+                        if deadline is not None:
+                            rest = min(rest, deadline - link.turned_at)
+                    if not is_mine or rest < 0:
+                        self._end(who, post)
+                        has_left = True
+                    else:
+                        self._is_away = rest > 0
                     calls, self._calls = self._calls, []
                 for call in calls:
                     call()
-                ready = post.poll(rest * 1000) if rest > 0 else []
-        finally:
+                if not has_left:
+                    ready = post.poll(rest * 1000) if rest > 0 else []
+        except BaseException:
             with lock:
-                if self._holder is who and self._is_at_work:
-                    self._is_at_work = False
-                    link.is_torn = True  # Ctrl-C in the middle of it
-                self._end(who, post)
+                if not has_left:
+                    if self._holder is who and self._is_at_work:
+                        self._is_at_work = False
+                        link.is_torn = True  # Ctrl-C in the middle of it
+                    self._end(who, post)
                 calls, self._calls = self._calls, []
             for call in calls:
                 call()
+            raise
 
-    def _end(self, who: Waiter | Callbacks | Duty, post: Post) -> None:
+    def _turn(self, ready: Ready, is_over: Callable[[], Any]) -> float:
+        """Serve once; return for how many seconds there is nothing to do, less than 0 when it is over."""
+        link = self._link
+        before = link.uses
+        while True:
+            link.take(ready)
+            if is_over():
+                rest = OVER
+            else:
+                rest = link.tend()
+                if self._may_wait_here and rest > 0:
+                    self._may_wait_here = False  # once: who takes longer is waited for at the descriptor
+                    if link.wait_here():
+                        ready = []
+                        continue
+            self._seen_uses += link.uses - before
+            return rest
+
+    def _is_alone(self) -> bool:
+        """Return whether nobody but the threads that take the duty in turn has used the link of late."""
+        uses = self._link.uses
+        if uses - self._seen_uses > 1:
+            self._shared_terms = SHARED_TERMS
+        elif self._shared_terms:
+            self._shared_terms -= 1
+        self._seen_uses = uses
+        return not self._shared_terms
+
+    def _end(self, who: Holder, post: Post | LoopServer) -> None:
         post.silence()
         if who is self:
             self._is_relief_there = False
-        else:
+        elif isinstance(post, Post):
             self._spare.append(post)
         if self._is_closing:
             self._left.notify_all()
@@ -280,8 +395,16 @@ class Duty:
     def _relieve(self) -> None:
         seen = self._terms
         delay = LOOK_INTERVAL
+        missed = 0
+        turned_at = 0.0
         while True:
-            with self._lock:
+            # Whoever has the lock is at the socket: not worth a wait, unless it is so each time.
+            if not self._lock.acquire(blocking=missed >= MISSED_LOOKS):
+                missed += 1
+                self._bell.acquire(timeout=delay)
+                continue
+            missed = 0
+            try:
                 if self._is_closing:
                     return
                 if self._is_rung:
@@ -291,13 +414,20 @@ class Duty:
                 if self._terms != seen:
                     seen = self._terms
                     delay = LOOK_INTERVAL if self._holder is None else min(2 * delay, BUSY_LOOK)
-                elif self._holder is None:
+                elif self._holder is None or (
+                    isinstance(self._holder, LoopServer) and self._is_stuck(self._holder, turned_at)
+                ):
                     delay = LOOK_INTERVAL
                     post = self._begin(self, self._relief_post)
                     self._is_relief_there = True
+                elif isinstance(self._holder, LoopServer):
+                    delay = BUSY_LOOK  # it may run something else at any time
                 else:
                     delay = min(2 * delay, LONGEST_LOOK)
+                turned_at = self._link.turned_at
                 self._look_at = monotonic() + delay
+            finally:
+                self._lock.release()
             if post is None:
                 self._bell.acquire(timeout=delay)
             else:
@@ -313,6 +443,11 @@ class Duty:
             for waiter in self._waiting:
                 waiter.call()
             self._waiting.clear()
+            servers = list(self._loops.values())
+            if isinstance(self._holder, LoopServer):
+                self._holder = self._post = None
+        for server in servers:
+            server.dismiss()
         self._thread.join()
         with self._lock:
             while len(self._spare) < POSTS - 1:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from grav_actors.errors import ConfigError
 from grav_actors.filters import FILTERS_FULL
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
 from grav_actors.pod.outcomes import Disconnected, closed_error, unanswered_error
-from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE
+from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE, REPLY_TYPE
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
@@ -71,8 +71,21 @@ def _collect_for_gateway(pod: Pod, gateway: GatewayPort) -> None:
 
 
 def _take_replies(pod: Pod, inbound: Inbound) -> None:
+    records = callbacks.decode(pod, inbound)
+    if inbound.type == REPLY_TYPE:  # what an actor has answered: nobody needs the message
+        answered = pod._replies.answered
+        others: list[list[Any]] = []
+        for record in records:
+            question = answered(record[1])
+            if question is None:
+                others.append(record)
+            else:
+                question.waiter.resolve(record[4])
+        if not others:
+            return
+        records = others
     origin = callbacks.origin_of(inbound)
-    for record in callbacks.decode(pod, inbound):
+    for record in records:
         if not record[1]:
             continue
         question, message = pod._replies.offer(Message._received(record, inbound.type, origin))

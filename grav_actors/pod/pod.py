@@ -36,7 +36,7 @@ from grav_actors.pod.outbox import RECORD_BYTES
 from grav_actors.pod.outcomes import UNHEALTHY_TEXT, Disconnected, late_answer_text
 from grav_actors.pod.receipt import NO_RECEIPT, Receipt
 from grav_actors.pod.replies import Question, ReplyTable
-from grav_actors.pod.waiter import Waiter
+from grav_actors.pod.waiter import LATE, LoopWaiter, Waiter, waker_of
 from grav_actors.protocol import (
     BUS_NAME,
     CLOSE_UNHEALTHY,
@@ -579,18 +579,23 @@ class Pod:
     ) -> Any:
         """Ask in asyncio; see `ask`."""
         limit = seconds(timeout)
-        question = self._ask(type, data, to, parent_id, flush=False)
         loop = asyncio.get_running_loop()
-        self._flush_soon(loop)
+        waiter = LoopWaiter(waker_of(loop), limit, self._link.duty.later)
         try:
-            is_answered = await question.waiter.wait_async(limit, loop, self._link.duty.later)
-        except BaseException:
-            self._withdraw(question)
-            raise
-        if not is_answered:
+            question = self._ask(type, data, to, parent_id, waiter)
+            self._flush_soon(loop)
+            try:
+                answer = await waiter.future
+            except BaseException:
+                if not waiter.is_done:
+                    self._withdraw(question)
+                raise
+        finally:
+            waiter.forget()
+        if answer is LATE:
             self._withdraw(question)
             raise AskTimeoutError(late_answer_text(type, to, limit))
-        return question.waiter.result()
+        return answer
 
     def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Send when the loop's other tasks have run: what they ask leaves together."""
@@ -599,11 +604,16 @@ class Pod:
             loop.call_soon(self._flush_called)
 
     def _flush_called(self) -> None:
-        self._flush_loop = None
+        loop, self._flush_loop = self._flush_loop, None
         with self._link.lock:
             self._flush_now()
+            if loop is not None and self._gate is None:
+                self._link.duty.serve_in(loop)
 
-    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, *, flush: bool = True) -> Question:
+    def _ask(
+        self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, waiter: LoopWaiter | None = None
+    ) -> Question:
+        """Ask; the question of a coroutine leaves with those of others, at the next flush."""
         name = None if to is None else target_name(to)
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
@@ -624,15 +634,16 @@ class Pod:
                 raise self._error()
             if self._outbox.incoming:
                 self._outbox.gather()
-            about = type if name is None else f"{type} to {name!r}"
-            question = Question(self._core.outbox.next_seq, uuid, name is not None, Waiter(), about=about)
+            question = Question(
+                self._core.outbox.next_seq, uuid, name is not None, waiter or Waiter(), type=type, to=name
+            )
             # What is asked of the bus itself is answered however full the mailboxes of others are.
             if name != BUS_NAME and not self._core.outbox.has_room():
                 self._wait_for_room()
                 question.seq = self._core.outbox.next_seq
             self._replies.ask(question)
             self._core.outbox.add(kind, type, name, record, size)
-            if flush or self._core.outbox.queued >= MAX_RUN_MESSAGES:
+            if waiter is None or self._core.outbox.queued >= MAX_RUN_MESSAGES:
                 self._flush_now()
         return question
 

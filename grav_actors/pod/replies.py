@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ class Question:
         waiter: Who waits; opaque here.
         directed: Its first error is final; a published question may still be answered by another.
         error: The first error that came.
-        about: What was asked, and whom, for error texts.
+        type, to: What was asked, and whom; None if it was published.
     """
 
     seq: int
@@ -36,7 +37,13 @@ class Question:
     directed: bool
     waiter: Any
     error: Message | None = None
-    about: str = ""
+    type: str = ""
+    to: str | None = None
+
+    @property
+    def about(self) -> str:
+        """What was asked, and whom, for error texts."""
+        return self.type if self.to is None else f"{self.type} to {self.to!r}"
 
 
 class ReplyTable:
@@ -50,10 +57,11 @@ class ReplyTable:
     __slots__ = ("_ended", "_kept", "_questions", "_takers", "late")
 
     def __init__(self) -> None:
-        self._kept: dict[bytes, Message] = {}
+        self._kept: OrderedDict[bytes, Message] = OrderedDict()
         self._takers: dict[bytes, list[Taker]] = {}
         self._questions: dict[bytes, Question] = {}
-        self._ended: dict[bytes, None] = {}
+        # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
+        self._ended: OrderedDict[bytes, None] = OrderedDict()
         self.late = 0
 
     def expect(self, uuid: bytes, taker: Taker) -> Message | None:
@@ -85,7 +93,14 @@ class ReplyTable:
     def _end(self, question: Question) -> None:
         self._ended[question.uuid] = None
         if len(self._ended) > ENDED_QUESTIONS:
-            del self._ended[next(iter(self._ended))]
+            self._ended.popitem(last=False)
+
+    def answered(self, uuid: bytes) -> Question | None:
+        """Return the question that an answer of an actor ends, if it does: no error, and not a reply."""
+        question = self._questions.pop(uuid, None)
+        if question is not None:
+            self._end(question)
+        return question
 
     def offer(self, message: Message) -> tuple[Question | None, Message]:
         """Take in a reply; return the question that it ends, if it does."""
@@ -113,7 +128,7 @@ class ReplyTable:
         else:
             self._kept[uuid] = message
             if len(self._kept) > KEPT_REPLIES:
-                del self._kept[next(iter(self._kept))]
+                self._kept.popitem(last=False)
                 self.late += 1
         return None, message
 
@@ -123,12 +138,12 @@ class ReplyTable:
             return []
         floor = ack[1]
         newest, ranges = (ack[2], ack[3]) if len(ack) == 4 else (floor, ())
-        ended = [
-            question
-            for question in self._questions.values()
-            if question.seq <= floor
-            or (question.seq <= newest and not any(first <= question.seq <= last for first, last in ranges))
-        ]
+        ended: list[Question] = []
+        for question in self._questions.values():  # in the order of their seqs
+            if question.seq > newest:
+                break
+            if question.seq <= floor or not any(first <= question.seq <= last for first, last in ranges):
+                ended.append(question)
         for question in ended:
             del self._questions[question.uuid]
             self._end(question)

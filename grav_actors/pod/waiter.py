@@ -25,6 +25,7 @@ class Waiter:
     __slots__ = ("_is_called", "_lock", "error", "is_done", "on_done", "value")
 
     is_callbacks = False
+    rank = 3
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -90,18 +91,11 @@ class Waiter:
             raise self.error
         return self.value
 
-    async def wait_async(
-        self, timeout: float | None, loop: asyncio.AbstractEventLoop | None = None, later: Later | None = None
-    ) -> bool:
-        """Wait in asyncio; return whether there is an outcome within `timeout` seconds.
-
-        Args:
-            loop: The running loop.
-            later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
-        """
-        waker = _waker_of(loop or asyncio.get_running_loop())
+    async def wait_async(self, timeout: float | None) -> bool:
+        """Wait in asyncio; return whether there is an outcome within `timeout` seconds."""
+        waker = waker_of(asyncio.get_running_loop())
         future = waker.expect(timeout)
-        self.on_done = lambda: waker.wake(future, later)
+        self.on_done = lambda: waker.wake(future, None, None)
         try:
             if not self.is_done:
                 await future
@@ -110,36 +104,92 @@ class Waiter:
         return self.is_done
 
 
-class _Waker:
-    """Wakes the futures of one event loop: by outcomes in other threads, many with one wake-up, and by their limits.
+class LoopWaiter:
+    """One outcome for one coroutine, given once; `await` its future, which a limit ends with `LATE`.
 
-    One timer for all of them: a timer for each question would cost as much as the rest of it.
+    Attributes:
+        later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
     """
 
-    __slots__ = ("_due", "_futures", "_is_called", "_timer", "loop")
+    __slots__ = ("_waker", "future", "is_done", "later")
+
+    def __init__(self, waker: LoopWaker, timeout: float | None, later: Later) -> None:
+        self._waker = waker
+        self.future = waker.expect(timeout)
+        self.is_done = False
+        self.later = later
+
+    def resolve(self, value: Any) -> None:
+        """Give the outcome; a second one is ignored. The caller holds the lock of the link."""
+        if not self.is_done:
+            self.is_done = True
+            waker = self._waker
+            if waker.is_here:
+                future = self.future
+                if not future.done():
+                    future.set_result(value)
+            else:
+                waker.wake(self.future, value, None, self.later)
+
+    def fail(self, error: BaseException) -> None:
+        """Give an error as the outcome; a second outcome is ignored. The caller holds the lock of the link."""
+        if not self.is_done:
+            self.is_done = True
+            self._waker.wake(self.future, None, error, self.later)
+
+    def forget(self) -> None:
+        """Note that nobody waits any more. Called in the loop."""
+        self._waker.forget(self.future)
+
+
+LATE: Any = object()
+"""The result of a future whose time is up."""
+
+Future = asyncio.Future[Any]
+
+
+class LoopWaker:
+    """Gives the futures of one event loop their outcomes: those of other threads many with one wake-up, and `LATE`.
+
+    One timer for all of them: a timer for each question would cost as much as the rest of it.
+
+    Attributes:
+        is_here: The thread of the loop gives outcomes itself, now.
+    """
+
+    __slots__ = ("_due", "_is_called", "_outcomes", "_timer", "_waiting", "is_here", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)  # the table of wakers must not keep loops alive
-        self._futures: deque[asyncio.Future[None]] = deque()
+        self.is_here = False
+        self._outcomes: deque[tuple[Future, Any, BaseException | None]] = deque()
         self._is_called = False
-        self._due: dict[asyncio.Future[None], float] = {}
+        self._waiting = 0
+        self._due: dict[Future, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     # In the loop
 
-    def expect(self, timeout: float | None) -> asyncio.Future[None]:
-        """Return a future that is done when it is woken, or when `timeout` seconds have passed."""
+    @property
+    def has_waiters(self) -> bool:
+        """Whether any future is waited for."""
+        return self._waiting > 0
+
+    def expect(self, timeout: float | None) -> Future:
+        """Return a future that gets its outcome, or `LATE` when `timeout` seconds have passed; `forget` it then."""
         loop = self.loop()
         assert loop is not None
-        future: asyncio.Future[None] = loop.create_future()
+        future: Future = loop.create_future()
+        self._waiting += 1
         if timeout is not None:
             due = self._due[future] = loop.time() + timeout
             if self._timer is None or due < self._timer.when():
                 self._set_timer(loop, due)
         return future
 
-    def forget(self, future: asyncio.Future[None]) -> None:
+    def forget(self, future: Future) -> None:
         """Note that nobody waits for a future any more."""
+        self._waiting -= 1
         self._due.pop(future, None)
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
@@ -156,15 +206,19 @@ class _Waker:
         for future, due in list(self._due.items()):
             if due <= now:
                 del self._due[future]
-                _set(future)
+                _set(future, LATE, None)
         if self._due:
             self._set_timer(loop, min(self._due.values()))
 
     # In any thread
 
-    def wake(self, future: asyncio.Future[None], later: Later | None) -> None:
-        """Have a future done soon."""
-        self._futures.append(future)
+    def wake(self, future: Future, value: Any, error: BaseException | None, later: Later | None = None) -> None:
+        """Have a future done: at once in the loop's own thread, else soon."""
+        # What came before from another thread goes first: a future has one outcome, so only the order may differ.
+        if self.is_here:
+            _set(future, value, error)
+            return
+        self._outcomes.append((future, value, error))
         if self._is_called:
             return
         self._is_called = True
@@ -183,25 +237,30 @@ class _Waker:
 
     def _drain(self) -> None:
         self._is_called = False  # first: what comes from now on calls again
-        while self._futures:
-            _set(self._futures.popleft())
+        while self._outcomes:
+            _set(*self._outcomes.popleft())
 
 
-_wakers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Waker] = weakref.WeakKeyDictionary()
-_latest: _Waker | None = None
+_wakers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopWaker] = weakref.WeakKeyDictionary()
+_latest: LoopWaker | None = None
 
 
-def _waker_of(loop: asyncio.AbstractEventLoop) -> _Waker:
+def waker_of(loop: asyncio.AbstractEventLoop) -> LoopWaker:
+    """Return the one of a loop; call it in that loop."""
     global _latest
     waker = _latest
     if waker is None or waker.loop() is not loop:
         waker = _wakers.get(loop)
         if waker is None:
-            waker = _wakers[loop] = _Waker(loop)
+            waker = _wakers[loop] = LoopWaker(loop)
         _latest = waker
     return waker
 
 
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+def _set(future: Future, value: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)

@@ -28,7 +28,7 @@ from typing import Any
 from grav_actors.supervisor.channel import Channel
 from grav_actors.supervisor.child import Job, die_with, run
 
-LATER = ("importlib.metadata", "grav_actors.mesh.hub", "grav_actors.supervisor.supervisor", "grav_actors.node")
+LATER = ("grav_actors.supervisor.supervisor", "grav_actors.node")
 """What children need whose class stands in a script beside its `Grav`: loaded when the first child is there and the
 server has nothing to do, one after another, so that neither the first child nor the next one has to wait for all."""
 

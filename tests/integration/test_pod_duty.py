@@ -1,12 +1,14 @@
 """Whoever waits serves the socket: which thread reads an answer, and what Ctrl-C in the middle of it does."""
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from grav_actors import Actor, Grav, Message, on_type
+from grav_actors import Actor, Grav, GravError, Message, on_type
 from grav_actors.pod.link import Link
 
 LIMIT = 20.0
@@ -118,6 +120,159 @@ def test_many_threads_that_ask_at_once_get_their_own_answers(other: Grav) -> Non
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+class Courteous(Actor):
+    """Answers in a loop of its own; what it is asked tells it how long to sleep first, or to block."""
+
+    @on_type("duty.sleep")
+    async def sleep(self, msg: Message) -> Any:
+        """Let the loop run meanwhile."""
+        await asyncio.sleep(msg.data)
+        return msg.data
+
+    @on_type("duty.block")
+    async def block(self, msg: Message) -> Any:
+        """Hold the loop up meanwhile."""
+        threading.Event().wait(msg.data)
+        return msg.data
+
+
+def test_the_loop_that_asks_reads_its_own_answers(other: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = link_of(other)
+    readers: list[int] = []
+    drain = link._drain
+
+    def note(now: float) -> Any:
+        readers.append(threading.get_ident())
+        return drain(now)
+
+    async def main() -> None:
+        await other.actor("echo").ask_async("duty.ask", 0)
+        monkeypatch.setattr(link, "_drain", note)
+        for number in range(50):
+            assert await other.actor("echo").ask_async("duty.ask", number) == number
+
+    asyncio.run(main())
+    # On a busy machine the relief thread may help now and then.
+    assert readers.count(threading.get_ident()) > len(readers) // 2
+
+
+def test_loops_and_threads_that_ask_over_one_link_get_their_own_answers(other: Grav) -> None:
+    echo = other.actor("echo")
+    wrong: list[Any] = []
+
+    def check(asked: Any, answer: Any) -> None:
+        if answer != asked:
+            wrong.append((asked, answer))
+
+    def in_thread(who: str) -> None:
+        for number in range(60):
+            check([who, number], echo.ask("duty.ask", [who, number], timeout=LIMIT))
+
+    async def ask_on(who: str) -> None:
+        for number in range(30):
+            check([who, number], await echo.ask_async("duty.ask", [who, number], timeout=LIMIT))
+
+    async def ask_together(who: str) -> None:
+        await asyncio.gather(*(ask_on(f"{who}.{task}") for task in range(8)))
+
+    threads = [threading.Thread(target=in_thread, args=(f"thread {index}",)) for index in range(2)]
+    threads += [threading.Thread(target=lambda: asyncio.run(ask_together("loop"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_question_that_is_cancelled_in_its_loop_is_taken_back_and_others_are_answered(
+    node: Grav, other: Grav
+) -> None:
+    cancelled = threading.Event()
+    is_asked = threading.Event()
+    pod = node.connect()
+
+    def look(msg: Message) -> None:
+        is_asked.set()
+        deadline = time.monotonic() + LIMIT
+        while not msg.cancelled and time.monotonic() < deadline:
+            threading.Event().wait(0.001)
+        if msg.cancelled:
+            cancelled.set()
+
+    pod.on_type("duty.patience", look)
+
+    async def main() -> None:
+        task = asyncio.create_task(other._pod.ask_async("duty.patience", timeout=LIMIT))
+        assert await asyncio.to_thread(is_asked.wait, LIMIT)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await other.actor("echo").ask_async("duty.ask", "still") == "still"
+
+    asyncio.run(main())
+    assert cancelled.wait(LIMIT)
+    pod.disconnect()
+
+
+def test_a_link_whose_loop_has_ended_on_duty_is_served_on(node: Grav, other: Grav) -> None:
+    got: list[Any] = []
+    is_there = threading.Event()
+    pod = other.connect()
+
+    def take(msg: Message) -> None:
+        got.append(msg.data)
+        is_there.set()
+
+    pod.on_type("duty.after", take)
+    for number in range(3):
+        asyncio.run(_ask_once(other, number))
+        is_there.clear()
+        node.publish("duty.after", number)
+        assert is_there.wait(LIMIT)
+    assert got == [0, 1, 2]
+    pod.disconnect()
+
+
+async def _ask_once(grav: Grav, number: int) -> None:
+    assert await grav.actor("echo").ask_async("duty.ask", number) == number
+
+
+@pytest.mark.parametrize("how", ["duty.sleep", "duty.block"])
+def test_while_the_loop_of_an_actor_waits_or_is_held_up_its_link_is_served(how: str) -> None:
+    with Grav() as grav:
+        grav.spawn(Courteous, name="courteous", kind="thread")
+        grav.spawn(Echo, name="echo-too", kind="thread")
+        courteous, echo = grav.actor("courteous"), grav.actor("echo-too")
+        for number in range(10):
+            assert courteous.ask(how, 0) == 0
+            assert echo.ask("duty.ask", number) == number
+        outcome: list[Any] = []
+        slow = threading.Thread(target=lambda: outcome.append(courteous.ask(how, 0.5, timeout=LIMIT)))
+        slow.start()
+        asked = 0
+        while not outcome:
+            assert echo.ask("duty.ask", asked, timeout=LIMIT) == asked
+            asked += 1
+        slow.join()
+        assert outcome == [0.5]
+        assert asked > 1  # it was served meanwhile
+
+
+def test_stopping_a_node_in_its_own_loop_ends_what_waits_there(node: Grav) -> None:
+    async def main() -> None:
+        grav = Grav(bus=node.bus_endpoint)
+        grav.connect().on_type("duty.never", lambda msg: None)
+        echo = grav.actor("echo")
+        assert await echo.ask_async("duty.ask", 1) == 1
+        waiting = asyncio.create_task(grav._pod.ask_async("duty.nobody.at.all", timeout=None, to="echo"))
+        await asyncio.sleep(0)
+        grav.stop()
+        with pytest.raises(GravError):
+            await waiting
+
+    asyncio.run(main())
 
 
 class Once:

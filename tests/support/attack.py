@@ -18,6 +18,9 @@ SUPPORT = Path(__file__).resolve().parents[1]
 FRAMES_OF_A_SOCKET = (5, 10, 20, 100)
 """Messages that one socket sends, one of these, before another takes its place: soon it is ignored."""
 PATIENCE_MS = 20_000
+SOCKETS_AT_ONCE = 1000
+"""Closed sockets that may still have to send: a bus that waits for a processor would have tens of thousands, and this
+process no descriptor left."""
 
 
 class Attacker:
@@ -45,6 +48,9 @@ class Attacker:
             left -= batch
 
     def _send_batch(self, count: int) -> None:
+        if self.sockets and self.sockets % SOCKETS_AT_ONCE == 0:
+            self._context.term()
+            self._context = zmq.Context()
         socket = connected(self._context, self._endpoint)
         self.sockets += 1
         is_deaf = self._random.random() < 0.5

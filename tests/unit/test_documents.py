@@ -7,6 +7,16 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMED = re.compile(r"`(?:tests/)?((?:unit|integration|lan)/test_\w+\.py)?::(test_\w+)`")
 
 
+FILE = re.compile(r"`((?:docs|tests|scripts|examples|benchmarks|grav_actors|transports|discovery)/[\w./-]+)`")
+
+
+def test_every_file_that_a_document_names_by_its_path_exists() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")]
+    named = {(document.name, path) for document in documents for path in FILE.findall(document.read_text("utf-8"))}
+    assert len(named) > 40
+    assert not {(document, path) for document, path in named if not (ROOT / path).exists()}
+
+
 def test_every_test_that_the_guarantees_name_exists() -> None:
     text = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
     file = ""

@@ -1,65 +1,15 @@
 """Who serves the socket of a link: whoever waits, one at a time, and the relief thread while nobody does."""
 
-import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
-from time import monotonic
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
 
 from grav_actors.pod.callbacks import Callbacks
-from grav_actors.pod.duty import POSTS, Duty, Ready
+from grav_actors.pod.duty import POSTS
 from grav_actors.pod.waiter import Waiter
-
-LIMIT = 10.0
-
-
-class Line:
-    """A link without a bus: what is given to it is called in a turn, by whichever thread is on duty."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.turned_at = monotonic()
-        self.is_torn = False
-        self._jobs: deque[Callable[[], object]] = deque()
-        self._read, self._write = os.pipe()
-        self.duty = Duty(cast("Any", self), (self._read,))
-        self.duty.start()
-
-    def give(self, job: Callable[[], object]) -> None:
-        """Have something called in a turn."""
-        self._jobs.append(job)
-        os.write(self._write, b"x")
-
-    def turn(self, ready: Ready) -> float:
-        """Call what was given."""
-        self.turned_at = monotonic()
-        for descriptor, _ in ready:
-            if descriptor == self._read:
-                os.read(self._read, 1)
-                self._jobs.popleft()()
-        return LIMIT
-
-    def served_by(self) -> int:
-        """Return which thread serves now."""
-        served: list[int] = []
-        is_served = threading.Event()
-
-        def note() -> None:
-            served.append(threading.get_ident())
-            is_served.set()
-
-        self.give(note)
-        assert is_served.wait(LIMIT)
-        return served[0]
-
-    def close(self) -> None:
-        """End."""
-        self.duty.close()
-        os.close(self._read)
-        os.close(self._write)
+from support.line import LIMIT, Asker, Line, until
 
 
 @pytest.fixture
@@ -67,32 +17,6 @@ def line() -> Iterator[Line]:
     made = Line()
     yield made
     made.close()
-
-
-class Asker:
-    """A thread that waits for an outcome."""
-
-    def __init__(self, line: Line, timeout: float | None = LIMIT) -> None:
-        self.waiter = Waiter()
-        self.result: bool | None = None
-        self._line = line
-        self._timeout = timeout
-        self._thread = threading.Thread(target=self._work)
-        self._thread.start()
-
-    def _work(self) -> None:
-        self.result = self._line.duty.wait(self.waiter, self._timeout)
-
-    @property
-    def ident(self) -> int:
-        """Which thread it is."""
-        assert self._thread.ident is not None
-        return self._thread.ident
-
-    def join(self) -> None:
-        """Wait for its end."""
-        self._thread.join(LIMIT)
-        assert not self._thread.is_alive()
 
 
 class FakePod:
@@ -113,13 +37,6 @@ class Idle(Callbacks):
 
     def _flush(self, now: float, is_idle: bool) -> None:
         pass
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = monotonic() + LIMIT
-    while not condition():
-        assert monotonic() < deadline
-        threading.Event().wait(0.001)
 
 
 def call(line: Line, callbacks: Idle) -> int:

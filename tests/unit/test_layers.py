@@ -168,6 +168,7 @@ LAYERS = {
             "grav_actors.bus.guard",
             "grav_actors.pod.link",
             "grav_actors.pod.duty",
+            "grav_actors.pod.loop_duty",
             "grav_actors.pod.pod",
             "grav_actors.pod.intake",
             "grav_actors.pod.outcomes",

@@ -1,5 +1,7 @@
 """The table [mesh] of a configuration file, made into what a node starts."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,10 @@ def test_unknown_name_is_told_with_the_nearest(values: dict[str, object], text: 
     with pytest.raises(ConfigError) as caught:
         plan(table(listen=LOCAL, **values))
     assert str(caught.value).startswith(text)
+
+
+def test_a_node_without_a_mesh_loads_nothing_of_it() -> None:
+    prefixes = ("grav_actors.mesh", "grav_actors.transports", "grav_actors.discovery")
+    look = f"import sys, grav_actors.node; print([name for name in sys.modules if name.startswith({prefixes})])"
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

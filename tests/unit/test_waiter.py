@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from grav_actors.pod.waiter import Waiter
+from grav_actors.pod.waiter import LoopWaiter, Waiter, waker_of
 
 LIMIT = 5.0
 
@@ -117,18 +117,15 @@ def test_a_shorter_limit_that_comes_later_ends_first(monkeypatch: pytest.MonkeyP
 def test_what_wakes_the_loop_can_be_put_off_and_wakes_for_all() -> None:
     async def scenario() -> list[Any]:
         loop = asyncio.get_running_loop()
-        waiters = [Waiter() for _ in range(3)]
         calls: list[Callable[[], None]] = []
-        waits = [asyncio.ensure_future(waiter.wait_async(LIMIT, loop, calls.append)) for waiter in waiters]
-        await asyncio.sleep(0)
+        waiters = [LoopWaiter(waker_of(loop), LIMIT, calls.append) for _ in range(3)]
         for number, waiter in enumerate(waiters):
             waiter.resolve(number)
         await asyncio.sleep(0.01)
-        assert not any(wait.done() for wait in waits)
+        assert not any(waiter.future.done() for waiter in waiters)
         (call,) = calls
         call()
-        assert all(await asyncio.gather(*waits))
-        return [waiter.result() for waiter in waiters]
+        return list(await asyncio.gather(*(waiter.future for waiter in waiters)))
 
     assert asyncio.run(scenario()) == [0, 1, 2]
 
