@@ -632,18 +632,15 @@ class Pod:
         with self._link.lock:
             if self._gate is not None:
                 raise self._error()
-            if self._outbox.incoming:
-                self._outbox.gather()
-            question = Question(
-                self._core.outbox.next_seq, uuid, name is not None, waiter or Waiter(), type=type, to=name
-            )
+            outbox = self._outbox
             # What is asked of the bus itself is answered however full the mailboxes of others are.
-            if name != BUS_NAME and not self._core.outbox.has_room():
+            if name != BUS_NAME and not outbox.has_room():
                 self._wait_for_room()
-                question.seq = self._core.outbox.next_seq
+            question = Question(0, uuid, name is not None, waiter or Waiter(), type=type, to=name)
             self._replies.ask(question)
-            self._core.outbox.add(kind, type, name, record, size)
-            if waiter is None or self._core.outbox.queued >= MAX_RUN_MESSAGES:
+            # Known only now: what other threads publish comes in until the last moment.
+            question.seq = outbox.add(kind, type, name, record, size)
+            if waiter is None or outbox.queued >= MAX_RUN_MESSAGES:
                 self._flush_now()
         return question
 
