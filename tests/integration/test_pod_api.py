@@ -29,7 +29,7 @@ from grav_actors import (
 from grav_actors.filters import ALL_FILTERS_BYTES, MAX_FILTER_BYTES, FilterSet
 from grav_actors.ids import new_id
 from grav_actors.pod.intake import collect
-from grav_actors.pod.replies import Question
+from grav_actors.pod.replies import Question, ReplyTable
 from grav_actors.protocol import CLOSE_UNHEALTHY, Verb
 from support.collecting import LIMIT, Collector, in_thread, settle
 from support.naming import stable
@@ -300,15 +300,17 @@ def test_a_receipt_has_the_uuid_of_the_message_that_arrives(connect: Connect, co
     assert arrived == sent
 
 
-def test_a_question_knows_its_number_whatever_others_publish_meanwhile(connect: Connect) -> None:
+def test_a_question_knows_its_number_whatever_others_publish_meanwhile(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asker = connect()
-    note = asker._replies.ask
+    note = ReplyTable.ask
 
-    def note_while_another_thread_publishes(question: Question) -> None:
+    def note_while_another_thread_publishes(table: ReplyTable, question: Question) -> None:
         asker._outbox.incoming += ("other", 1, 1, b"", b"")
-        note(question)
+        note(table, question)
 
-    asker._replies.ask = note_while_another_thread_publishes  # type: ignore[method-assign]
+    monkeypatch.setattr(ReplyTable, "ask", note_while_another_thread_publishes)
     assert asker._ask("nobody", None, None, "").seq == 2
 
 
