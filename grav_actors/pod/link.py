@@ -205,6 +205,15 @@ class Link:
         if self._resting > SHORTEST_REST:
             self.duty.wake()
 
+    def flush_queued(self) -> None:
+        """Send what pods have queued: a change of who gets what must not overtake what this process sent before it."""
+        now = time.monotonic()
+        for pod in list(self._active):
+            outbox = pod._core.outbox
+            if outbox.queued or outbox.incoming:
+                pod._core.flush(now)
+                self.send_out(pod)
+
     # On duty
 
     def _is_reconnected(self) -> bool:

@@ -122,6 +122,7 @@ class Pod:
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
         """Say HELLO and wait until the bus knows the pod."""
         with self._link.lock:
+            self._link.flush_queued()
             self._link.add(self)
             self._core.hello(monotonic())
             waiter = self._confirmation(self._core._hello_request)
@@ -451,6 +452,7 @@ class Pod:
         if self._gate is not None:
             raise self._error()
         with self._link.lock:
+            self._link.flush_queued()
             self._core.filters = filters
             request = self._core.request_filter()
             waiter = None if self._callbacks.is_here() else self._confirmation(request)
