@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.handlers import on_type
 from grav_actors.actor.remote import SPAWN, read_request
+from grav_actors.errors import ActorStartError, ConfigError
 from grav_actors.message import Message
-from grav_actors.supervisor.branch import INSPECT, ORDER
+from grav_actors.overview import UNREADY
+from grav_actors.supervisor.branch import DONE, FAILED, INSPECT, ORDER, REFUSED, outcome
 
 if TYPE_CHECKING:
     from grav_actors.node import Grav
@@ -39,17 +41,24 @@ class NodeControl(Actor):
     @on_type(PS)
     def ps(self, msg: Message) -> dict[str, Any]:
         """List the actors with their mailboxes."""
-        return self._node._status()
+        look = self._node._overview.look()
+        return {"node": self._node._describe(), "actors": look.rows, "degraded": look.is_degraded}
 
     @on_type(HEALTH)
     def health(self, msg: Message) -> dict[str, Any]:
         """Tell whether all that should run does."""
-        return self._node._health()
+        waiting = {row["name"]: row["state"] for row in self._node._overview.look().rows if row["state"] in UNREADY}
+        return {"ready": self._node._is_filled and not waiting, "waiting": waiting}
 
     @on_type(NODES)
     def nodes(self, msg: Message) -> dict[str, Any]:
         """List the peers of the node."""
-        return self._node._describe_mesh()
+        node = self._node
+        if node._hub is None:
+            return {"node": node._describe(), "mesh": None}
+        from grav_actors.meshing import describe_mesh  # noqa: PLC0415  (most nodes have no mesh, and do not load it)
+
+        return {"node": node._describe(), "mesh": describe_mesh(node._hub)}
 
     @on_type(INSPECT)
     def inspect(self, msg: Message) -> dict[str, Any]:
@@ -64,7 +73,7 @@ class NodeControl(Actor):
     @on_type(RELOAD)
     def reload(self, msg: Message) -> None:
         """Apply a changed configuration; answered when it is done."""
-        self._defer(msg, self._node._reload)
+        self._defer(msg, self._reload)
 
     @on_type(DOWN)
     def down(self, msg: Message) -> bool:
@@ -77,6 +86,17 @@ class NodeControl(Actor):
     def spawn_for(self, msg: Message) -> None:
         """Start an actor for an actor in another process; answered when it has started."""
         self._defer(msg, lambda: self._node.spawn(read_request(msg.data)))
+
+    def _reload(self) -> dict[str, Any]:
+        if self._node._on_reload is None:
+            text = "this node has no configuration to read again; one that `grav-actors up` runs has"
+            return {**outcome(REFUSED, text), "changes": []}
+        try:
+            return {**outcome(DONE), "changes": self._node._on_reload()}
+        except ConfigError as exc:
+            return {**outcome("mistake", str(exc)), "changes": []}
+        except ActorStartError as exc:
+            return {**outcome(FAILED, str(exc.args[0]), exc.remote_traceback), "changes": []}
 
     def _defer(self, msg: Message, job: Callable[[], Any]) -> None:
         # On a thread of its own: what starts may have further ones started, which must not wait for it here.

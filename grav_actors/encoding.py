@@ -85,7 +85,7 @@ def pack_fields(record: list[Any], max_message: int) -> bytes:
         MessageTooLargeError: The data is longer than `max_message`.
     """
     data = record[4]
-    if data.__class__ is bytes and LARGE_DATA <= len(data) <= max_message:
+    if type(data) is bytes and LARGE_DATA <= len(data) <= max_message:
         return b"".join(_large_record(record))
     if type(data) not in _PLAIN:
         try:
@@ -115,9 +115,9 @@ def is_fixed(data: Any, max_message: int) -> bool:
     """Return whether data can be encoded later than it was sent, with the same outcome and without an error.
 
     True only for what neither changes nor can be refused: None, bools, floats, ints of 64 bits, and bytes and ASCII
-    text within `max_message`. All else is encoded where it is sent.
+    text within `max_message`. All else is encoded where it is sent; also what only says that it is one of these.
     """
-    kind = data.__class__
+    kind = type(data)  # not its __class__, which anybody may define: unittest.mock does
     if kind is bytes:
         return len(data) <= max_message
     if kind is str:
@@ -295,11 +295,12 @@ def _pack(original: Any, plain: Any) -> bytes:
 
 
 def _check_size(data: Any, plain: Any, max_message: int) -> None:
-    if isinstance(data, bytes | bytearray):
+    kind = type(data)
+    if issubclass(kind, bytes | bytearray):
         size = len(data)
-    elif isinstance(data, memoryview):
+    elif kind is memoryview:
         size = data.nbytes
-    elif isinstance(data, str):
+    elif issubclass(kind, str):
         size = len(data.encode("utf-8", "surrogatepass"))
     elif plain is not None:
         size = len(_pack(data, plain))

@@ -26,7 +26,6 @@ from grav_actors.bus.process import BusProcess, BusSpec
 from grav_actors.control import NodeControl
 from grav_actors.dead_letters import DeadLetter, Retried
 from grav_actors.errors import (
-    ActorStartError,
     BusNotFoundError,
     ConfigError,
     ConnectionClosedError,
@@ -38,14 +37,13 @@ from grav_actors.errors import (
 from grav_actors.ids import id_text, new_id
 from grav_actors.message import Message
 from grav_actors.options import Backoff, BusOptions, PodOptions, RestartLimits, check_name, did_you_mean, show
-from grav_actors.overview import UNREADY, Overview
+from grav_actors.overview import Overview
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.pod.receipt import Receipt
 from grav_actors.project import find_running, private_folder, remove_private_folder
 from grav_actors.protocol import BUS_NAME, NODE_NAME, PodSettings
 from grav_actors.reference import ActorRef
-from grav_actors.supervisor.branch import DONE, FAILED, REFUSED, outcome
 from grav_actors.supervisor.context import OnLine, RunnerContext
 from grav_actors.supervisor.runner import Runner
 from grav_actors.supervisor.spec import Child, as_child
@@ -553,36 +551,6 @@ class Grav:
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self.name, "uuid": self.node_uuid, "pid": self._pid, "bus": self.bus_endpoint}
-
-    def _describe_mesh(self) -> dict[str, Any]:
-        if self._hub is None:
-            return {"node": self._describe(), "mesh": None}
-        from grav_actors.meshing import describe_mesh  # noqa: PLC0415
-
-        return {"node": self._describe(), "mesh": describe_mesh(self._hub)}
-
-    def _status(self) -> dict[str, Any]:
-        look = self._overview.look()
-        return {
-            "node": self._describe(),
-            "actors": look.rows,
-            "degraded": look.is_degraded,
-        }
-
-    def _health(self) -> dict[str, Any]:
-        waiting = {row["name"]: row["state"] for row in self._overview.look().rows if row["state"] in UNREADY}
-        return {"ready": self._is_filled and not waiting, "waiting": waiting}
-
-    def _reload(self) -> dict[str, Any]:
-        if self._on_reload is None:
-            text = "this node has no configuration to read again; one that `grav-actors up` runs has"
-            return {**outcome(REFUSED, text), "changes": []}
-        try:
-            return {**outcome(DONE), "changes": self._on_reload()}
-        except ConfigError as exc:
-            return {**outcome("mistake", str(exc)), "changes": []}
-        except ActorStartError as exc:
-            return {**outcome(FAILED, str(exc.args[0]), exc.remote_traceback), "changes": []}
 
     def _answers(self, timeout: float) -> bool:
         """Return whether its bus answers within so many seconds."""

@@ -1,6 +1,7 @@
 """ActorRef: the name of an actor, with a way to reach it."""
 
 import re
+from collections.abc import Coroutine
 from typing import Any, NoReturn, Protocol
 
 from grav_actors.errors import ActorStartError, ConnectionClosedError
@@ -23,7 +24,7 @@ class RefPort(Protocol):
         """Send to one actor and return the data of its answer."""
         ...
 
-    async def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
+    def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Coroutine[Any, Any, Any]:
         """Do what `ask` does, under asyncio."""
         ...
 

@@ -106,6 +106,8 @@ class ZeroMQTransport:
                 gate.bind(ZAP_ENDPOINT)
             self._router = self._listening(zmq.ROUTER)
             self._publisher = self._listening(zmq.XPUB)
+            # Without the checks of the class above, which take as long.
+            self._send_part = super(zmq.Socket, self._publisher).send
             self._address = address = self._bind(self._router, address)
             self.stream_port = self._bind_stream(address).port
         except BaseException:
@@ -234,9 +236,10 @@ class ZeroMQTransport:
             if socket.closed:
                 return
             # Never waits: of a peer that is too slow the frame is lost.
-            socket.send(topic, _SNDMORE_NOBLOCK)
-            socket.send(header, _SNDMORE_NOBLOCK)
-            socket.send(body, _NOBLOCK)
+            send = self._send_part
+            send(topic, _SNDMORE_NOBLOCK)
+            send(header, _SNDMORE_NOBLOCK)
+            send(body, _NOBLOCK)
             # Sending may have taken in what the descriptor would have told.
             has_come = socket.getsockopt(_EVENTS) & _POLLIN  # type: ignore[operator]
         if has_come:

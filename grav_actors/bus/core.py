@@ -197,6 +197,12 @@ class BusCore(Membership):
         receiver.sender.urgent = True
         self.ledger.note(receiver.sender, now)
 
+    def _on_watch(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        self.notices.watch(receiver, fields[2], fields[3])
+
+    def _on_gateway(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
+        self.notices.take_remote(receiver, fields)
+
     def _on_cancel(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         for target, seqs in self.mailroom.cancel(receiver.sender, fields[2], now).items():
             self.out.append((target.route, pack(Verb.CANCELLED.value, target.slot, receiver.uuid, seqs), b""))
@@ -209,7 +215,7 @@ class BusCore(Membership):
         if self._late is not None:
             self._apply_late(now)
         if self.directory.news is not None:
-            self._tell_local()
+            self.notices.tell_local()
         if self.dead_letters.has_untold:
             postman.post_dead(now)
         self._deliver(now)

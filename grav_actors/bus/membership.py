@@ -11,13 +11,13 @@ from typing import Any
 
 from grav_actors.bus import roster
 from grav_actors.bus.directory import Directory, Group
-from grav_actors.bus.gateway import is_gateway
+from grav_actors.bus.notices import Notices
 from grav_actors.bus.postman import Postman
 from grav_actors.bus.receiver import Receiver
 from grav_actors.bus.run import Body
 from grav_actors.bus.sender import Sender
 from grav_actors.bus.shelf import REASONS
-from grav_actors.bus.watches import Ended, Notice, Watches
+from grav_actors.bus.watches import Ended
 from grav_actors.errors import ProtocolError
 from grav_actors.filters import FILTERS_FULL, FilterSet
 from grav_actors.protocol import (
@@ -29,13 +29,9 @@ from grav_actors.protocol import (
     FAILED_LIMIT,
     GATEWAY_NAME,
     MAX_ERROR_TEXT,
-    MAX_REMOTE_NAMES,
     OK_FULL,
     REJOIN_GRACE,
-    STAGE_BEGIN,
-    STAGE_END,
     VERSION,
-    WATCHES_LIMIT,
     WINDOW_BYTES,
     WINDOW_MESSAGES,
     Hello,
@@ -87,7 +83,8 @@ class Membership:
         self.mailroom = self.postman.mailroom
         self.handling = self.postman.handling
         self.handover = self.postman.handover
-        self.watches = Watches(self.directory)
+        self.notices = Notices(self.directory, self._reply)
+        self.watches = self.notices.watches
         self._routes: dict[bytes, Route] = {}
         self._away: dict[Receiver, float] = {}
         self._departed: dict[bytes, Sender] = {}
@@ -141,7 +138,7 @@ class Membership:
             if hello.floor > sender.received:
                 sender.received = sender.accepted = hello.floor
             receiver.claims = dict(hello.claims)
-        self._tell_local()
+        self.notices.tell_local()
         limits = (self.max_message, WINDOW_MESSAGES, WINDOW_BYTES)
         welcome = pack(
             Verb.WELCOME.value, slot, VERSION, hello.request, receiver.epoch or self.epoch,
@@ -203,14 +200,8 @@ class Membership:
                 self.journal.append(roster.leave_record(owner.uuid))
                 return receiver
         self.directory.add(receiver)
-        self._began(receiver)
+        self.notices.began(receiver)
         return receiver
-
-    def _began(self, receiver: Receiver) -> None:
-        self.watches.began(receiver)
-        if self.directory.news is not None and receiver.settings.actor:
-            self.directory.news.began(receiver.name)
-            self.directory.news.began(receiver.settings.service)
 
     def _attach(self, receiver: Receiver, route_id: bytes, slot: int, now: float) -> None:
         self._detach(receiver)
@@ -257,7 +248,7 @@ class Membership:
             return
         self.directory.filter(receiver, filters)
         self.journal.append(roster.filter_record(receiver))
-        self._tell_local()
+        self.notices.tell_local()
         self._reply(receiver, pack(Verb.OK.value, receiver.slot, fields[2], ""))
         self._replay_once(receiver, now)
 
@@ -332,16 +323,7 @@ class Membership:
         self._away.pop(receiver, None)
         self.watches.forget(receiver)
         ended_group = self.directory.remove(receiver)
-        self._tell_all(self.watches.ended(receiver, why))
-        news = self.directory.news
-        if news is not None and receiver.settings.actor:
-            for name in (receiver.name, receiver.settings.service):
-                if not self.directory.has_name(name):
-                    news.ended(name, why.reason, why.error)
-        if is_gateway(receiver) and self.directory.gateway is None:
-            for name, node in self.directory.remote.clear():
-                self._tell_all(self.watches.remote_ended(name, node, Ended("lost", "this node has left the mesh")))
-            self._tell_all(self.watches.remote_known())
+        self.notices.ended(receiver, why)
         self.handover.give_up(receiver, reason, now)
         # One that has left, too: if its connection breaks before it learns of that it joins once more.
         self._departed[receiver.uuid] = receiver.sender
@@ -416,62 +398,6 @@ class Membership:
         why = Ended("crashed", error[:MAX_ERROR_TEXT]) if error else Ended("stopped")
         self._release(receiver, reason if reason in REASONS else "stopping", why, now)
         return True
-
-    # Watching
-
-    def _on_watch(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        if not self.watches.has_room(receiver, [number for number, _ in fields[2]], fields[3]):
-            raise ProtocolError(f"more than {WATCHES_LIMIT} watches of one pod")
-        for number in fields[3]:
-            self.watches.unwatch(receiver, number)
-        for number, name in fields[2]:
-            gone = self.watches.watch(receiver, number, name)
-            if gone is not None:
-                self._tell_down(receiver, number, gone)
-
-    def _tell_all(self, notices: Iterable[Notice]) -> None:
-        for watcher, number, why in notices:
-            self._tell_down(watcher, number, why)
-
-    def _tell_down(self, watcher: Receiver, number: int, why: Ended) -> None:
-        """Tell a watch its end. A pod that is away repeats its watches when it is back, and is told then."""
-        if watcher.route:
-            self._reply(watcher, pack(Verb.DOWN.value, watcher.slot, number, why.reason, why.error))
-
-    # Other nodes
-
-    def _on_gateway(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
-        """Take what the gateway says of the actors of other nodes; at its beginning it is told all of this one's."""
-        if receiver is not self.directory.gateway:
-            raise ProtocolError(f"GATEWAY of a pod that is not called {GATEWAY_NAME}")
-        _, _, stage, begun, ended = fields
-        remote = self.directory.remote
-        if len(remote) + len(begun) > MAX_REMOTE_NAMES:
-            raise ProtocolError(f"more than {MAX_REMOTE_NAMES} names of other nodes")
-        if stage & STAGE_BEGIN:
-            remote.begin()
-            self.directory.begin_news()
-        for name, reason, error in ended:
-            node = remote.remove(name)
-            if node is not None:
-                self._tell_all(self.watches.remote_ended(name, node, Ended(reason, error)))
-        for name, node in begun:
-            before = remote.add(name, node)
-            if before is not None:
-                self._tell_all(self.watches.remote_ended(name, before, Ended("lost")))
-            self.watches.remote_began(name)
-        if stage & STAGE_END:
-            for name, node in remote.end():
-                self._tell_all(self.watches.remote_ended(name, node, Ended("lost")))
-            self._tell_all(self.watches.remote_known())
-        self._tell_local()
-
-    def _tell_local(self) -> None:
-        """Tell the gateway what has changed here: before the change is confirmed, so that it is ahead of its use."""
-        news, gateway = self.directory.news, self.directory.gateway
-        if news is not None and news.has_news and gateway is not None and gateway.route:
-            for local in news.take():
-                self._reply(gateway, pack(Verb.LOCAL.value, gateway.slot, *local))
 
     # Roster
 

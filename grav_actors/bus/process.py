@@ -21,8 +21,9 @@ from grav_actors.project import BUS_LOCK, BUS_SOCKET, ROSTER, FolderLock, Folder
 
 _log = logging.getLogger("grav_actors.bus")
 
-START_TIMEOUT = 10.0
-"""Seconds that a bus process may take until it is ready; it takes about a tenth of one."""
+START_TIMEOUT = 30.0
+"""Seconds that a bus process may take until it is ready: a tenth of one, but much more on a machine that is very busy,
+or just starting. One that ends is noticed at once."""
 STOP_TIMEOUT = 3.0
 """Seconds between SIGTERM and SIGKILL."""
 LINE_BYTES = 4000
@@ -264,7 +265,7 @@ class BusProcess:
             code_text = self._process.poll()
             self.stop()
             raise BusNotFoundError(
-                f"the bus process did not come up within {timeout} s (exit code {code_text}); see its output above"
+                f"the bus process did not come up within {timeout:g} s (exit code {code_text}); see its output above"
             )
         self.endpoints = answer["endpoints"]
 

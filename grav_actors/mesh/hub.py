@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import random
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic, time
@@ -15,15 +14,14 @@ from typing import Any
 from grav_actors.codec import pack_fields, pack_records
 from grav_actors.discovery.base import Discovery
 from grav_actors.errors import (
-    BelongsToMismatchError,
+    ConfigError,
     ConnectionClosedError,
     GravError,
-    NodeUUIDMismatchError,
-    NodeWithdrawnError,
     TunnelNotEstablishedError,
     WaitTimeoutError,
 )
 from grav_actors.mesh import handshake as refusals
+from grav_actors.mesh.bulletin import Bulletin
 from grav_actors.mesh.carrier import Carrier
 from grav_actors.mesh.core import MeshCore
 from grav_actors.mesh.delivery import ACK_BYTES
@@ -49,14 +47,13 @@ from grav_actors.mesh.effects import (
 from grav_actors.mesh.frames import INCARNATION_BYTES, Beat, Frame, InterestDone, Run
 from grav_actors.mesh.handshake import Identity
 from grav_actors.mesh.local_news import LocalNews
-from grav_actors.mesh.peers import Peer as KnownPeer
 from grav_actors.mesh.peers import PeerState
 from grav_actors.mesh.relay import Relay
 from grav_actors.mesh.relay_frames import decode_type, encode_type
 from grav_actors.mesh.switchboard import Leaving, Switchboard
 from grav_actors.mesh.topics import interest_prefixes
 from grav_actors.mesh.turns import Turns
-from grav_actors.mesh.view import Peer
+from grav_actors.mesh.view import Peer, look_at
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
 from grav_actors.timeouts import Timeout, seconds
@@ -79,9 +76,6 @@ LEAVING_BYTES = 4 * 1024 * 1024
 """Bytes of the local bus that wait for the hub. Past it the local pod waits."""
 STOP_TIMEOUT = 3.0
 """Seconds that a stopping hub gives its peers to acknowledge that it leaves."""
-
-MAX_REFUSALS = 256
-"""Endpoints of which it is remembered why no link was made; past it the oldest go."""
 
 
 class Hub:
@@ -109,17 +103,12 @@ class Hub:
     ) -> None:
         self._log = logger if logger is not None else logging.getLogger(__name__)
         self._report = report if report is not None else self._log_change
-        self._changed = threading.Condition()
+        self._bulletin = Bulletin()
         self._is_congested = False  # peers are behind: the local pod waits
         self._is_full = False  # so are the pods of the local bus: peers wait
         self._leaving_bytes = 0  # of the local bus, not taken by the core yet
         self._coming_bytes = 0  # of peers, same
-        self._peers: list[Peer] = []
         self._announced: set[str] = set()  # peers that are up as far as the bus knows; one that was suspect still is
-        self._refused: dict[str, DialRefused | GravError] = {}
-        self._tunnels: dict[int, TunnelEnded] = {}
-        self._has_left = False
-        self._is_stopping = False
         self._pid = os.getpid()
         self._discoveries: list[Discovery] = []
         self._wants: dict[str, None] = {}
@@ -150,17 +139,14 @@ class Hub:
 
     def peers(self) -> list[Peer]:
         """Return all peers that are known, as they are now, also those that are down or have withdrawn."""
-        peers: list[Peer] = self._call(lambda now: [self._view(peer, now) for peer in self._core.peers()])
+        peers: list[Peer] = self._call(lambda now: [look_at(self._core, peer, now) for peer in self._core.peers()])
         return peers
 
     def unreached(self) -> dict[str, str]:
         """Return the endpoints that have led to no link, and why."""
         silent: dict[str, int] = self._call(lambda now: self._core.unanswered())
-        with self._changed:
-            found = {
-                endpoint: why.reason if isinstance(why, DialRefused) else str(why)
-                for endpoint, why in self._refused.items()
-            }
+        with self._bulletin.changed:
+            found = {endpoint: str(why) for endpoint, why in self._bulletin.refused.items()}
         return {**found, **{endpoint: f"nobody answers ({count} times)" for endpoint, count in silent.items()}}
 
     def discoveries(self) -> list[Discovery]:
@@ -176,12 +162,15 @@ class Hub:
         """
 
         def look() -> list[Peer] | None:
-            up = [peer for peer in self._peers if peer.state == "up"]
+            up = [peer for peer in self._bulletin.peers if peer.state == "up"]
             return up if len(up) >= count else None
 
-        found: list[Peer] | None = self._wait(look, timeout)
+        found: list[Peer] | None = self._bulletin.wait(look, timeout)
         if found is None:
-            states = ", ".join(f"{peer.name or peer.uuid} is {peer.state}" for peer in self._peers) or "none is known"
+            states = (
+                ", ".join(f"{peer.name or peer.uuid} is {peer.state}" for peer in self._bulletin.peers)
+                or "none is known"
+            )
             raise WaitTimeoutError(f"{count} peers were not up within {timeout} s: {states}")
         return found
 
@@ -194,24 +183,21 @@ class Hub:
             WaitTimeoutError: Nobody answers.
             ConfigError: The transport cannot dial such an endpoint.
         """
-        with self._changed:
-            self._refused.pop(endpoint, None)
+        self._bulletin.forget(endpoint)
         self._relay.catch_up()  # the peer is told all that is wanted here by now
         self.hint(endpoint, "", is_lasting=True)
 
-        def look() -> Peer | DialRefused | GravError | None:
-            refused = self._refused.get(endpoint)
-            up = [peer for peer in self._peers if peer.endpoint == endpoint and peer.state == "up"]
-            return up[0] if up else refused
+        def look() -> Peer | GravError | None:
+            up = [peer for peer in self._bulletin.peers if peer.endpoint == endpoint and peer.state == "up"]
+            return up[0] if up else self._bulletin.refused.get(endpoint)
 
-        found: Peer | DialRefused | GravError | None = self._wait(look, timeout)
+        found: Peer | GravError | None = self._bulletin.wait(look, timeout)
         if found is None:
             raise WaitTimeoutError(f"nobody answered at {endpoint} within {timeout} s; is a node listening there?")
-        if isinstance(found, GravError):
+        if isinstance(found, ConfigError):
             raise found
-        if isinstance(found, DialRefused):
-            kind = _REFUSALS.get(found.code, ConnectionClosedError)
-            raise kind(f"{endpoint}: {found.reason}")
+        if isinstance(found, GravError):
+            raise type(found)(f"{endpoint}: {found}")
         return found
 
     def wait_until_known(self, timeout: Timeout) -> None:
@@ -237,7 +223,7 @@ class Hub:
             self._settling.append(look)
 
         self._call(begin)
-        if self._wait(lambda: is_known or None, timeout) is None:
+        if self._bulletin.wait(lambda: is_known or None, timeout) is None:
             raise WaitTimeoutError(
                 f"these peers did not learn within {timeout} s what is wanted here: {', '.join(waiting)}"
             )
@@ -275,7 +261,9 @@ class Hub:
                 f"no peer that is up offers {capability!r} and takes {len(body)} bytes; `grav.peers()` shows what they"
                 " offer"
             )
-        ended: TunnelEnded = self._wait(lambda: self._tunnels.pop(key, None), None)  # its deadline ends it
+        ended: TunnelEnded = self._bulletin.wait(
+            lambda: self._bulletin.tunnels.pop(key, None), None
+        )  # its deadline ends it
         if not ended.peer:
             raise TunnelNotEstablishedError(f"{capability!r}: {ended.reason} within {limit} s")
 
@@ -288,40 +276,22 @@ class Hub:
         for discovery in self._discoveries:
             discovery.stop()
         self._turns.put(self._core.withdraw)
-        if self._wait(lambda: self._has_left or None, timeout) is None:
+        if self._bulletin.wait(lambda: self._bulletin.has_left or None, timeout) is None:
             missing = self._call(lambda now: [peer.name or peer.uuid for peer in self._core.unacknowledged()])
             raise WaitTimeoutError(f"these peers did not acknowledge within {timeout} s: {', '.join(missing)}")
 
     def stop(self) -> None:
         """Leave the mesh, and end everything: threads, links, the transport. Idempotent."""
-        if self._is_stopping or self._pid != os.getpid():
+        if self._bulletin.is_stopped or self._pid != os.getpid():
             return
         try:
             self.withdraw(STOP_TIMEOUT)
         except GravError as exc:
             self._log.debug("the mesh was left without a farewell: %s", exc)
-        with self._changed:
-            self._is_stopping = True
-            self._changed.notify_all()
+        self._bulletin.stop()
         self._turns.stop()
         self._carrier.stop()
         self._relay.stop(STOP_TIMEOUT)
-
-    # Waiting
-
-    def _wait(self, look: Callable[[], Any], timeout: Timeout) -> Any:
-        """Return what `look` finds, asked at each change; None when time is up."""
-        limit = seconds(timeout)
-        deadline = None if limit is None else monotonic() + limit
-        with self._changed:
-            while (found := look()) is None:
-                if self._is_stopping:
-                    raise ConnectionClosedError("this node is stopped; make a new Grav")
-                left = None if deadline is None else deadline - monotonic()
-                if left is not None and left <= 0:
-                    return None
-                self._changed.wait(left)
-            return found
 
     def _call(self, ask: Callable[[float], Any]) -> Any:
         """Return what the core says, asked on the hub's thread."""
@@ -329,12 +299,10 @@ class Hub:
 
         def event(now: float) -> None:
             answer = ask(now)
-            with self._changed:
-                answers.append(answer)
-                self._changed.notify_all()
+            self._bulletin.note(lambda: answers.append(answer))
 
         self._turns.put(event)
-        return self._wait(lambda: answers or None, None)[0]
+        return self._bulletin.wait(lambda: answers or None, None)[0]
 
     # With the turn
 
@@ -350,7 +318,7 @@ class Hub:
         """Have the local pod wait for peers that are behind, and peers for the local bus."""
         is_congested = self._core.is_congested(now)
         if is_congested != self._is_congested:
-            self._note(lambda: setattr(self, "_is_congested", is_congested))
+            self._bulletin.note(lambda: setattr(self, "_is_congested", is_congested))
         waiting = self._coming_bytes + self._relay.waiting_bytes
         # Between the two limits it stays as it was; what is told of each MiB keeps the peers from giving up.
         is_full = waiting > FULL_BYTES - (ACK_BYTES if self._is_full else 0)
@@ -369,9 +337,9 @@ class Hub:
                 except Exception:
                     self._log.exception("an effect of the mesh failed: %.200r", effect)
         if self._settling:
-            with self._changed:
+            with self._bulletin.changed:
                 self._settling = [is_settled for is_settled in self._settling if not is_settled()]
-                self._changed.notify_all()
+                self._bulletin.changed.notify_all()
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -399,11 +367,11 @@ class Hub:
                 self._relay.announce(NODE_GAP, {"uuid": uuid, "count": count})
             case DialRefused(endpoint, _, reason):
                 self._log.warning("no link to %s: %s", endpoint, reason)
-                self._note(lambda: self._refuse(endpoint, effect))
+                self._bulletin.refuse(effect)
             case TunnelEnded(key):
-                self._note(lambda: self._tunnels.__setitem__(key, effect))
+                self._bulletin.note(lambda: self._bulletin.tunnels.__setitem__(key, effect))
             case Withdrawn():
-                self._note(lambda: setattr(self, "_has_left", True))
+                self._bulletin.note(lambda: setattr(self._bulletin, "has_left", True))
             case Reply(frame=InterestDone()):
                 # What the peer wants is asked for from the bus first: the answer promises that it comes.
                 if self._want():
@@ -432,31 +400,18 @@ class Hub:
             return False
         return True
 
-    def _note(self, change: Callable[[], object]) -> None:
-        with self._changed:
-            change()
-            self._changed.notify_all()
-
-    def _refuse(self, endpoint: str, why: DialRefused | GravError) -> None:
-        if isinstance(why, DialRefused) and why.code == refusals.SELF:
-            return  # nobody is missing there
-        self._refused.pop(endpoint, None)
-        self._refused[endpoint] = why
-        if len(self._refused) > MAX_REFUSALS:
-            del self._refused[next(iter(self._refused))]
-
     def _log_change(self, peer: Peer, reason: str) -> None:
         self._log.info("node %s is %s%s", peer.name or peer.uuid, peer.state, f": {reason}" if reason else "")
 
     def _peer_changed(self, uuid: str, state: str, reason: str) -> None:
         now = monotonic()
-        peers = [self._view(peer, now) for peer in self._core.peers()]
-        self._note(lambda: setattr(self, "_peers", peers))
+        peers = [look_at(self._core, peer, now) for peer in self._core.peers()]
+        self._bulletin.note(lambda: setattr(self._bulletin, "peers", peers))
         known = next((peer for peer in peers if peer.uuid == uuid), None)
         name, endpoint = (known.name, known.endpoint) if known is not None else ("", "")
         if known is not None:
             if state == PeerState.UP.value:
-                self._note(lambda: self._refused.pop(endpoint, None))
+                self._bulletin.forget(endpoint)
             # Not the view's own state: what is told one after another may have changed at once.
             self._report(replace(known, state=state), reason)
         if state == PeerState.UP.value and uuid not in self._announced:
@@ -466,43 +421,26 @@ class Hub:
             self._announced.discard(uuid)
             self._relay.announce(NODE_DOWN, {"uuid": uuid, "name": name, "endpoint": endpoint, "reason": reason})
 
-    def _view(self, peer: KnownPeer, now: float) -> Peer:
-        lag_in, lag_out = self._core.lag(peer)
-        return Peer(
-            peer.uuid,
-            peer.name,
-            peer.endpoints[0] if peer.endpoints else "",
-            peer.state.value,
-            peer.belongs_to,
-            peer.interests,
-            peer.vitals.rtt,
-            max(0.0, now - peer.vitals.heard_at),
-            peer.version,
-            lag_in,
-            lag_out,
-            peer.vitals.drift(),
-        )
-
     # From the local bus
 
     def leave(self, run: Leaving) -> None:
         """Take a run; on the pod's callback thread, which waits while the hub is behind."""
         if self._leaving_bytes > LEAVING_BYTES or self._is_congested:
-            with self._changed:
-                while (self._leaving_bytes > LEAVING_BYTES or self._is_congested) and not self._is_stopping:
-                    self._changed.wait(1.0)
+            with self._bulletin.changed:
+                while (self._leaving_bytes > LEAVING_BYTES or self._is_congested) and not self._bulletin.is_stopped:
+                    self._bulletin.changed.wait(1.0)
         if self._turns.act(lambda now: self._switchboard.leave(run)):
             return
-        with self._changed:
+        with self._bulletin.changed:
             self._leaving_bytes += len(run.body)
         self._turns.put(lambda now: self._leave(run))
 
     def _leave(self, run: Leaving) -> None:
         was_full = self._leaving_bytes > LEAVING_BYTES
-        with self._changed:
+        with self._bulletin.changed:
             self._leaving_bytes -= len(run.body)
             if was_full:
-                self._changed.notify_all()
+                self._bulletin.changed.notify_all()
         self._switchboard.leave(run)
 
     def local(self, stage: int, wants: tuple[Any, ...], groups: tuple[Any, ...], names: tuple[Any, ...]) -> None:
@@ -573,7 +511,7 @@ class Hub:
 
     def undiallable(self, endpoint: str, error: GravError) -> None:
         """Note that an endpoint is none for this transport."""
-        self._note(lambda: self._refuse(endpoint, error))
+        self._bulletin.fail(endpoint, error)
 
     def handshaken(self, link: int) -> None:
         """Note that the answer to a peer is on its way."""
@@ -595,7 +533,7 @@ class Hub:
                 return
             if self._turns.act(lambda now: self._core.receive(link, frame, bytes(body), now)):
                 return
-        with self._changed:
+        with self._bulletin.changed:
             self._coming_bytes += size
         if isinstance(frame, Beat) and frame.clock:
             ahead = frame.clock / 1e6 - time()  # now, not when the hub gets to it
@@ -608,14 +546,6 @@ class Hub:
                 peer.vitals.ahead = ahead
 
     def _came(self, link: int, frame: Frame, body: bytes, now: float, ticket: int) -> None:
-        with self._changed:
+        with self._bulletin.changed:
             self._coming_bytes -= len(body)
         self._core.receive(link, frame, body, now, ticket)
-
-
-_REFUSALS: dict[str, type[GravError]] = {
-    refusals.BELONGS_TO: BelongsToMismatchError,
-    refusals.UUID: NodeUUIDMismatchError,
-    refusals.SELF: NodeUUIDMismatchError,
-    refusals.WITHDRAWN: NodeWithdrawnError,
-}

@@ -73,15 +73,16 @@ class Turns:
         due = monotonic() + TICK
         while not self._is_over:
             self._bell.wait(max(0.0, due - monotonic()))
+            now = monotonic()
+            if now >= due:
+                due = now + TICK
+                # As an event: who acts lets it go first, where the lock would let a busy thread in again and again.
+                self._events.append(self._tick)
             with self._turn:
                 self._bell.clear()  # before the events: what comes from here on rings again
                 for _ in range(min(len(self._events), DRAIN)):
                     self._do(self._events.popleft())
-                now = monotonic()
-                if now >= due:
-                    due = now + TICK
-                    self._do(self._tick)
-                self._finish(now)
+                self._finish(monotonic())
             if self._events:
                 self._bell.set()
 

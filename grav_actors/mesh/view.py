@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grav_actors.mesh.core import MeshCore
+    from grav_actors.mesh.peers import Peer as KnownPeer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +41,22 @@ class Peer:
     lag_in: int = 0
     lag_out: int = 0
     drift: float | None = None
+
+
+def look_at(core: MeshCore, peer: KnownPeer, now: float) -> Peer:
+    """Return a peer as it is now."""
+    lag_in, lag_out = core.lag(peer)
+    return Peer(
+        peer.uuid,
+        peer.name,
+        peer.endpoints[0] if peer.endpoints else "",
+        peer.state.value,
+        peer.belongs_to,
+        peer.interests,
+        peer.vitals.rtt,
+        max(0.0, now - peer.vitals.heard_at),
+        peer.version,
+        lag_in,
+        lag_out,
+        peer.vitals.drift(),
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from grav_actors.codec import Opened, open_body
 from grav_actors.errors import MessageDecodeError, Reject
+from grav_actors.filters import FilterSet
 from grav_actors.message import Message, Origin, new_message
 from grav_actors.protocol import (
     ACK_DELAY,
@@ -178,18 +179,23 @@ Fail = Callable[["Inbound", int, Message, Exception], bool]
 
 def consume(pod: Pod, inbound: Inbound) -> None:
     """Call the pod's handler for each message of a run, in order."""
-    filters = pod._core.filters
-    if pod._handler is None or (inbound.kind in PUBLISHED_KINDS and not filters.allows_type(inbound.type)):
-        inbound.finish_all()  # the filter has changed since the bus sent it
-        return
-    uuids = filters.uuids
-    if not uuids and inbound.kind not in QUESTION_KINDS:
-        _consume_plain(pod, inbound)
-        return
+    opened: Opened | None = None
+    while True:
+        with pod._link.lock:
+            filters, handler = pod._core.filters, pod._handler
+        if handler is None or not _allows_run(filters, inbound):
+            inbound.finish_all()  # the filter has changed since the bus sent it
+            return
+        if filters.uuids or inbound.kind in QUESTION_KINDS:
+            break
+        opened = opened or open_run(pod, inbound)
+        if _consume_plain(pod, inbound, opened, filters):
+            return
 
     def handle(message: Message, inbound: Inbound, index: int) -> bool:
-        handler = pod._handler
-        if handler is not None and not (uuids and not filters.allows_uuid(message._id)):
+        with pod._link.lock:
+            filters, handler = pod._core.filters, pod._handler
+        if handler is not None and _allows_run(filters, inbound) and filters.allows_uuid(message._id):
             handler(message)
         return True
 
@@ -199,13 +205,21 @@ def consume(pod: Pod, inbound: Inbound) -> None:
     consume_with(pod, inbound, handle, fail)
 
 
-def _consume_plain(pod: Pod, inbound: Inbound) -> None:
-    """Do what `consume_with` does for most messages there are: they wait for no answer, and no uuid is filtered."""
-    opened = open_run(pod, inbound)
+def _allows_run(filters: FilterSet, inbound: Inbound) -> bool:
+    return inbound.kind not in PUBLISHED_KINDS or filters.allows_type(inbound.type)
+
+
+def _consume_plain(pod: Pod, inbound: Inbound, opened: Opened, filters: FilterSet) -> bool:
+    """Do what `consume_with` does for most messages there are: they wait for no answer, and no uuid is filtered.
+
+    Returns:
+        Whether that was all; False if the filter was changed meanwhile, and others are left.
+    """
     origin = origin_of(inbound)
     message_type = inbound.type
     is_fresh = inbound.attempt == 1
     core = pod._core
+    is_over = True
     index = inbound.skip
     entries = zip(opened.sources, opened.numbers, opened.stamps, opened.data, strict=False)
     for source, number, stamp, data in islice(entries, index, None) if index else entries:
@@ -217,12 +231,16 @@ def _consume_plain(pod: Pod, inbound: Inbound) -> None:
         message._type = message_type
         message._origin = origin
         handler = pod._handler
+        if core.filters is not filters:
+            inbound.skip = index
+            is_over = False
+            break
         try:
             if handler is not None:
                 handler(message)
         except Exception as exc:
             if _fail(pod, inbound, index, message, exc):
-                return
+                return True
             index += 1
         else:
             if inbound.done == index:
@@ -240,6 +258,7 @@ def _consume_plain(pod: Pod, inbound: Inbound) -> None:
     if core.has_gaps:
         with pod._link.lock:
             core.finished_ahead(inbound)
+    return is_over
 
 
 def _fail(pod: Pod, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:

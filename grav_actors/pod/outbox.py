@@ -108,12 +108,14 @@ class Outbox:
 
     What is published all the time, by any thread, goes without a lock into `incoming`: the elements of each message
     (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. `gather` brings
-    it into runs, and all else here is under the lock of the link and gathers first.
+    it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it extends,
+    slices and cuts a list of plain items in one step each, and each thread sees what another did before.
 
     Attributes:
         incoming: Published messages that are in no run yet.
-        limit: Elements that `incoming` may have; 0 if nobody is going to gather and flush soon, so that who has put
-            something in and then sees 0 must see to that.
+        limit: Elements that `incoming` may have, but for what threads put in that have looked at the same moment; 0 if
+            perhaps nobody is going to gather and flush soon, so that who has put something in and then sees 0 must
+            see to that.
         limit_bytes: Bytes of data of each of these messages, at most.
         appended_at: Time of the last message gathered, in nanoseconds of the clock of messages.
         prefix: The first half of the ids of what is published.
@@ -202,6 +204,15 @@ class Outbox:
                 self._publish(types[first], part, index - first)
             first = index
 
+    def forget_incoming(self, number: int) -> bool:
+        """Take out a published message, by the number of its id; return whether it was in no run yet."""
+        numbers = self.incoming[1::ITEM]
+        if number not in numbers:
+            return False
+        at = ITEM * numbers.index(number)
+        del self.incoming[at : at + ITEM]
+        return True
+
     def _publish_alone(self, message_type: str, record: list[Any]) -> None:
         run = self._last = OutRun(self.next_seq, KIND_PUBLISH, message_type, None, None)
         run.records.append(record)
@@ -226,6 +237,13 @@ class Outbox:
             or run.count + count > MAX_RUN_MESSAGES
             or run.size + size > MAX_RUN_BYTES
         ):
+            if count > 1 and (count > MAX_RUN_MESSAGES or size > MAX_RUN_BYTES):
+                # Seldom: several threads looked at `limit` at the same moment, and put in more than it allows.
+                half = count // 2
+                first, second = zip(*((column[:half], column[half:]) for column in columns), strict=True)
+                self._publish(message_type, first, half)
+                self._publish(message_type, second, count - half)
+                return
             run = self._last = OutRun(self.next_seq, KIND_PUBLISH, message_type, None, columns)
             self._queue.append(run)
         else:

@@ -58,6 +58,7 @@ from grav_actors.tracebacks import traceback_text
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_class_of = type  # where a parameter has that name
 MsgFunc = Callable[[Message], Any]
 """A function that takes a message; an exception from it means that the message failed."""
 
@@ -197,7 +198,8 @@ class Pod:
         message_id, reply_to, parent, stamp, data, headers = message._record
         if headers is None and not reply_to and message_id[:8] == self._outbox.prefix and 0 <= stamp < MAX_TIME:
             data, size = _carried(data, self._core.max_message)
-            self._put(message._type, number_of(message_id), stamp, data, parent, size)
+            if not self._put(message._type, number_of(message_id), stamp, data, parent, size):
+                return self._refuse()
             return Receipt.make(self, message_id)
         packed = pack_record(message, self._core.max_message)
         if reply_to:
@@ -219,7 +221,7 @@ class Pod:
         # As `_publish_under`, which would cost a fifth more from here: this is the hottest path there is.
         if self._gate is not None:
             return self._refuse()
-        if data.__class__ is bytes:
+        if _class_of(data) is bytes:
             size = len(data)
         else:
             data, size = _carried(data, self._core.max_message)
@@ -229,10 +231,10 @@ class Pod:
         incoming = outbox.incoming
         if size <= outbox.limit_bytes and len(incoming) < outbox.limit:
             incoming += (type, number, now, data, b"")
-            if not outbox.limit:
-                self._expect_flush()
-        else:
-            self._put(type, number, now, data, b"", size)
+            if not outbox.limit and not self._expect_flush(number):
+                return self._refuse()
+        elif not self._put(type, number, now, data, b"", size):
+            return self._refuse()
         receipt = Receipt()
         receipt._pod = self
         receipt._key = number
@@ -245,7 +247,7 @@ class Pod:
         """
         if self._gate is not None:
             return self._refuse()
-        if data.__class__ is bytes:
+        if _class_of(data) is bytes:
             size = len(data)
         else:
             data, size = _carried(data, self._core.max_message)
@@ -255,21 +257,23 @@ class Pod:
         incoming = outbox.incoming
         if size <= outbox.limit_bytes and len(incoming) < outbox.limit:
             incoming += (type, number, now, data, parent)
-            if not outbox.limit:
-                self._expect_flush()
-        else:
-            self._put(type, number, now, data, parent, size)
+            if not outbox.limit and not self._expect_flush(number):
+                return self._refuse()
+        elif not self._put(type, number, now, data, parent, size):
+            return self._refuse()
         receipt = Receipt()
         receipt._pod = self
         receipt._key = number
         return receipt
 
-    def _put(self, type: str, number: int, stamp: int, data: Any, parent: bytes, size: int) -> None:
-        """Queue what was published, under the lock; see `Outbox.incoming`."""
-        if size > self._core.max_message:
-            pack_data(data, self._core.max_message)  # raises the error
+    def _put(self, type: str, number: int, stamp: int, data: Any, parent: bytes, size: int) -> bool:
+        """Queue what was published, under the lock; see `Outbox.incoming`. Return whether the pod has not left."""
+        if size > self._core.max_message and data.__class__ is bytes:
+            pack_data(data, self._core.max_message)  # raises the error; what is packed already was looked at
         outbox = self._outbox
         with self._link.lock:
+            if self._gate is not None:
+                return False
             if not outbox.has_room():
                 self._wait_for_room()
             now = time_ns()
@@ -282,12 +286,22 @@ class Pod:
                 outbox.publish(type, number, stamp, data, parent)
             outbox.appended_at = now
             self._appended(KIND_PUBLISH, 1, size, is_quiet=is_quiet)
+        return True
 
-    def _expect_flush(self) -> None:
-        """See to it that what was queued is sent, although it was queued when all was being sent."""
+    def _expect_flush(self, number: int) -> bool:
+        """See to it that what was queued is sent, although it was queued when all was being sent.
+
+        Returns:
+            Whether it is; not if the pod has left meanwhile, and then it is not queued any more.
+        """
+        outbox = self._outbox
         with self._link.lock:
-            if self._outbox.incoming:
+            if self._gate is not None:
+                return not outbox.forget_incoming(number)
+            # Another thread may have gathered it, and rely on this one.
+            if outbox.has_queued:
                 self._link.expect_flush(self)
+        return True
 
     def reply_to(self, in_reply_to: Message | Receipt | str, message: Message) -> Receipt:
         """Send a message as the reply to another.
@@ -336,6 +350,8 @@ class Pod:
 
     def _post(self, kind: int, message_type: str, dest: Any, record: bytes, message_id: bytes) -> Receipt:
         with self._link.lock:
+            if self._gate is not None:
+                return self._refuse()
             self._append(kind, message_type, dest, record, len(record), time_ns())
         return Receipt.make(self, message_id)
 
@@ -368,7 +384,7 @@ class Pod:
         else:
             # What comes right after another message leaves together with the next ones; what a handler sends, when
             # that has ended: the link looks after it if that takes long.
-            if queued == count:
+            if not outbox.limit:
                 self._link.expect_flush(self)
             outbox.open(size, self._core.max_message)
 
@@ -389,6 +405,8 @@ class Pod:
                 self._link.check_alive()
         finally:
             self._room_waiters -= 1
+        if self._gate is not None:
+            raise self._error()
 
     def _refuse(self) -> Receipt:
         if isinstance(self._gate, Disconnected):
@@ -439,25 +457,26 @@ class Pod:
         self._set_filters(filters)
 
     def _set_handler(self, fn: MsgFunc | None, filters: FilterSet) -> None:
-        if self._gate is not None:
-            raise self._error()
-        self._handler = fn
-        replaced, self._on_replaced = self._on_replaced, None
-        if replaced is not None:
-            replaced()
-        self._set_filters(filters)
+        self._set_filters(filters, (fn,))
 
-    def _set_filters(self, filters: FilterSet) -> None:
-        """Change the filter and wait for the bus to confirm, but inside a callback."""
+    def _set_filters(self, filters: FilterSet, handler: tuple[MsgFunc | None] | None = None) -> None:
+        """Change the filter, and perhaps the handler, and wait for the bus to confirm, but inside a callback."""
         if self._gate is not None:
             raise self._error()
         with self._link.lock:
             self._link.flush_queued()
+            # In this order: who sees the new handler sees the new filter too.
             self._core.filters = filters
+            if handler is not None:
+                self._handler = handler[0]
             request = self._core.request_filter()
             waiter = None if self._callbacks.is_here() else self._confirmation(request)
             self._flush_now()
             self._link.send_out(self)
+        if handler is not None:
+            replaced, self._on_replaced = self._on_replaced, None
+            if replaced is not None:
+                replaced()
         if waiter is not None:
             self._confirm(waiter, "the filter")
 
@@ -638,10 +657,9 @@ class Pod:
             # What is asked of the bus itself is answered however full the mailboxes of others are.
             if name != BUS_NAME and not outbox.has_room():
                 self._wait_for_room()
-            question = Question(0, uuid, name is not None, waiter or Waiter(), type=type, to=name)
+            seq = outbox.add(kind, type, name, record, size)
+            question = Question(seq, uuid, name is not None, waiter or Waiter(), type=type, to=name)
             self._replies.ask(question)
-            # Known only now: what other threads publish comes in until the last moment.
-            question.seq = outbox.add(kind, type, name, record, size)
             if waiter is None or outbox.queued >= MAX_RUN_MESSAGES:
                 self._flush_now()
         return question
@@ -813,6 +831,7 @@ class Pod:
     def _end(self, error: Exception) -> None:
         """End every wait of this pod. The caller holds the lock."""
         self._gate = self._gate or error
+        self._outbox.limit = 0
         self._core.close()
         self._link.remove(self)
         self._end_waits()
@@ -839,7 +858,7 @@ def _carried(data: Any, max_message: int) -> tuple[Any, int]:
         MessageEncodeError, MessageTooLargeError: It cannot be carried.
     """
     if is_fixed(data, max_message):
-        return data, len(data) if data.__class__ is bytes or data.__class__ is str else 8
+        return data, len(data) if type(data) is bytes or type(data) is str else 8
     packed = pack_data(data, max_message)
     return (packed,), len(packed)
 
@@ -848,7 +867,7 @@ def _prepared(record: list[Any], max_message: int) -> tuple[Any, int]:
     """Return a record as `Outbox.add` takes it, and its size: encoded, unless that can be done with others later."""
     data = record[4]
     if is_fixed(data, max_message):
-        return record, RECORD_BYTES + (len(data) if data.__class__ is bytes or data.__class__ is str else 0)
+        return record, RECORD_BYTES + (len(data) if type(data) is bytes or type(data) is str else 0)
     packed = pack_fields(record, max_message)
     return packed, len(packed)
 

@@ -11,33 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from support.projects import GREENHOUSE
+
 LIMIT = 30.0
 GONE_LIMIT = 2.0
 """Seconds within which nothing may be left of a script that was killed."""
-
-GREENHOUSE = """
-from grav_actors import Actor, on_type
-
-class Thermometer(Actor):
-    def __init__(self, site: str = "roof") -> None:
-        self.site = site
-
-    @on_type("sensor.poll")
-    def poll(self, msg):
-        self.publish("sensor.temp", {"site": self.site, "celsius": 21.5})
-
-class Display(Actor):
-    def on_start(self) -> None:
-        self.last = None
-
-    @on_type("sensor.temp")
-    def show(self, msg):
-        self.last = msg.data["celsius"]
-
-    @on_type("display.last")
-    def report(self, msg):
-        return self.last
-"""
 
 API_SCRIPT = """
 # the same from a script, with the bus embedded; no __main__ guard is needed

@@ -15,30 +15,7 @@ import pytest
 
 from grav_actors import ConnectionClosedError, Grav
 from support.programs import COMMAND_LIMIT, GRAV_ACTORS, Piped, Program
-
-GREENHOUSE = """
-from grav_actors import Actor, on_type
-
-class Thermometer(Actor):
-    def __init__(self, site: str = "roof") -> None:
-        self.site = site
-
-    @on_type("sensor.poll")
-    def poll(self, msg):
-        self.publish("sensor.temp", {"site": self.site, "celsius": 21.5})
-
-class Display(Actor):
-    def on_start(self) -> None:
-        self.last = None
-
-    @on_type("sensor.temp")
-    def show(self, msg):
-        self.last = msg.data["celsius"]
-
-    @on_type("display.last")
-    def report(self, msg):
-        return self.last                 # the returned value is the answer to an ask
-"""
+from support.projects import GREENHOUSE
 
 WORKERS = """
 import os, signal, sys, threading, time

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from grav_actors import ConfigError, Grav
 from grav_actors.cli import main
-from grav_actors.mesh.hub import MAX_REFUSALS
+from grav_actors.mesh.bulletin import MAX_REFUSALS
 from support.programs import GRAV_ACTORS, Program
 
 PATIENCE = 20.0

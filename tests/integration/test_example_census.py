@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -11,7 +10,8 @@ import typing
 
 import pytest
 
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "codebase_census"
+from support.projects import EXAMPLES, copy_example, copy_project
+
 LIMIT = 90.0
 
 TREE = ("asyncio", "email", "json")
@@ -47,7 +47,7 @@ def tree(tmp_path: pathlib.Path) -> pathlib.Path:
     copy = tmp_path / "tree"
     for name in TREE:
         source = pathlib.Path(sysconfig.get_paths()["stdlib"]) / name
-        shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_project(source, copy / name)
     (copy / "broken.py").write_text("def broken(:\n", encoding="utf-8")
     (copy / "latin.py").write_bytes(b"name = '\xe4'\n")
     return copy
@@ -56,8 +56,7 @@ def tree(tmp_path: pathlib.Path) -> pathlib.Path:
 @pytest.fixture
 def folder(tmp_path: pathlib.Path, tree: pathlib.Path) -> pathlib.Path:
     """A copy of the example that counts the smaller tree and writes its totals to `census.json`."""
-    copy = tmp_path / "example"
-    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = copy_example("codebase_census", tmp_path / "example")
     output, root = json.dumps(str(copy / "census.json")), json.dumps(str(tree))
     (copy / "grav.toml").write_text(CONFIGURATION.format(output=output, root=root), encoding="utf-8")
     return copy
@@ -116,5 +115,5 @@ def test_configuration_in_the_test_is_the_one_of_the_example() -> None:
             actor.pop("args", None)
         return tables
 
-    example = (EXAMPLE / "grav.toml").read_text(encoding="utf-8")
+    example = (EXAMPLES / "codebase_census" / "grav.toml").read_text(encoding="utf-8")
     assert without_arguments(CONFIGURATION.format(output='""', root='""')) == without_arguments(example)

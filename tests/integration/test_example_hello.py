@@ -1,7 +1,6 @@
 """The hello example, run as its README says; the leak guard sees to it that nothing stays behind."""
 
 import pathlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from support.programs import COMMAND_LIMIT, GRAV_ACTORS, Program
-
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "hello"
+from support.projects import copy_example
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -18,9 +16,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def folder(tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of the example, so that every test is a project directory of its own."""
-    copy = tmp_path / "example"
-    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
+    return copy_example("hello", tmp_path / "example")
 
 
 @pytest.fixture

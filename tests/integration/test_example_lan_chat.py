@@ -1,7 +1,6 @@
 """The chat example, run as its README says, as two nodes of one machine."""
 
 import pathlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,9 +9,8 @@ import pytest
 
 from support.ports import free_udp_port
 from support.programs import COMMAND_LIMIT, GRAV_ACTORS, Program
+from support.projects import copy_example
 from support.terminal import Terminal
-
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "lan_chat"
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -23,8 +21,7 @@ def nodes(tmp_path: pathlib.Path, start_program: Callable[..., Program]) -> dict
     beacon = f'\n[mesh.beacon]\nport = {free_udp_port()}\ninterfaces = ["lo"]\n'
     started: dict[str, Program] = {}
     for name in ("ann", "ben"):
-        folder = tmp_path / name
-        shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        folder = copy_example("lan_chat", tmp_path / name)
         with (folder / "grav.toml").open("a", encoding="utf-8") as file:
             file.write(beacon)
         started[name] = start_program(folder, "up")
@@ -81,10 +78,10 @@ def test_terminal_says_when_the_other_node_leaves(
 
 
 def test_terminal_without_a_node_says_what_to_do(tmp_path: pathlib.Path) -> None:
-    shutil.copytree(EXAMPLE, tmp_path / "alone", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = copy_example("lan_chat", tmp_path / "alone")
     done = subprocess.run(
         [sys.executable, "chat.py"],
-        cwd=tmp_path / "alone",
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -1,7 +1,6 @@
 """The request-reply example, run as its README says; the leak guard sees to it that nothing stays behind."""
 
 import pathlib
-import shutil
 import subprocess
 import sys
 import threading
@@ -10,8 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from support.programs import COMMAND_LIMIT, GRAV_ACTORS, Program
-
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "request_reply"
+from support.projects import EXAMPLES, copy_example
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -19,9 +17,7 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture
 def folder(tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of the example, so that every test is a project directory of its own."""
-    copy = tmp_path / "example"
-    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
+    return copy_example("request_reply", tmp_path / "example")
 
 
 @pytest.fixture
@@ -33,7 +29,7 @@ def program(folder: pathlib.Path, start_program: Callable[..., Program]) -> Prog
 def test_client_prints_what_the_readme_shows(program: Program) -> None:
     done = program.run(sys.executable, "client.py")
     assert (done.returncode, done.stderr) == (0, "")
-    readme = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    readme = (EXAMPLES / "request_reply" / "README.md").read_text(encoding="utf-8")
     shown = readme.partition("$ python client.py\n")[2].partition("$ ")[0]
     assert done.stdout == shown
 

@@ -12,6 +12,7 @@ from grav_actors import (
     ConnectionClosedError,
     Grav,
     Message,
+    NodeUUIDMismatchError,
     Peer,
     TransportNotConfiguredError,
     TunnelNotEstablishedError,
@@ -160,6 +161,7 @@ def test_reply_of_another_node_reaches_the_receipt(make: Make) -> None:
     one.wait_for_peers(1, PATIENCE)
     answering = one.connect()
     answering.on_type("question", lambda m: answering.reply_to(m, Message("answer", m.data + 1)))
+    one.wait_until_known(PATIENCE)
     receipt = other.connect().publish("question", 41)
 
     assert receipt.result(PATIENCE).data == 42
@@ -351,8 +353,8 @@ def test_node_other_than_discovery_said_is_not_linked(make: Make) -> None:
 
     hub = other._hub
     assert hub is not None
-    refused = hub._wait(lambda: hub._refused.get(endpoint(one)), PATIENCE)
-    assert (refused.code, other.peers()) == ("uuid", [])
+    refused = hub._bulletin.wait(lambda: hub._bulletin.refused.get(endpoint(one)), PATIENCE)
+    assert (type(refused), other.peers()) == (NodeUUIDMismatchError, [])
 
 
 def test_stopped_node_refuses_and_leaves_nothing(make: Make) -> None:

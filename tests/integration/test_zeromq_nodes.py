@@ -81,3 +81,17 @@ def test_killed_node_is_down_at_once_and_another_takes_its_address(start: Start)
     stays("wait_for", uuid=after.uuid, state="up")  # what was connected to is dialled again
     after("send", count=10)
     assert stays("collected", uuid=after.uuid, last=10)["count"] == 10
+
+
+def test_frame_that_the_peer_could_not_take_is_announced_there_and_its_link_stands(start: Start) -> None:
+    small, large = start("small", max_message=65_536), start("large", max_message=8_000_000)
+    large("connect", endpoint=small.endpoint)
+    exchange([small, large], 10)
+
+    large("send", count=1, first=11, size=4_000_000)
+    large("send", count=10, first=12)
+    came = small("collected", uuid=large.uuid, last=21)
+    assert (came["count"], came["gap"], came["missing"], came["last"]) == (20, 1, 1, 21)
+    for node, peer in ((small, large), (large, small)):
+        events = [kind for _, kind, data in node("happened")["events"] if data["uuid"] == peer.uuid]
+        assert [kind for kind in events if kind != "gap"] == ["up"]

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,9 +10,9 @@ import pytest
 
 from support.lanlab import Host, Lan
 from support.programs import GRAV_ACTORS, Program
+from support.projects import EXAMPLES, copy_example
 from support.terminal import Terminal
 
-EXAMPLE = pathlib.Path(__file__).resolve().parents[2] / "examples" / "lan_chat"
 LISTEN_HERE = 'listen = "tcp://127.0.0.1:0"'
 LISTEN_EVERYWHERE = 'listen = "tcp://0.0.0.0:7470"'
 
@@ -25,8 +24,7 @@ class Machine:
 
     def __init__(self, name: str, host: Host, home: pathlib.Path) -> None:
         self.name, self.host = name, host
-        self.folder = home / "lan_chat"
-        shutil.copytree(EXAMPLE, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        self.folder = copy_example("lan_chat", home / "lan_chat")
         self._env = host.env({"XDG_CONFIG_HOME": str(home / "config")})
         self._opened: list[Program | Terminal] = []
 
@@ -156,7 +154,7 @@ def test_key_that_only_one_side_allows_is_told_where_it_is_turned_away(machines:
 
 
 def test_page_has_the_commands_that_these_tests_type() -> None:
-    page = (EXAMPLE.parents[1] / "docs" / "mesh-walkthrough.md").read_text(encoding="utf-8")
+    page = (EXAMPLES.parent / "docs" / "mesh-walkthrough.md").read_text(encoding="utf-8")
     for command in ("check", "keys new", "keys show", "keys allow", "up", "nodes", "doctor"):
         assert f"grav-actors {command}" in page
     assert LISTEN_EVERYWHERE in page

@@ -95,6 +95,7 @@ LAYERS = {
         (
             "grav_actors.bus.core",
             "grav_actors.bus.membership",
+            "grav_actors.bus.notices",
             "grav_actors.bus.watches",
             "grav_actors.bus.postman",
             "grav_actors.bus.mailroom",
@@ -189,6 +190,7 @@ LAYERS = {
             "grav_actors.transports.zeromq_*",
             "grav_actors.mesh.hub",
             "grav_actors.mesh.turns",
+            "grav_actors.mesh.bulletin",
             "grav_actors.mesh.carrier",
             "grav_actors.mesh.relay",
             "grav_actors.supervisor.*",

@@ -468,3 +468,16 @@ def test_what_was_taken_back_and_dropped_is_accepted() -> None:
     outbox.drop_taken_back()
     assert outbox.accepted == outbox.floor() == 3
     assert outbox.unaccepted_bytes == 0
+
+
+@pytest.mark.parametrize("size", [10, 100 * 1024])
+def test_what_threads_put_in_at_the_same_moment_makes_no_run_beyond_the_limits(size: int) -> None:
+    outbox = Outbox()
+    for number in range(1300 if size == 10 else 7):
+        outbox.incoming += item("x", number, bytes(size), b"")
+    outbox.gather()
+    sent = [run for frame in outbox.take_frames() for run in frame]
+    assert all(run.count <= MAX_RUN_MESSAGES and run.size <= MAX_RUN_BYTES for run in sent)
+    assert [run.seq for run in sent[1:]] == [run.last + 1 for run in sent[:-1]]
+    records = [record for run in sent for record in unpack_body(run.body, run.count, ActorRef)]
+    assert [int.from_bytes(record[0][8:], "big") for record in records] == list(range(len(records)))

@@ -79,7 +79,7 @@ class Node:
         self._publisher: threading.Thread | None = None
 
     def _collect(self, message: Message) -> None:
-        origin, number = message.data
+        origin, number, *_ = message.data
         with self._changed:
             self.origins.setdefault(origin, Origin()).take(number)
             self._changed.notify_all()
@@ -131,10 +131,10 @@ class Node:
             time.sleep(0.001)
         return self.send(count)
 
-    def send(self, count: int) -> dict[str, Any]:
-        """Publish so many at once."""
-        for number in range(1, count + 1):
-            self._sender.publish(f"load.{number % 3}", [self.grav.node_uuid, number])
+    def send(self, count: int, first: int = 1, size: int = 0) -> dict[str, Any]:
+        """Publish so many at once, each with so many bytes besides."""
+        for number in range(first, first + count):
+            self._sender.publish(f"load.{number % 3}", [self.grav.node_uuid, number, bytes(size)])
         return {}
 
     def publish(self, rate: int, types: int = 5) -> dict[str, Any]:
