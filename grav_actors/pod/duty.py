@@ -37,8 +37,6 @@ TAKE_OVER_AFTER = 2
 
 MISSED_LOOKS = 3
 """Looks of the relief thread in a row that may be put off as somebody is using the link."""
-SHARED_TERMS = 64
-"""Terms of duty, after another thread has used the link, in which nobody waits in the socket itself."""
 OVER = -1.0
 """What a turn returns when what was waited for is there."""
 
@@ -112,9 +110,6 @@ class Duty:
         self._is_closing = False
         self._waiting: dict[Waiter, None] = {}
         self._left = threading.Condition(link.lock)
-        self._seen_uses = 0
-        self._shared_terms = SHARED_TERMS
-        self._may_wait_here = False
         self._woken: Callbacks | None = None
         self._times_woken = 0
         self._look_at = 0.0
@@ -231,7 +226,6 @@ class Duty:
             server.stays = stays
         if self._holder is not server and not self._is_closing and self._may_serve(server) and server.watch():
             self._begin(server, server)
-            self._may_wait_here = False
             self._is_away = True
 
     def turn_in_loop(self, server: LoopServer, ready: Ready) -> float | None:
@@ -242,7 +236,6 @@ class Duty:
             if self._holder is not server or self._is_closing:
                 return None
             self._is_away = False
-            before = link.uses
             is_whole = False
             server.waker.is_here = True
             try:
@@ -255,7 +248,6 @@ class Duty:
                     link.is_torn = True  # Ctrl-C in the middle of it
                 if not is_whole or server.is_idle():
                     self._end(server, server)
-            self._seen_uses += link.uses - before
             is_mine = self._holder is server
             self._is_away = is_mine and rest > 0
             calls, self._calls = self._calls, []
@@ -286,7 +278,6 @@ class Duty:
         self._post = post
         self._is_away = False
         self._terms += 1
-        self._may_wait_here = who is not self and self._is_alone()
         return post
 
     def _serve(self, who: Holder, post: Post, is_over: Callable[[], Any], deadline: float | None) -> None:
@@ -332,31 +323,8 @@ class Duty:
 
     def _turn(self, ready: Ready, is_over: Callable[[], Any]) -> float:
         """Serve once; return for how many seconds there is nothing to do, less than 0 when it is over."""
-        link = self._link
-        before = link.uses
-        while True:
-            link.take(ready)
-            if is_over():
-                rest = OVER
-            else:
-                rest = link.tend()
-                if self._may_wait_here and rest > 0:
-                    self._may_wait_here = False  # once: who takes longer is waited for at the descriptor
-                    if link.wait_here():
-                        ready = []
-                        continue
-            self._seen_uses += link.uses - before
-            return rest
-
-    def _is_alone(self) -> bool:
-        """Return whether nobody but the threads that take the duty in turn has used the link of late."""
-        uses = self._link.uses
-        if uses - self._seen_uses > 1:
-            self._shared_terms = SHARED_TERMS
-        elif self._shared_terms:
-            self._shared_terms -= 1
-        self._seen_uses = uses
-        return not self._shared_terms
+        self._link.take(ready)
+        return OVER if is_over() else self._link.tend()
 
     def _end(self, who: Holder, post: Post | LoopServer) -> None:
         post.silence()

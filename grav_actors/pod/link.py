@@ -39,8 +39,6 @@ HIGH_WATER_MARK = 100_000
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 50
 LINGER_MS = 1000
-PATIENCE = 0.001
-"""Seconds that a thread waits in the socket itself; whoever wants to send meanwhile waits too."""
 SHORTEST_REST = 0.001
 """Seconds that the thread on duty rests while there is traffic: what threads queue leaves then at the latest."""
 LONGEST_REST = 0.1
@@ -76,7 +74,6 @@ class Link:
         duty: Who serves the socket.
         heard_at: When the last frame came from the bus, in seconds of the monotonic clock.
         turned_at: When the thread on duty looked last.
-        uses: How often pods have sent something.
         is_torn: A thread was interrupted while it served the socket.
         is_foreign: This process is a fork of the one that made the link.
     """
@@ -96,8 +93,6 @@ class Link:
         self._is_closing = False
         self._is_sending = False
         self._has_input = True
-        self._begun: zmq.Frame | None = None
-        self.uses = 0
         self._next_rest = SHORTEST_REST
         self._look_at = 0.0
         self._resting = 0.0
@@ -112,7 +107,6 @@ class Link:
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         socket.setsockopt(zmq.IPV6, 1)
-        socket.setsockopt(zmq.RCVTIMEO, round(PATIENCE * 1000))
         if endpoint.startswith("tcp:"):
             # A cut cable shows only to who sends; over ipc the kernel tells at once.
             socket.setsockopt(zmq.HEARTBEAT_IVL, 500)
@@ -166,7 +160,6 @@ class Link:
         out, core.out = core.out, []
         if not out:
             return
-        self.uses += 1
         if self._backlog:
             self._backlog.extend(out)
             return
@@ -204,6 +197,15 @@ class Link:
         self._look_at = min(self._look_at, self.turned_at + SHORTEST_REST)
         if self._resting > SHORTEST_REST:
             self.duty.wake()
+
+    def flush_queued(self) -> None:
+        """Send what pods have queued: a change of who gets what must not overtake what this process sent before it."""
+        now = time.monotonic()
+        for pod in list(self._active):
+            outbox = pod._core.outbox
+            if outbox.queued or outbox.incoming:
+                pod._core.flush(now)
+                self.send_out(pod)
 
     # On duty
 
@@ -288,19 +290,6 @@ class Link:
         """Return whether the thread on duty should have looked before."""
         return now > self.turned_at + self._resting
 
-    def wait_here(self) -> bool:
-        """Wait in the socket itself until something comes, at most `PATIENCE` seconds; return whether it has.
-
-        The caller holds the lock, and so does nobody else use the link meanwhile. It spares half of the calls of the
-        system that waiting at the descriptor takes.
-        """
-        try:
-            self._begun = self._socket.recv(copy=False)
-        except zmq.Again:
-            return False
-        self._has_input = True
-        return True
-
     def _look_after(self, now: float) -> None:
         """Flush and acknowledge for pods that have something open."""
         for pod in list(self._active):
@@ -320,15 +309,11 @@ class Link:
         receive = self._socket.recv
         touched: dict[Pod, None] = {}
         events = self._socket.getsockopt
-        begun, self._begun = self._begun, None
-        for _ in range(DRAIN_FRAMES if begun is None else 1):
-            if begun is not None:
-                header = begun
+        for _ in range(DRAIN_FRAMES):
             # Asked first: an exception to say that there is nothing costs several times as much.
-            elif events(_EVENTS) & _POLLIN:  # type: ignore[operator]
-                header = receive(_NOBLOCK, copy=False)
-            else:
+            if not events(_EVENTS) & _POLLIN:  # type: ignore[operator]
                 return touched, True
+            header = receive(_NOBLOCK, copy=False)
             self.heard_at = now
             if not header.more:
                 self._bad_frame("a message of one frame")
@@ -378,7 +363,6 @@ class Link:
         except zmq.Again:
             pass
         self._is_sending = False
-        self._begun = None
         self._backlog.clear()
         self._connect_anew(now)
 

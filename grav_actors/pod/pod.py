@@ -123,6 +123,7 @@ class Pod:
     def _join(self, timeout: float = CONFIRM_TIMEOUT) -> Self:
         """Say HELLO and wait until the bus knows the pod."""
         with self._link.lock:
+            self._link.flush_queued()
             self._link.add(self)
             self._core.hello(monotonic())
             waiter = self._confirmation(self._core._hello_request)
@@ -463,6 +464,7 @@ class Pod:
         if self._gate is not None:
             raise self._error()
         with self._link.lock:
+            self._link.flush_queued()
             # In this order: who sees the new handler sees the new filter too.
             self._core.filters = filters
             if handler is not None:

@@ -29,6 +29,7 @@ from grav_actors import (
 from grav_actors.filters import ALL_FILTERS_BYTES, MAX_FILTER_BYTES, FilterSet
 from grav_actors.ids import new_id
 from grav_actors.pod.intake import collect
+from grav_actors.pod.outbox import Outbox
 from grav_actors.protocol import CLOSE_UNHEALTHY, Verb
 from support.collecting import LIMIT, Collector, in_thread, settle
 from support.naming import stable
@@ -297,6 +298,21 @@ def test_a_receipt_has_the_uuid_of_the_message_that_arrives(connect: Connect, co
         sent.append((message.uuid, [number]))
     assert is_all.wait(LIMIT)
     assert arrived == sent
+
+
+def test_a_question_knows_its_number_whatever_others_publish_meanwhile(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = connect()
+    look = Outbox.has_room
+
+    def look_before_another_thread_publishes(outbox: Outbox, count: int = 1) -> bool:
+        has_room = look(outbox, count)
+        outbox.incoming += ("other", 1, 1, b"", b"")
+        return has_room
+
+    monkeypatch.setattr(Outbox, "has_room", look_before_another_thread_publishes)
+    assert asker._ask("nobody", None, None, "").seq == 2
 
 
 def test_a_uuid_read_in_a_handler_is_that_of_the_message_sent(connect: Connect) -> None:

@@ -20,7 +20,6 @@ class Line:
         self.lock = threading.Lock()
         self.turned_at = monotonic()
         self.is_torn = False
-        self.uses = 0
         self._jobs: deque[Callable[[], object]] = deque()
         self._read, self._write = os.pipe()
         self.duty = Duty(cast("Any", self), (self._read,))
@@ -45,10 +44,6 @@ class Line:
 
     def is_overdue(self, now: float) -> bool:
         """Return whether it should have been looked at."""
-        return False
-
-    def wait_here(self) -> bool:
-        """Wait for nothing."""
         return False
 
     def served_by(self) -> int:
