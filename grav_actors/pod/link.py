@@ -22,7 +22,16 @@ from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError,
 from grav_actors.pod.core import State
 from grav_actors.pod.duty import Duty, Ready
 from grav_actors.pod.intake import collect
-from grav_actors.protocol import ACK_DELAY, BEAT_INTERVAL, VERB_WELCOME, Verb, max_frame_to_pod, pack, unpack_header
+from grav_actors.protocol import (
+    ACK_DELAY,
+    BEAT_INTERVAL,
+    BYE_CRASHED,
+    VERB_WELCOME,
+    Verb,
+    max_frame_to_pod,
+    pack,
+    unpack_header,
+)
 
 if TYPE_CHECKING:
     from grav_actors.pod.pod import Pod
@@ -332,8 +341,11 @@ class Link:
                     self._on_link_frame(fields, now)
                     continue
                 pod = self._pods.get(slot)
-                if pod is None:
-                    continue  # it has left, and this was under way
+                if pod is None:  # it has left, and this was under way
+                    if fields[0] == VERB_WELCOME:
+                        # It gave up before it was admitted; without a word it would stand on the bus with its name.
+                        self._backlog.append((pack(Verb.BYE.value, slot, 0, BYE_CRASHED), b""))
+                    continue
                 size = len(body)
                 pod._core.receive(fields, body.bytes if size < LARGE_BODY else body.buffer, now)
                 touched[pod] = None

@@ -11,6 +11,8 @@ import pytest
 import zmq
 
 from grav_actors import BusBusyError, Grav
+from grav_actors.pod.pod import Pod
+from grav_actors.protocol import PodSettings
 from support.attack import Attacker, attack_in_process, bus_pid, connected, rss, send_oversize
 from support.collecting import LIMIT, Collector, settle
 
@@ -123,6 +125,20 @@ def test_send_raises_when_the_bus_takes_nothing_and_that_message_was_not_taken()
             send()
         settle(sender)
         assert collected.data == list(range(taken))
+
+
+def test_a_pod_that_gave_up_before_a_stopped_bus_admitted_it_does_not_stay() -> None:
+    with Grav() as grav:
+        link = grav._link
+        assert link is not None
+        with stopped(bus_pid(grav)), pytest.raises(BusBusyError, match="no bus answered"):
+            Pod(link, "late", PodSettings())._join(timeout=0.05)
+        # Its HELLO is on the way before the first of these questions.
+        for _ in range(10_000):
+            rows = grav.ask("grav.sys.bus.pods", to="grav.bus", timeout=LIMIT)
+            if all(row["name"] != "late" for row in rows):
+                return
+        pytest.fail("it stands on the bus for as long as its link lives")
 
 
 @pytest.mark.slow
