@@ -488,6 +488,65 @@ def test_what_another_instance_of_a_service_is_told_again_makes_up_for_a_lost_ef
     assert write.found() == set()
 
 
+def start_group(write: Writer) -> None:
+    """Start `a` and `b`, of one group, and send a message that one of them shall have."""
+    write.pod("a", group="g", supervised=True)
+    write.pod("b", group="g", supervised=True)
+    write.send(1)
+    write(Taken, uuid(1))
+    write.handle(1)
+
+
+def lose_the_effect_of_a_member(write: Writer) -> None:
+    """Have `a`, which has begun with the message, finish it, and end before the bus has taken what it sent there."""
+    write(Sent, "a", 1, uuid(2), "y", cause=uuid(1))
+    write(Handled, "a", uuid(1))
+    write(Ended, "a", "overflow")
+    write(Quiet)
+
+
+@pytest.mark.parametrize("begins", ["before", "after"])
+def test_what_a_member_that_was_given_up_sends_is_lost_where_another_was_given_the_same(
+    write: Writer, begins: str
+) -> None:
+    start_group(write)
+    if begins == "before":
+        write.give(1, "a")
+    write(Lost, "a")
+    write.handle(1, "b", redelivered=True)
+    if begins == "after":
+        write.give(1, "a")
+    lose_the_effect_of_a_member(write)
+    assert write.found() == set()
+
+
+def test_an_effect_of_a_member_that_was_given_up_is_found_where_nobody_else_was_given_the_same(write: Writer) -> None:
+    start_group(write)
+    write(Lost, "a")
+    write.give(1, "a")
+    lose_the_effect_of_a_member(write)
+    assert write.found() == {"effects"}
+
+
+def test_an_effect_is_found_where_another_had_the_message_before_its_member_was_given_up(write: Writer) -> None:
+    start_group(write)
+    write.handle(1, "b")
+    write.give(1, "a", redelivered=True)
+    write(Lost, "a")
+    lose_the_effect_of_a_member(write)
+    assert write.found() == {"effects"}
+
+
+def test_an_effect_of_a_member_that_was_given_up_is_found_when_it_got_the_message_since(write: Writer) -> None:
+    start_group(write)
+    write(Lost, "a")
+    write.handle(1, "b", redelivered=True)
+    write(Joined, "a")
+    write.give(1, "a", redelivered=True)
+    lose_the_effect_of_a_member(write)
+    assert write.found() == {"effects"}
+
+
 def test_a_gap_for_a_pod_that_was_given_up_and_then_left_is_right(write: Writer) -> None:
     write(Lost, "r")
     write(Leaving, "r", "")

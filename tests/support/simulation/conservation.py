@@ -84,6 +84,8 @@ def settling(ledger: Ledger) -> Iterator[str]:
 def effects(ledger: Ledger) -> Iterator[str]:
     """P3: what a handler sent outlives its pod if the message counts as handled: the acknowledgement leaves after it.
 
+    Excused is what a pod goes on with that the bus has given up, until it hears of that, if the bus has given the same
+    to another since: it is that one's to handle, and the acknowledgement of the first counts for nothing.
     Needs Sent with its cause, Taken, Handled, Ended and Quiet.
     """
     if not ledger.is_quiet or not any(story.taken for story in ledger.stories.values()):
@@ -116,10 +118,27 @@ def effects(ledger: Ledger) -> Iterator[str]:
             handled.pod == sent.pod and index < end and (stays or ledger.life(index) == lived)
             for index, handled in cause.handled
         )
-        comes_again = any(index > end and ledger.account(one.pod) in accounts for index, one in cause.delivered)
+        gone = _given_up_with(ledger, story, cause, end)
+        comes_again = any(
+            index > gone and one.pod != sent.pod and ledger.account(one.pod) in accounts
+            for index, one in cause.delivered
+        )
         is_dead = any(dead.target in accounts for _, dead in cause.dead)
         if cause.sent.kind not in QUESTIONS and is_handled and not comes_again and not is_dead:
             yield f"{story.index}: {line(sent)} is lost, but {sent.cause} counts as handled by {sent.pod}"
+
+
+def _given_up_with(ledger: Ledger, story: Story, cause: Story, end: int) -> int:
+    """Return when the bus gave up the pod that sent this, and the cause with it: before its end, or with that."""
+    pod = story.sent.pod
+    called = max((index for index, one in cause.delivered if one.pod == pod and index < story.index), default=end)
+    # One that is lost when its handler is called got the message before that: nothing comes to it any more.
+    lost = (
+        stand.since
+        for stand in ledger.between(ledger.account(pod), called, end)
+        if (stand.pod, stand.presence) == (pod, "lost")
+    )
+    return next(lost, end)
 
 
 def is_protected(ledger: Ledger, story: Story) -> bool:
