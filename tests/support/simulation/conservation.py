@@ -85,7 +85,8 @@ def effects(ledger: Ledger) -> Iterator[str]:
     """P3: what a handler sent outlives its pod if the message counts as handled: the acknowledgement leaves after it.
 
     Excused is what a pod goes on with that the bus has given up, until it hears of that, if the bus has given the same
-    to another since: it is that one's to handle, and the acknowledgement of the first counts for nothing.
+    to another since: it is that one's to handle, and the acknowledgement of the first counts for nothing. What is
+    counted as a gap after the pod's end had not been acknowledged either.
     Needs Sent with its cause, Taken, Handled, Ended and Quiet.
     """
     if not ledger.is_quiet or not any(story.taken for story in ledger.stories.values()):
@@ -124,7 +125,8 @@ def effects(ledger: Ledger) -> Iterator[str]:
             for index, one in cause.delivered
         )
         is_dead = any(dead.target in accounts for _, dead in cause.dead)
-        if cause.sent.kind not in QUESTIONS and is_handled and not comes_again and not is_dead:
+        is_gap = any(index > end and gap.account in claimants for index, gap in cause.gaps)
+        if cause.sent.kind not in QUESTIONS and is_handled and not (comes_again or is_dead or is_gap):
             yield f"{story.index}: {line(sent)} is lost, but {sent.cause} counts as handled by {sent.pod}"
 
 
