@@ -15,7 +15,6 @@ maps nest up to 32 deep, an array has at most 2**20 items and a map 2**19.
 """
 
 from grav_actors.decoding import (
-    MakeRef,
     Opened,
     Stem,
     check_body,
@@ -29,16 +28,11 @@ from grav_actors.decoding import (
     stem_uuid,
     unpack_body,
     unpack_message,
-    unpack_value,
 )
 from grav_actors.encoding import (
-    EXT_ACTOR_REF,
     MARSHAL_MAGIC,
     MARSHAL_VERSION,
-    MAX_DEPTH,
-    MAX_DICT_ITEMS,
     MAX_HEADER_BYTES,
-    MAX_LIST_ITEMS,
     HasRecord,
     array_header,
     is_fixed,
@@ -52,6 +46,8 @@ from grav_actors.encoding import (
     pack_records,
     pack_value,
 )
+from grav_actors.plain_data import EXT_ACTOR_REF, MAX_DEPTH, MAX_DICT_ITEMS, MAX_LIST_ITEMS
+from grav_actors.unpacking import MakeRef, unpack_value
 
 __all__ = [
     "EXT_ACTOR_REF",

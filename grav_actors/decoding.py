@@ -3,23 +3,18 @@
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain, pairwise, repeat
 from typing import Any
 
-from msgpack import Unpacker, unpackb
+from msgpack import Unpacker
 
 from grav_actors.encoding import (
     COLUMNS,
-    CONTAINERS,
-    EXT_ACTOR_REF,
     FIX_HEADERS,
     MARSHAL_MAGIC,
     MARSHAL_VERSION,
-    MAX_DEPTH,
-    MAX_DICT_ITEMS,
     MAX_HEADER_BYTES,
-    MAX_LIST_ITEMS,
     NIL,
     NO_ID,
     array_header,
@@ -28,21 +23,13 @@ from grav_actors.encoding import (
 )
 from grav_actors.errors import MessageDecodeError
 from grav_actors.ids import ID_BYTES, PREFIX_BYTES
+from grav_actors.plain_data import CONTAINERS, MAX_DEPTH
 from grav_actors.reference import ActorRef
+from grav_actors.unpacking import BIN_WIDTHS, MakeRef, check_depth, check_lengths, decode, short_text
 
 _EMPTY = b""
-# Bodies up to this long are decoded without looking for lying lengths first: 8 bytes for each claimed
-# item, claimed by each nested header, stay below 3 MB.
-_TRUSTED_BYTES = 1024
-_SCANNED_BYTES = 64 << 10
 _SCANNED_MEAN = 1024  # so many bytes for each message are looked through faster than they are copied for the check
-_BIN_WIDTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4}  # bytes of the length of bin8, bin16, bin32
 _ID = struct.Struct("16s")
-_BLOB_WIDTHS = {0xC5: 2, 0xC6: 4, 0xDA: 2, 0xDB: 4}  # bytes of the length of bin16, bin32, str16, str32
-
-_DEPTH_CHUNK = 4096  # lists and dicts looked into at a time: the views of all could need more than the data
-
-MakeRef = Callable[[str], Any]
 
 
 def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
@@ -64,7 +51,7 @@ def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> 
     header = FIX_HEADERS[count] if count < 16 else array_header(count)
     if body[: len(header)] != header:
         raise MessageDecodeError(f"a body that does not begin with an array of {count} records")
-    records: list[list[Any]] = _decode(body, make_ref)
+    records: list[list[Any]] = decode(body, make_ref)
     # A record is in order if it answers nothing, has no headers and holds a scalar; all others are looked
     # at closely. Empty bytes are one object, and a value that is no list cannot hold it twice.
     try:
@@ -87,7 +74,7 @@ def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> 
             for record in records:
                 _check_record(record)
         if containers:
-            _check_depth(containers, MAX_DEPTH)
+            check_depth(containers, MAX_DEPTH)
     return records
 
 
@@ -114,11 +101,11 @@ def check_body(body: bytes, count: int) -> None:
     if body[: len(header)] != header:
         raise MessageDecodeError(f"a body that does not begin with an array of {count} records")
     try:
-        _check_lengths(body, len(body))
+        check_lengths(body, len(body))
     except MessageDecodeError:
         raise
     except Exception as exc:
-        raise MessageDecodeError(f"a malformed body ({_text(exc)})") from exc
+        raise MessageDecodeError(f"a malformed body ({short_text(exc)})") from exc
 
 
 def _is_columns(body: bytes | memoryview) -> bool:
@@ -182,9 +169,9 @@ def open_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> Opened
     header = array_header(count)
     if body[at : at + len(header)] != header:
         raise MessageDecodeError(f"a body whose data is not an array of {count} items")
-    data = _decode(body, make_ref, at, _SCANNED_MEAN * count)
+    data = decode(body, make_ref, at, _SCANNED_MEAN * count)
     if not CONTAINERS.isdisjoint(set(map(type, data))):
-        _check_depth([one for one in data if type(one) in CONTAINERS], MAX_DEPTH)
+        check_depth([one for one in data if type(one) in CONTAINERS], MAX_DEPTH)
     halves = _numbers("Q", uuids)
     times = _numbers("q", stamps)
     if halves[::2].tobytes() != halves[:1].tobytes() * count:
@@ -235,24 +222,12 @@ def _read_head(body: bytes | memoryview, count: int) -> tuple[bytes, bytes, byte
 
 
 def _read_bin(body: bytes | memoryview, at: int) -> tuple[bytes, int]:
-    width = _BIN_WIDTHS.get(body[at], 0) if at < len(body) else 0
+    width = BIN_WIDTHS.get(body[at], 0) if at < len(body) else 0
     begin = at + 1 + width
     end = begin + int.from_bytes(body[at + 1 : begin], "big")
     if not width or end > len(body):
         raise MessageDecodeError("a body with a column that is no bytes, or is not all there")
     return bytes(body[begin:end]), end
-
-
-def unpack_value(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> Any:
-    """Return what `pack_value` was given.
-
-    Raises:
-        MessageDecodeError: The bytes are not one value under the rules for data.
-    """
-    value = _decode(raw, make_ref)
-    if type(value) in CONTAINERS:
-        _check_depth([value], MAX_DEPTH)
-    return value
 
 
 def unpack_message(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> tuple[str, list[Any]]:
@@ -263,7 +238,7 @@ def unpack_message(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> tup
     """
     if raw[:6] != MARSHAL_MAGIC[:6]:
         raise MessageDecodeError(f"no marshalled message: it begins with {bytes(raw[:8])!r}")
-    parts = _decode(raw, make_ref)
+    parts = decode(raw, make_ref)
     if parts[1] != MARSHAL_VERSION or type(parts[1]) is not int:
         raise MessageDecodeError(f"a marshalled message of version {parts[1]!r:.20}, not {MARSHAL_VERSION}")
     _, _, type_, uuid, reply_to, parent_id, stamp, data, headers = parts
@@ -272,7 +247,7 @@ def unpack_message(raw: bytes | memoryview, make_ref: MakeRef = ActorRef) -> tup
     record = [uuid, reply_to, parent_id, stamp, data, headers]
     _check_record(record)
     if type(data) in CONTAINERS:
-        _check_depth([data], MAX_DEPTH)
+        check_depth([data], MAX_DEPTH)
     return type_, record
 
 
@@ -295,7 +270,7 @@ def record_offsets(body: bytes | memoryview, count: int) -> list[int]:
             skip()
             offsets.append(at + tell())
     except Exception as exc:
-        raise MessageDecodeError(f"a malformed body ({_text(exc)})") from exc
+        raise MessageDecodeError(f"a malformed body ({short_text(exc)})") from exc
     if found != count:
         raise MessageDecodeError(f"a body of {found} records, {count} were announced")
     if offsets[-1] != len(body):
@@ -369,96 +344,6 @@ def check_headers(headers: Any) -> None:
         raise MessageDecodeError(f"headers of {size} bytes; {MAX_HEADER_BYTES} are allowed")
 
 
-def _decode(raw: bytes | memoryview, make_ref: MakeRef, at: int = 0, scanned: int = _SCANNED_BYTES) -> Any:
-    """Return the one value that the bytes are from `at` on.
-
-    Args:
-        scanned: Bytes that are looked through before they are copied for the check.
-    """
-
-    def extension(code: int, data: bytes) -> Any:
-        if code != EXT_ACTOR_REF:
-            raise MessageDecodeError(f"unknown MessagePack extension type {code}")
-        return make_ref(str(data, "utf-8"))
-
-    size = most_items = most_pairs = len(raw) - at
-    if size > MAX_DICT_ITEMS:
-        most_items, most_pairs = min(size, MAX_LIST_ITEMS), MAX_DICT_ITEMS
-    try:
-        if size > _TRUSTED_BYTES and _may_lie(raw, at, size, scanned):
-            _check_lengths(memoryview(raw)[at:], size)
-        return unpackb(
-            memoryview(raw)[at:] if at else raw,
-            raw=False,
-            strict_map_key=False,
-            timestamp=3,
-            ext_hook=extension,
-            max_array_len=most_items,
-            max_map_len=most_pairs,
-        )
-    except (MessageDecodeError, MemoryError):
-        raise
-    except Exception as exc:
-        raise MessageDecodeError(f"malformed MessagePack ({_text(exc)})") from exc
-
-
-def _may_lie(raw: bytes | memoryview, at: int, size: int, scanned: int) -> bool:
-    """Tell whether any byte behind the first header could begin an array or map of more than 15 items."""
-    if size > scanned:
-        return not (_are_blobs(raw, at, size) if at else _is_one_blob(raw, size))
-    if type(raw) is not bytes:
-        return True
-    find = raw.find
-    at += 3 if raw[at] == 0xDC else 1
-    return find(b"\xdc", at) >= 0 or find(b"\xdd", at) >= 0 or find(b"\xde", at) >= 0 or find(b"\xdf", at) >= 0
-
-
-def _are_blobs(raw: bytes | memoryview, at: int, size: int) -> bool:
-    """Tell whether the array that begins here has nothing but bytes in it; saves copying them for the check."""
-    end = at + size
-    count = raw[at] & 0x0F
-    if raw[at] == 0xDC:
-        count = int.from_bytes(raw[at + 1 : at + 3], "big")
-        at += 2
-    at += 1
-    for _ in range(count):
-        width = _BIN_WIDTHS.get(raw[at], 0) if at < end else 0
-        if not width:
-            return False
-        at += 1 + width + int.from_bytes(raw[at + 1 : at + 1 + width], "big")
-    return at == end
-
-
-def _is_one_blob(raw: bytes | memoryview, size: int) -> bool:
-    """Tell whether a large body is one record that is all bytes or text; saves copying it for the check."""
-    if raw[:4] != b"\x91\x96\xc4\x10":
-        return False
-    at = 4 + ID_BYTES
-    for _ in ("reply_to", "parent_id"):
-        if raw[at] != 0xC4:
-            return False
-        at += 2 + raw[at + 1]
-    if raw[at] != 0xCF:  # the timestamp
-        return False
-    at += 9
-    width = _BLOB_WIDTHS.get(raw[at], 0)
-    end = at + 1 + width + int.from_bytes(raw[at + 1 : at + 1 + width], "big")
-    return width > 0 and size - end <= _TRUSTED_BYTES
-
-
-def _check_lengths(raw: bytes | memoryview, size: int) -> None:
-    """Go over the bytes without making anything: what headers promise is then known to be there.
-
-    Without this, a thousand nested arrays that each claim a million items cost gigabytes before the
-    decoder finds the bytes missing.
-    """
-    unpacker = Unpacker(max_buffer_size=size)
-    unpacker.feed(raw)
-    unpacker.skip()
-    if unpacker.tell() != size:
-        raise MessageDecodeError(f"{size - unpacker.tell()} bytes behind the end of a value")
-
-
 def _check_record(record: Any) -> None:
     """Raise unless this is a record; its data is not looked at."""
     if type(record) is not list or len(record) != 6:
@@ -474,30 +359,3 @@ def _check_record(record: Any) -> None:
         raise MessageDecodeError("a record whose timestamp is not an int")
     if headers is not None:
         check_headers(headers)
-
-
-def _check_depth(level: list[Any], room: int) -> None:
-    """Raise unless these lists and dicts nest at most `room` deep; goes level by level over all of them."""
-    while True:
-        inner: list[Any] = []
-        for start in range(0, len(level), _DEPTH_CHUNK):
-            part = level[start : start + _DEPTH_CHUNK]
-            items = chain.from_iterable([one.values() if type(one) is dict else one for one in part])
-            if not CONTAINERS.isdisjoint(set(map(type, items))):
-                inner += [
-                    item
-                    for one in part
-                    for item in (one.values() if type(one) is dict else one)
-                    if type(item) in CONTAINERS
-                ]
-        if not inner:
-            return
-        level = inner
-        room -= 1
-        if not room:
-            raise MessageDecodeError(f"data nested more than {MAX_DEPTH} deep")
-
-
-def _text(exc: Exception) -> str:
-    text = str(exc)
-    return f"{type(exc).__name__}: {text:.120}" if text else type(exc).__name__

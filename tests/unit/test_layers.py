@@ -45,6 +45,8 @@ LAYERS = {
             "grav_actors.filters",
             "grav_actors.reference",
             "grav_actors.codec",
+            "grav_actors.plain_data",
+            "grav_actors.unpacking",
             "grav_actors.encoding",
             "grav_actors.decoding",
             "grav_actors.conversion",
