@@ -9,6 +9,7 @@ from typing import Any
 from grav_actors.errors import ConfigError, ConnectionClosedError
 from grav_actors.options import show
 from grav_actors.pod.pod import Pod
+from grav_actors.registry import plugin_instance
 from grav_actors.transports import load as load_transport
 from grav_actors.transports.base import BridgeConnection, BridgeTransport, TransportOptions
 
@@ -92,10 +93,6 @@ def plan_bridge(bridge: Any) -> BridgeTransport | None:
     """
     if bridge is None:
         return None
-    made = load_transport(bridge)() if isinstance(bridge, str) else bridge
-    if not isinstance(made, BridgeTransport):
-        raise ConfigError(
-            f"bridge is {show(bridge)}: allowed are the name of a bridge, or an instance of one; see"
-            " grav_actors.transports.base.BridgeTransport"
-        )
+    allowed = "the name of a bridge, or an instance of one; see grav_actors.transports.base.BridgeTransport"
+    made: BridgeTransport = plugin_instance("bridge", bridge, load_transport, BridgeTransport, allowed)
     return made

@@ -23,6 +23,7 @@ from grav_actors.options import show
 from grav_actors.pod.link import Link
 from grav_actors.pod.pod import Pod
 from grav_actors.protocol import GATEWAY_NAME, RETAIN_MESSAGES, PodSettings
+from grav_actors.registry import plugin_instance
 from grav_actors.tables import MeshTable
 from grav_actors.transports import load as load_transport
 from grav_actors.transports.base import MeshTransport, TransportOptions
@@ -185,12 +186,8 @@ def plan_mesh(
 
 
 def _transport(transport: Any) -> MeshTransport:
-    made = load_transport(transport)() if isinstance(transport, str) else transport
-    if not isinstance(made, MeshTransport):
-        raise ConfigError(
-            f"transport is {show(transport)}: allowed are the name of a transport for meshes, or an instance of one;"
-            " see grav_actors.transports.base.MeshTransport"
-        )
+    allowed = "the name of a transport for meshes, or an instance of one; see grav_actors.transports.base.MeshTransport"
+    made: MeshTransport = plugin_instance("transport", transport, load_transport, MeshTransport, allowed)
     return made
 
 
@@ -201,12 +198,8 @@ def _as_list(discovery: Any) -> Iterable[Any]:
 
 
 def _discovery(discovery: Any) -> Discovery:
-    made = load_discovery(discovery)() if isinstance(discovery, str) else discovery
-    if not isinstance(made, Discovery):
-        raise ConfigError(
-            f"discovery is {show(discovery)}: allowed are the name of a discovery, an instance of one, or a list of"
-            " these"
-        )
+    allowed = "the name of a discovery, an instance of one, or a list of these"
+    made: Discovery = plugin_instance("discovery", discovery, load_discovery, Discovery, allowed)
     return made
 
 

@@ -1,6 +1,6 @@
 """Plug-ins, found by name: those that ship with this package, then the entry points of installed ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -48,6 +48,29 @@ def load_plugin(group: str, kind: str, name: str, builtin: Mapping[str, str]) ->
     if not isinstance(loaded, type):
         raise ConfigError(f"{origin} is {show(loaded)}, not a class")
     return loaded
+
+
+def plugin_instance(
+    option: str, given: Any, load: Callable[[str], type[Any]], contract: type[Any], allowed: str
+) -> Any:
+    """Return what a user has given for a plug-in: an instance as it is, of a name one of its class.
+
+    Args:
+        option: What the value was given for, as errors call it.
+        load: Returns the class of a name; raises ConfigError.
+        contract: What it has to be.
+        allowed: What the user may give, in words.
+
+    Returns:
+        An instance of the contract, which may be abstract: hence no type of its own.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    made = load(given)() if isinstance(given, str) else given
+    if not isinstance(made, contract):
+        raise ConfigError(f"{option} is {show(given)}: allowed are {allowed}")
+    return made
 
 
 def _registered(group: str, builtin: Mapping[str, str]) -> dict[str, EntryPoint]:
