@@ -108,9 +108,7 @@ class Postman:
         for receiver in plan.receivers:
             if receiver is source:
                 continue
-            uuids = receiver.filters.uuids
-            whole = (Delivery(run, 0, run.count, flags),)
-            for delivery in _wanted(run, receiver.filters, flags=flags) if uuids else whole:
+            for delivery in _wanted(run, receiver.filters, flags=flags):
                 put(receiver.mailbox, delivery, now)
                 if not receiver.is_dirty:
                     receiver.is_dirty = True
