@@ -547,6 +547,21 @@ def test_an_effect_of_a_member_that_was_given_up_is_found_when_it_got_the_messag
     assert write.found() == {"effects"}
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_lost_effect_is_excused_once_the_share_of_its_cause_was_announced_as_a_gap(
+    write: Writer, announced: bool
+) -> None:
+    start_group(write)
+    write.give(1, "a")
+    write(Sent, "a", 1, uuid(2), "y", cause=uuid(1))
+    write(Handled, "a", uuid(1))
+    write(Ended, "a", "killed")
+    if announced:
+        write(Gap, uuid(1), "g", "given up")
+    write(Quiet)
+    assert ("effects" in write.found()) is not announced
+
+
 def test_a_gap_for_a_pod_that_was_given_up_and_then_left_is_right(write: Writer) -> None:
     write(Lost, "r")
     write(Leaving, "r", "")
