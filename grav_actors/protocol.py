@@ -25,7 +25,9 @@ MAX_HEADER: Final = 256 * 1024
 """Bytes of a header frame."""
 MAX_ITEMS: Final = 8192
 """Elements of any array within a header."""
-MAX_NUMBER: Final = 2**53 - 1
+NUMBER_BITS: Final = 53
+"""Bits of the highest number in a header."""
+MAX_NUMBER: Final = 2**NUMBER_BITS - 1
 """Highest number in a header: what every language counts exactly."""
 MAX_SLOT: Final = 2**31 - 1
 MAX_NAME: Final = 64
@@ -509,51 +511,52 @@ def _is_short(text: str) -> bool:
     return 0 < len(text) <= MAX_TYPE and (text.isascii() or len(text.encode()) <= MAX_TYPE)
 
 
+_DELIVER_TYPES = ((int, int, int, tuple, tuple), (int, int, int, type(None), tuple))
+_RUN_TYPES = (bytes, int, int, int, str, int, int, int, int)
+_ACK_TYPES = (int, int)
+
+
 def check_deliver(fields: tuple[Any, ...], body_size: int) -> None:
-    """Check a DELIVER: `(verb, slot, number, ack or None, runs)`; see `docs/protocol.md` for a run."""
-    if (
-        len(fields) != 5
-        or type(fields[2]) is not int
-        or not 1 <= fields[2] <= MAX_NUMBER
-        or type(fields[4]) is not tuple
-        or not fields[4]
-    ):
+    """Check a DELIVER: `(verb, slot, number, ack or None, runs)`; see `docs/protocol.md` for a run.
+
+    Written out, as it runs once for every frame. Numbers are within 0 and MAX_NUMBER, which has all bits set, if their
+    union has no bit above those.
+    """
+    if (*map(type, fields),) not in _DELIVER_TYPES:
+        raise ProtocolError(f"DELIVER: malformed, saw {_brief(fields)}")
+    _, _, number, ack, runs = fields
+    if number >> NUMBER_BITS or not number or not runs:
         raise ProtocolError(f"DELIVER: malformed, saw {_brief(fields)}")
     total = 0
-    for entry in fields[4]:
-        run = entry if type(entry) is tuple and len(entry) == 9 else _without_relayed(entry)
+    for entry in runs:
+        run = entry
+        if type(entry) is not tuple or (*map(type, entry),) != _RUN_TYPES:
+            run = _without_relayed(entry)
         sender, seq, floor, kind, message_type, count, size, flags, attempt = run
-        if not (
-            type(sender) is bytes
-            and len(sender) == 16
-            and type(message_type) is str
-            and _is_short(message_type)
-            and type(seq) is int
-            and type(floor) is int
-            and type(kind) is int
-            and type(count) is int
-            and type(size) is int
-            and type(flags) is int
-            and type(attempt) is int
-            and 1 <= seq <= MAX_NUMBER
-            and 0 <= floor <= MAX_NUMBER
-            and 0 <= kind <= KIND_ANSWER
-            and 1 <= count <= MAX_ITEMS
-            and size >= count
-            and 0 <= flags <= MAX_NUMBER
-            and 1 <= attempt <= MAX_NUMBER
+        if (
+            (seq | floor | kind | count | size | flags | attempt) >> NUMBER_BITS
+            or not seq
+            or not attempt
+            or not count
+            or count > size
+            or count > MAX_ITEMS
+            or kind > KIND_ANSWER
+            or len(sender) != 16
+            or not message_type
+            or len(message_type) > MAX_TYPE
+            or not (message_type.isascii() or _is_short(message_type))
         ):
             raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
         total += size
     if total != body_size:
         raise ProtocolError(f"DELIVER: runs of {total} bytes in a body of {body_size}")
-    if fields[3] is not None:
-        read_ack(fields[3])
+    if ack is not None:
+        read_ack(ack)
 
 
 def _without_relayed(run: Any) -> tuple[Any, ...]:
-    """Check what a run for the gateway says besides; return the rest."""
-    if type(run) is tuple and len(run) == 10 and type(run[7]) is int and run[7] & FLAG_RELAYED:
+    """Check what a run for the gateway says besides, and its types; return the rest."""
+    if type(run) is tuple and len(run) == 10 and (*map(type, run[:9]),) == _RUN_TYPES and run[7] & FLAG_RELAYED:
         relayed = run[9]
         if (type(relayed) is str and _is_short(relayed)) or (type(relayed) is bytes and len(relayed) in (8, 16)):
             return run[:9]
@@ -564,13 +567,12 @@ def _without_relayed(run: Any) -> tuple[Any, ...]:
 
 def read_ack(value: Any) -> Ack:
     """Check an accepted and settled watermark."""
+    if type(value) is tuple and (*map(type, value),) == _ACK_TYPES and not (value[0] | value[1]) >> NUMBER_BITS:
+        return value
     if type(value) is not tuple or len(value) not in (2, 4):
         raise ProtocolError(f"ack: malformed, saw {_brief(value)}")
     if len(value) == 2:
-        # Written out, as it runs for most frames.
-        accepted, settled = value
-        if not (type(accepted) is int is type(settled) and 0 <= accepted <= MAX_NUMBER and 0 <= settled <= MAX_NUMBER):
-            _match(value, [int, int], "ack")
+        _match(value, [int, int], "ack")
     else:
         _match(value, [int, int, int, tuple], "ack")
         _read_ranges(value[3], "open range")

@@ -371,33 +371,33 @@ class Outbox:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""
         yield from _frames([run for run in self._retained.values() if run.seq > received])
 
-    def apply(self, ack: Ack) -> bool:
-        """Take in a watermark; return whether it moved anything."""
+    def apply(self, ack: Ack) -> None:
+        """Take in a watermark; a forged one, of what was never sent, changes nothing."""
         accepted, floor = ack[0], ack[1]
-        if accepted > self.sent or floor > self.sent:
-            return False  # forged: nothing of that was ever sent
-        retained = self._retained
-        before = (self.accepted, self.settled, len(retained))
+        sent = self.sent
+        if accepted > sent or floor > sent:
+            return
         if len(ack) == 4:
             self._drop_closed(ack[2], ack[3])
+        retained = self._retained
         while retained:
-            seq = next(iter(retained))
-            if retained[seq].last > floor:
+            run = next(iter(retained.values()))
+            if run.seq + run.count - 1 > floor:
                 break
-            self._drop(seq)
+            self._drop(run)
         self.settled = max(self.settled, floor)
         self._accept(accepted)
-        return (self.accepted, self.settled, len(retained)) != before
 
     def _accept(self, accepted: int) -> None:
         # What is settled is accepted too: a bus that was restarted never hears of it.
-        retained = self._retained
-        if retained:
-            accepted = max(accepted, next(iter(retained)) - 1)
-            if accepted >= retained[next(reversed(retained))].last:
+        if accepted < self.sent:
+            retained = self._retained
+            if retained:
+                accepted = max(accepted, next(iter(retained)) - 1)
+                if accepted >= retained[next(reversed(retained))].last:
+                    accepted = self.sent
+            else:
                 accepted = self.sent
-        else:
-            accepted = self.sent
         if accepted > self.accepted:
             self.accepted = accepted
             marks = self._accept_marks
@@ -406,17 +406,17 @@ class Outbox:
 
     def _drop_closed(self, newest: int, ranges: tuple[tuple[int, int], ...]) -> None:
         """Drop what is not among the open ranges, of which there are none up to `newest` but these."""
-        settled: list[int] = []
-        for seq, run in self._retained.items():
+        settled: list[OutRun] = []
+        for run in self._retained.values():
             if run.last > newest:
                 break
             if not _overlaps(run, ranges):
-                settled.append(seq)
-        for seq in settled:
-            self._drop(seq)
+                settled.append(run)
+        for run in settled:
+            self._drop(run)
 
-    def _drop(self, seq: int) -> None:
-        run = self._retained.pop(seq)
+    def _drop(self, run: OutRun) -> None:
+        del self._retained[run.seq]
         self.retained_messages -= run.count
         self.retained_bytes -= run.size
         if self._taken_back:
