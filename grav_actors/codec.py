@@ -26,6 +26,7 @@ from grav_actors.decoding import (
     slice_body,
     stem_record,
     stem_uuid,
+    unpack_answers,
     unpack_body,
     unpack_message,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "slice_body",
     "stem_record",
     "stem_uuid",
+    "unpack_answers",
     "unpack_body",
     "unpack_message",
     "unpack_value",
