@@ -8,7 +8,16 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.codec import pack_columns, pack_each, pack_records, record_offsets, slice_body
+from grav_actors.codec import (
+    LARGE_DATA,
+    large_parts,
+    pack_columns,
+    pack_each,
+    pack_records,
+    record_of,
+    record_offsets,
+    slice_body,
+)
 from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
     BUS_NAME,
@@ -56,9 +65,11 @@ class OutRun:
     Attributes:
         columns: Of messages that were published and have no headers; None of all others.
         records: Of the others: packed, or as lists whose data can be encoded later.
+        parts: Of one large message instead of its body, with the data as the user gave it: a body that is kept until
+            it is settled would be as much memory again, taken from the system and given back for each message.
     """
 
-    __slots__ = ("body", "columns", "count", "dest", "kind", "records", "seq", "size", "type")
+    __slots__ = ("body", "columns", "count", "dest", "kind", "parts", "records", "seq", "size", "type")
 
     def __init__(self, seq: int, kind: int, message_type: str, dest: Any, columns: Columns | None) -> None:
         self.seq = seq
@@ -70,18 +81,31 @@ class OutRun:
         self.count = 0
         self.size = 0
         self.body = b""
+        self.parts: tuple[bytes, ...] = ()
 
     def close(self, prefix: bytes) -> None:
-        """Make the body; nothing is added any more."""
+        """Make the body, or its parts; nothing is added any more."""
         if self.body:
             return
-        if self.columns is not None:
-            numbers, stamps, data, parents = self.columns
-            self.body = pack_columns(prefix, numbers, stamps, data, parents)
-            self.columns = None
-            return
-        self.body = pack_records(self.records)
+        if self.size >= LARGE_DATA and self.count == 1:
+            self._part(prefix)
+        if not self.parts:
+            self.body = pack_records(self.records) if self.columns is None else pack_columns(prefix, *self.columns)
+        self.columns = None
         self.records = []
+
+    def _part(self, prefix: bytes) -> None:
+        """Make the parts if the one message is large; its size is a guess."""
+        if self.columns is None:
+            record = self.records[0]
+        else:
+            (number,), (stamp,), (data,), (parent,) = self.columns
+            record = record_of(prefix, number, stamp, data, parent)
+        self.parts = large_parts(record)
+
+    def whole(self) -> bytes:
+        """Return the body, of a large message put together anew."""
+        return self.body or b"".join(self.parts)
 
     def takes(self, kind: int, message_type: str, dest: Any, size: int, count: int = 1) -> bool:
         """Whether records of so many messages and bytes may be added: they are alike, and fit in."""
@@ -104,7 +128,8 @@ class OutRun:
         kept = [seq not in seqs for seq in range(self.seq, self.seq + self.count)]
         if all(kept):
             return [self]
-        offsets = record_offsets(self.body, self.count)
+        body = self.whole()
+        offsets = record_offsets(body, self.count)
         runs: list[OutRun] = []
         low = 0
         for is_kept, group in groupby(kept):
@@ -113,7 +138,7 @@ class OutRun:
                 size = offsets[high] - offsets[low]
                 run = OutRun(self.seq + low, self.kind, self.type, self.dest, None)
                 run.count, run.size = high - low, size
-                run.body = slice_body(self.body, offsets, low, high)
+                run.body = slice_body(body, offsets, low, high)
                 runs.append(run)
             low = high
         return runs
@@ -391,33 +416,33 @@ class Outbox:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""
         yield from _frames([run for run in self._retained.values() if run.seq > received])
 
-    def apply(self, ack: Ack) -> bool:
-        """Take in a watermark; return whether it moved anything."""
+    def apply(self, ack: Ack) -> None:
+        """Take in a watermark; a forged one, of what was never sent, changes nothing."""
         accepted, floor = ack[0], ack[1]
-        if accepted > self.sent or floor > self.sent:
-            return False  # forged: nothing of that was ever sent
-        retained = self._retained
-        before = (self.accepted, self.settled, len(retained))
+        sent = self.sent
+        if accepted > sent or floor > sent:
+            return
         if len(ack) == 4:
             self._drop_closed(ack[2], ack[3])
+        retained = self._retained
         while retained:
-            seq = next(iter(retained))
-            if retained[seq].last > floor:
+            run = next(iter(retained.values()))
+            if run.seq + run.count - 1 > floor:
                 break
-            self._drop(seq)
+            self._drop(run)
         self.settled = max(self.settled, floor)
         self._accept(accepted)
-        return (self.accepted, self.settled, len(retained)) != before
 
     def _accept(self, accepted: int) -> None:
         # What is settled is accepted too: a bus that was restarted never hears of it.
-        retained = self._retained
-        if retained:
-            accepted = max(accepted, next(iter(retained)) - 1)
-            if accepted >= retained[next(reversed(retained))].last:
+        if accepted < self.sent:
+            retained = self._retained
+            if retained:
+                accepted = max(accepted, next(iter(retained)) - 1)
+                if accepted >= retained[next(reversed(retained))].last:
+                    accepted = self.sent
+            else:
                 accepted = self.sent
-        else:
-            accepted = self.sent
         if accepted > self.accepted:
             self.accepted = accepted
             marks = self._accept_marks
@@ -426,17 +451,17 @@ class Outbox:
 
     def _drop_closed(self, newest: int, ranges: tuple[tuple[int, int], ...]) -> None:
         """Drop what is not among the open ranges, of which there are none up to `newest` but these."""
-        settled: list[int] = []
-        for seq, run in self._retained.items():
+        settled: list[OutRun] = []
+        for run in self._retained.values():
             if run.last > newest:
                 break
             if not _overlaps(run, ranges):
-                settled.append(seq)
-        for seq in settled:
-            self._drop(seq)
+                settled.append(run)
+        for run in settled:
+            self._drop(run)
 
-    def _drop(self, seq: int) -> None:
-        run = self._retained.pop(seq)
+    def _drop(self, run: OutRun) -> None:
+        del self._retained[run.seq]
         self.retained_messages -= run.count
         self.retained_bytes -= run.size
         if self._taken_back:
