@@ -47,6 +47,7 @@ from grav_actors.encoding import (
     pack_message,
     pack_record,
     pack_records,
+    pack_single,
     pack_value,
     record_of,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "pack_message",
     "pack_record",
     "pack_records",
+    "pack_single",
     "pack_value",
     "record_ids",
     "record_of",

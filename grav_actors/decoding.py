@@ -55,7 +55,7 @@ def unpack_answers(body: bytes | memoryview, count: int, make_ref: MakeRef) -> l
     if _is_columns(body):
         return open_body(body, count, make_ref).records()
     records = _decode_records(body, count, make_ref)
-    if not _are_simple(records):
+    if count == 1 or not _are_simple(records):
         for record in records:
             _check_record(record)
     containers = [record[4] for record in records if type(record[4]) in CONTAINERS]

@@ -234,10 +234,13 @@ class PodCore:
         outbox = self.outbox
         if outbox.queued or outbox.incoming:
             handled = self._news()
-            frames = list(outbox.take_frames())
-            last = len(frames) - 1
-            for index, frame in enumerate(frames):
-                self._send_frame(frame, handled if index == last else None)
+            frames = outbox.take_frames()
+            if len(frames) == 1:
+                self._send_frame(frames[0], handled)
+            else:
+                last = len(frames) - 1
+                for index, frame in enumerate(frames):
+                    self._send_frame(frame, handled if index == last else None)
             if handled is not None:
                 self.ack_sent_at = now
             if self._failures:
@@ -253,9 +256,14 @@ class PodCore:
             handled = self._news() if self._failures else None
 
     def _send_frame(self, frame: list[OutRun], handled: Handled | None) -> None:
-        bodies = [run.body or run.whole() for run in frame]
-        runs = [(run.kind, run.type, run.count, len(body), run.dest) for run, body in zip(frame, bodies, strict=True)]
-        body = bodies[0] if len(frame) == 1 else b"".join(bodies)
+        if len(frame) == 1:
+            run = frame[0]
+            body = run.body or run.whole()
+            runs = [(run.kind, run.type, run.count, len(body), run.dest)]
+        else:
+            bodies = [run.body or run.whole() for run in frame]
+            runs = [(run.kind, run.type, run.count, len(one), run.dest) for run, one in zip(frame, bodies, strict=True)]
+            body = b"".join(bodies)
         self.out.append((pack(VERB_SEND, self.slot, frame[0].seq, handled, runs), body))
 
     def sync(self) -> None:
@@ -416,6 +424,11 @@ class PodCore:
 
     def _handled(self) -> Handled:
         self._advance()
+        # Most of the time nothing waits, nothing has failed, and there is nothing to be said but the floor.
+        return self._floor_and_more() if self._open or self._ahead or self._failures else self._floor
+
+    def _floor_and_more(self) -> Handled:
+        """Return the floor, with what is finished above it and what has failed."""
         floor = self._floor
         ranges = self._ranges_above(floor) if self._ahead or len(self._done_ahead) else ()
         failures = tuple(self._failures)

@@ -103,9 +103,10 @@ def _take_cancelled(pod: Pod, cancelled: list[tuple[bytes, tuple[int, ...]]]) ->
 def _take_acks(pod: Pod) -> None:
     core = pod._core
     acks, core.acks = core.acks, []
-    for ack in acks:
-        for question in pod._replies.settled(ack):
-            question.fail(unanswered_error(question, question.error))
+    if pod._outbox.questions:
+        for ack in acks:
+            for question in pod._replies.settled(ack):
+                question.fail(unanswered_error(question, question.error))
     if pod._room_waiters:
         pod._room.notify_all()
 

@@ -14,6 +14,7 @@ from grav_actors.codec import (
     pack_columns,
     pack_each,
     pack_records,
+    pack_single,
     record_of,
     record_offsets,
     slice_body,
@@ -86,6 +87,10 @@ class OutRun:
     def close(self, prefix: bytes) -> None:
         """Make the body, or its parts; nothing is added any more."""
         if self.body:
+            return
+        if self.count == 1 and self.size < LARGE_DATA and self.columns is None:
+            self.body = pack_single(self.records[0])
+            self.records = []
             return
         if self.size >= LARGE_DATA and self.count == 1:
             self._part(prefix)
@@ -390,27 +395,34 @@ class Outbox:
             self.gather()
         self._last = None
 
-    def take_frames(self) -> Iterator[list[OutRun]]:
-        """Yield the runs of each frame to send, and keep them until they are settled."""
+    def take_frames(self) -> list[list[OutRun]]:
+        """Return the runs of each frame to send, and keep them until they are settled."""
         # First: who puts something in after this sees it, and has it flushed again.
         self.limit = 0
         if self.incoming:
             self.gather()
-        queue, self._queue = self._queue, []
+        queue = self._queue
+        if not queue:
+            return []
+        self._queue = []
         self._last = None
-        self.queued = 0
-        if queue:
-            self.sent = queue[-1].last
-            self._accept_marks.append((queue[-1].last, self.queued_bytes))
-            self.retained_bytes += self.queued_bytes
-        self.queued_bytes = 0
+        run = queue[-1]
+        size = self.queued_bytes
+        self.sent = sent = run.seq + run.count - 1
+        self._accept_marks.append((sent, size))
+        self.retained_bytes += size
+        self.retained_messages += self.queued
+        self.queued = self.queued_bytes = 0
+        if len(queue) == 1:
+            run.close(self.prefix)
+            self._retained[run.seq] = run
+            return [queue]
         if len(queue) >= TOGETHER:
             _close_singles(queue)
         for run in queue:
             run.close(self.prefix)
             self._retained[run.seq] = run
-            self.retained_messages += run.count
-        yield from _frames(queue)
+        return list(_frames(queue))
 
     def resend_frames(self, received: int) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""

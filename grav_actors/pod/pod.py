@@ -588,7 +588,7 @@ class Pod:
             AskTimeoutError: No answer within `timeout` seconds; the question is taken back.
             ConnectionClosedError: The node or the bus ended.
         """
-        limit = seconds(timeout)
+        limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
         question = self._ask(type, data, to, parent_id)
         try:
             is_answered = self._link.duty.wait(question.waiter, limit)
