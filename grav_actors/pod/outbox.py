@@ -424,6 +424,27 @@ class Outbox:
             self._retained[run.seq] = run
         return list(_frames(queue))
 
+    def take_alone(self, kind: int, message_type: str, dest: Any, record: Any, size: int) -> OutRun:
+        """Return the run of one small message to send, and keep it until it is settled.
+
+        What `add` and `take_frames` do together when nothing is queued.
+        """
+        seq = self.next_seq
+        run = OutRun(seq, kind, message_type, dest, None)
+        run.count = 1
+        run.size = size
+        run.body = pack_single(record)
+        self.next_seq = seq + 1
+        self.sent = seq
+        self.unaccepted_bytes += size
+        self.room -= 1
+        self.room_bytes -= size
+        self._accept_marks.append((seq, size))
+        self.retained_messages += 1
+        self.retained_bytes += size
+        self._retained[seq] = run
+        return run
+
     def resend_frames(self, received: int) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""
         yield from _frames([run for run in self._retained.values() if run.seq > received])
