@@ -407,6 +407,7 @@ class Pod:
     def _wait_for_room(self, count: int = 1) -> None:
         outbox = self._core.outbox
         self._flush_now()
+        self._link.apply_acks()
         self._room_waiters += 1
         try:
             while not outbox.has_room(count):
@@ -814,6 +815,7 @@ class Pod:
             self._flush_now()
             self._core.sync()
             self._link.send_out(self)
+            self._link.apply_acks()
             self._room_waiters += 1
             try:
                 while (outbox.floor() < last) if settled else (outbox.accepted < last):
