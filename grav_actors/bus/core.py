@@ -152,7 +152,8 @@ class BusCore(Membership):
         single = len(runs) == 1
         if not single or sender.blockers:  # else it has all of its window, which takes any run
             sender.check(seq, runs, self.max_body)
-        counts = self.postman.counts
+        postman = self.postman
+        counts = postman.counts
         offset = 0
         for kind, message_type, count, size, dest in runs:
             if seq <= sender.received:
@@ -171,14 +172,19 @@ class BusCore(Membership):
                     answer_inquiry(self, run, now)
                     sender.taken(size)
                 else:
+                    frame = None
                     if single and kind in HASTY_KINDS:
                         if kind == KIND_ANSWER and handled is not None:
                             # First: that the question is settled travels with its answer.
                             self.handling.handled(receiver, handled, now)
                             handled = None
-                        self._pass_on(run, receiver, now)
+                        # Not while an error is to be sent: the frame may say that a question has been settled with it.
+                        if not postman.own_messages.queue:
+                            frame = postman.pass_on(run, receiver)
+                    if frame is not None:
+                        self.out.append(frame)
                     else:
-                        self.postman.route(run, receiver, now)
+                        postman.route(run, receiver, now)
                     sender.taken(size, count)
             seq += count
             offset += size
@@ -188,16 +194,6 @@ class BusCore(Membership):
         # After its output: what a handler sent is ahead of the news that the handler has ended.
         if handled is not None:
             self._late = (receiver, handled)
-
-    def _pass_on(self, run: Run, source: Receiver, now: float) -> None:
-        """Put a run into a frame at once if that can be done, else route it."""
-        postman = self.postman
-        # Not while an error is to be sent: the frame may say that a question has been settled with it.
-        frame = postman.pass_on(run, source) if not postman.own_messages.queue else None
-        if frame is not None:
-            self.out.append(frame)
-        else:
-            postman.route(run, source, now)
 
     def _apply_late(self, now: float) -> None:
         """Take in what came as handled with the last frame: what that brought can have left before."""
@@ -228,9 +224,10 @@ class BusCore(Membership):
             self._apply_late(now)
         if self.directory.news is not None:
             self.notices.tell_local()
-        if self.dead_letters.has_untold:
+        if self.dead_letters.untold:
             postman.post_dead(now)
         self._deliver(now)
+        self.mailroom.turn += 1
         if self.ledger.unacked:
             self._send_acks(now)
         if postman.own_messages.queue:
@@ -330,7 +327,7 @@ class BusCore(Membership):
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
-        if self.dead_letters.has_untold:
+        if self.dead_letters.untold:
             return now
         for due in self.ledger.unacked.values():
             return min(self._next_second, due)  # they were noted in order

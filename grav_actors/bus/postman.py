@@ -85,7 +85,7 @@ class Postman:
         size = run.unit * count
         if run.kind == KIND_ANSWER:
             receiver = self.directory.by_uuid.get(dest)
-            if receiver is None or not receiver.takes_answer_at_once():
+            if receiver is None or not receiver.takes_answer_at_once(self.mailroom.turn):
                 return None
             receiver.answers += count
             receiver.answer_bytes += size
@@ -93,7 +93,7 @@ class Postman:
             delivery.priority = True
         else:
             receiver = self.directory.by_name.get(dest)
-            if receiver is None or run.type == STOP_TYPE or not receiver.takes_at_once(count, size):
+            if receiver is None or run.type == STOP_TYPE or not receiver.takes_at_once(count, size, self.mailroom.turn):
                 return None
             mailbox = receiver.mailbox
             receiver.window_used += count
@@ -106,8 +106,7 @@ class Postman:
         self.ledger.open(run, is_working=source.mailbox.used > 0)
         header = receiver.frame(delivery, self.ledger.unacked)
         self.counts.deliveries += count
-        receiver.is_dirty = True
-        self.mailroom.dirty.append(receiver)
+        receiver.turn = self.mailroom.turn
         if receiver.sender.unheard:
             self.tell_unheard(receiver.sender)
         return receiver.route, header, run.body
