@@ -147,27 +147,6 @@ class Receiver:
             and self.answer_bytes < ANSWERS_BYTES
         )
 
-    def frame(self, delivery: Delivery, unacked: dict[Sender, float]) -> bytes:
-        """Return the header of a frame with a whole run alone, new to it, while no answer waits to be sent.
-
-        What it holds in its mailbox and its window is noted by the caller.
-
-        Args:
-            unacked: As for `frames`.
-        """
-        run = delivery.run
-        sender = run.sender
-        number = delivery.number = self.number
-        self.number = number + run.count
-        self.in_flight.append(delivery)
-        if run.traces is not None:
-            run.traces.append((self, number))
-        ack = None if unacked.pop(self.sender, None) is None else self.sender.ack()
-        entry = (
-            sender.uuid, run.seq, sender.settled(), run.kind, run.type, run.count, run.size, delivery.flags, 1,
-        )  # fmt: skip
-        return pack(VERB_DELIVER, self.slot, number, ack, (entry,))
-
     def frames(self, unacked: dict[Sender, float]) -> Iterator[tuple[bytes, Body, list[Delivery]]]:
         """Yield DELIVER frames for what waits and fits the window: header, body, and what could not be cut.
 
@@ -346,6 +325,20 @@ class Receiver:
             if not (delivery.priority or delivery.flush):
                 success = highest
         return finished, success
+
+    def take_room(self, delivery: Delivery) -> None:
+        """Note that the messages of a delivery which has not waited take room, until they are finished."""
+        count = delivery.hi - delivery.lo
+        size = delivery.run.unit * count
+        if delivery.priority:
+            self.answers += count
+            self.answer_bytes += size
+        else:
+            mailbox = self.mailbox
+            self.window_used += count
+            self.window_bytes += size
+            mailbox.used += count
+            mailbox.used_bytes += size
 
     def free_window(self, delivery: Delivery, count: int) -> None:
         """Note that messages of a delivery no longer take room: they are finished, or were moved elsewhere."""

@@ -136,7 +136,7 @@ class RoutingBus(Bus):
     def __init__(self) -> None:
         super().__init__()
         postman: Any = self.core.postman
-        postman.pass_on = lambda run, source: None
+        postman.pass_on = lambda *_: None
 
 
 @settings(max_examples=150, deadline=None)
