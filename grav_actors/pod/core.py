@@ -639,22 +639,21 @@ class PodCore:
             else:
                 self._floor = self._received
             return
-        sender, first = inbound.sender, inbound.seq
-        last = first + inbound.count - 1
-        memory = self._memories.of(sender)
-        memory.floor = max(memory.floor, inbound.floor)
         if flags & FLAG_RESENT and not flags & FLAG_REDELIVERED:
-            self._take_resent(inbound, memory)
+            self._take_resent(inbound)
         else:
             if inbound.attempt > 1:
-                for seq in range(first, last + 1):
-                    self._failed_held.pop((sender, seq), None)
+                for seq in range(inbound.seq, inbound.last + 1):
+                    self._failed_held.pop((inbound.sender, seq), None)
             self._open.append(inbound)
             self.inbox.append(inbound)
-        memory.add(first, last)
+        seq = inbound.seq
+        self._memories.note(inbound.sender, seq, seq + inbound.count - 1, inbound.floor)
 
-    def _take_resent(self, inbound: Inbound, memory: Ranges) -> None:
+    def _take_resent(self, inbound: Inbound) -> None:
         """Take what its sender had sent to an earlier bus, from which this pod may have had it."""
+        memory = self._memories.of(inbound.sender)
+        memory.raise_floor(inbound.floor)
         fates = self._fates(inbound, memory)
         offsets: list[int] = []
         low = 0
