@@ -46,12 +46,36 @@ def unpack_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list
     return open_body(body, count, make_ref).records() if _is_columns(body) else _unpack_records(body, count, make_ref)
 
 
-def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
+def unpack_answers(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
+    """Return the records of a body as `unpack_body` does, but quicker if they answer something.
+
+    Raises:
+        MessageDecodeError: As `unpack_body`.
+    """
+    if _is_columns(body):
+        return open_body(body, count, make_ref).records()
+    records = _decode_records(body, count, make_ref)
+    if not _are_simple(records):
+        for record in records:
+            _check_record(record)
+    containers = [record[4] for record in records if type(record[4]) in CONTAINERS]
+    if containers:
+        check_depth(containers, MAX_DEPTH)
+    return records
+
+
+def _decode_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
+    """Return what stands for the records of a body, whatever it is."""
     # The bytes tell whether the outermost array is as promised before anything is decoded.
     header = FIX_HEADERS[count] if count < 16 else array_header(count)
     if body[: len(header)] != header:
         raise MessageDecodeError(f"a body that does not begin with an array of {count} records")
     records: list[list[Any]] = decode(body, make_ref)
+    return records
+
+
+def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> list[list[Any]]:
+    records = _decode_records(body, count, make_ref)
     # A record is in order if it answers nothing, has no headers and holds a scalar; all others are looked
     # at closely. Empty bytes are one object, and a value that is no list cannot hold it twice.
     try:
@@ -79,17 +103,22 @@ def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> 
 
 
 def _are_simple(records: list[list[Any]]) -> bool:
-    """Do the test in `unpack_body`, whatever the data is."""
-    return not [
-        None
-        for uuid, reply_to, parent_id, stamp, _, headers in records
-        if reply_to is not _EMPTY
-        or parent_id is not _EMPTY
-        or headers is not None
-        or type(uuid) is not bytes
-        or len(uuid) != ID_BYTES
-        or type(stamp) is not int
-    ]
+    """Tell whether these are records without headers, whatever their data is; False says nothing of them."""
+    if set(map(type, records)) != {list}:
+        return False
+    try:
+        return not [
+            None
+            for uuid, reply_to, parent_id, stamp, _, headers in records
+            if headers is not None
+            or type(uuid) is not bytes
+            or len(uuid) != ID_BYTES
+            or type(stamp) is not int
+            or (reply_to is not _EMPTY and (type(reply_to) is not bytes or len(reply_to) != ID_BYTES))
+            or (parent_id is not _EMPTY and (type(parent_id) is not bytes or len(parent_id) != ID_BYTES))
+        ]
+    except ValueError:
+        return False
 
 
 def check_body(body: bytes, count: int) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from grav_actors.errors import ConfigError
+from grav_actors.codec import unpack_answers
+from grav_actors.errors import ConfigError, MessageDecodeError
 from grav_actors.filters import FILTERS_FULL
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
@@ -71,19 +72,15 @@ def _collect_for_gateway(pod: Pod, gateway: GatewayPort) -> None:
 
 
 def _take_replies(pod: Pod, inbound: Inbound) -> None:
-    records = callbacks.decode(pod, inbound)
-    if inbound.type == REPLY_TYPE:  # what an actor has answered: nobody needs the message
-        answered = pod._replies.answered
-        others: list[list[Any]] = []
-        for record in records:
-            question = answered(record[1])
-            if question is None:
-                others.append(record)
-            else:
-                question.waiter.resolve(record[4])
-        if not others:
+    try:
+        records = unpack_answers(inbound.body, inbound.count, pod._make_ref)
+    except MessageDecodeError:
+        callbacks.open_run(pod, inbound)  # it says what is garbled
+        return
+    if inbound.type == REPLY_TYPE:
+        records = pod._replies.answer(records)
+        if not records:
             return
-        records = others
     origin = callbacks.origin_of(inbound)
     for record in records:
         if not record[1]:
@@ -92,9 +89,9 @@ def _take_replies(pod: Pod, inbound: Inbound) -> None:
         if question is None:
             continue
         if message.type == ERROR_TYPE:
-            question.waiter.fail(unanswered_error(question, message))
+            question.fail(unanswered_error(question, message))
         else:
-            question.waiter.resolve(message.data)
+            question.resolve(message.data)
 
 
 def _take_cancelled(pod: Pod, cancelled: list[tuple[bytes, tuple[int, ...]]]) -> None:
@@ -108,7 +105,7 @@ def _take_acks(pod: Pod) -> None:
     acks, core.acks = core.acks, []
     for ack in acks:
         for question in pod._replies.settled(ack):
-            question.waiter.fail(unanswered_error(question, question.error))
+            question.fail(unanswered_error(question, question.error))
     if pod._room_waiters:
         pod._room.notify_all()
 

@@ -6,9 +6,18 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from grav_actors.codec import pack_columns, pack_each, pack_records, record_offsets, slice_body
+from grav_actors.codec import (
+    LARGE_DATA,
+    large_parts,
+    pack_columns,
+    pack_each,
+    pack_records,
+    record_of,
+    record_offsets,
+    slice_body,
+)
 from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
     BUS_NAME,
@@ -23,6 +32,9 @@ from grav_actors.protocol import (
     WINDOW_MESSAGES,
     Ack,
 )
+
+if TYPE_CHECKING:
+    from grav_actors.pod.replies import Heading, Question
 
 MAX_FRAME_HEADER = 32 * 1024
 """Bytes of run entries after which a frame is closed."""
@@ -43,6 +55,8 @@ _SIZED = frozenset({bytes, str})
 
 Columns = tuple[list[int], list[int], list[Any], list[bytes]]
 """Of published messages: the numbers of their ids, times, data, parents; see `pack_columns`."""
+Asked = tuple[list[Any], list[int], "list[Question]", list[None]]
+"""Of questions: their records, as `Outbox.add` takes them, sizes, themselves; the rest means nothing."""
 
 
 class OutRun:
@@ -51,9 +65,11 @@ class OutRun:
     Attributes:
         columns: Of messages that were published and have no headers; None of all others.
         records: Of the others: packed, or as lists whose data can be encoded later.
+        parts: Of one large message instead of its body, with the data as the user gave it: a body that is kept until
+            it is settled would be as much memory again, taken from the system and given back for each message.
     """
 
-    __slots__ = ("body", "columns", "count", "dest", "kind", "records", "seq", "size", "type")
+    __slots__ = ("body", "columns", "count", "dest", "kind", "parts", "records", "seq", "size", "type")
 
     def __init__(self, seq: int, kind: int, message_type: str, dest: Any, columns: Columns | None) -> None:
         self.seq = seq
@@ -65,18 +81,42 @@ class OutRun:
         self.count = 0
         self.size = 0
         self.body = b""
+        self.parts: tuple[bytes, ...] = ()
 
     def close(self, prefix: bytes) -> None:
-        """Make the body; nothing is added any more."""
+        """Make the body, or its parts; nothing is added any more."""
         if self.body:
             return
-        if self.columns is not None:
-            numbers, stamps, data, parents = self.columns
-            self.body = pack_columns(prefix, numbers, stamps, data, parents)
-            self.columns = None
-            return
-        self.body = pack_records(self.records)
+        if self.size >= LARGE_DATA and self.count == 1:
+            self._part(prefix)
+        if not self.parts:
+            self.body = pack_records(self.records) if self.columns is None else pack_columns(prefix, *self.columns)
+        self.columns = None
         self.records = []
+
+    def _part(self, prefix: bytes) -> None:
+        """Make the parts if the one message is large; its size is a guess."""
+        if self.columns is None:
+            record = self.records[0]
+        else:
+            (number,), (stamp,), (data,), (parent,) = self.columns
+            record = record_of(prefix, number, stamp, data, parent)
+        self.parts = large_parts(record)
+
+    def whole(self) -> bytes:
+        """Return the body, of a large message put together anew."""
+        return self.body or b"".join(self.parts)
+
+    def takes(self, kind: int, message_type: str, dest: Any, size: int, count: int = 1) -> bool:
+        """Whether records of so many messages and bytes may be added: they are alike, and fit in."""
+        return (
+            self.columns is None
+            and self.type == message_type
+            and self.kind == kind
+            and self.dest == dest
+            and self.count + count <= MAX_RUN_MESSAGES
+            and self.size + size <= MAX_RUN_BYTES
+        )
 
     @property
     def last(self) -> int:
@@ -88,7 +128,8 @@ class OutRun:
         kept = [seq not in seqs for seq in range(self.seq, self.seq + self.count)]
         if all(kept):
             return [self]
-        offsets = record_offsets(self.body, self.count)
+        body = self.whole()
+        offsets = record_offsets(body, self.count)
         runs: list[OutRun] = []
         low = 0
         for is_kept, group in groupby(kept):
@@ -97,7 +138,7 @@ class OutRun:
                 size = offsets[high] - offsets[low]
                 run = OutRun(self.seq + low, self.kind, self.type, self.dest, None)
                 run.count, run.size = high - low, size
-                run.body = slice_body(self.body, offsets, low, high)
+                run.body = slice_body(body, offsets, low, high)
                 runs.append(run)
             low = high
         return runs
@@ -107,12 +148,14 @@ class Outbox:
     """Runs not yet sent, and runs sent and not yet settled.
 
     What is published all the time, by any thread, goes without a lock into `incoming`: the elements of each message
-    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. `gather` brings
+    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list; and what is asked
+    by the coroutines of a loop: of each question (heading, record, size, itself, None). `gather` brings
     it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it extends,
     slices and cuts a list of plain items in one step each, and each thread sees what another did before.
 
     Attributes:
-        incoming: Published messages that are in no run yet.
+        incoming: Published messages, and questions, that are in no run yet.
+        questions: Those that came so and are in runs, by their uuids; for the table of replies, which takes them out.
         limit: Elements that `incoming` may have, but for what threads put in that have looked at the same moment; 0 if
             perhaps nobody is going to gather and flush soon, so that who has put something in and then sees 0 must
             see to that.
@@ -127,12 +170,13 @@ class Outbox:
     """
 
     __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "_taken_back", "accepted", "appended_at",
-                 "incoming", "limit", "limit_bytes", "next_seq", "prefix", "queued", "queued_bytes",
+                 "incoming", "limit", "limit_bytes", "next_seq", "prefix", "questions", "queued", "queued_bytes",
                  "retained_bytes", "retained_messages", "room", "room_bytes", "sent", "settled",
                  "unaccepted_bytes")  # fmt: skip
 
     def __init__(self) -> None:
         self.incoming: list[Any] = []
+        self.questions: dict[bytes, Question] = {}
         self.limit = 0
         self.limit_bytes = 0
         self.appended_at = 0
@@ -179,29 +223,40 @@ class Outbox:
         types = items[0::ITEM]
         columns = (items[1::ITEM], items[2::ITEM], items[3::ITEM], items[4::ITEM])
         if types.count(types[0]) == len(types):
-            self._publish(types[0], columns, len(types))
+            self._gather_alike(types[0], columns, len(types))
         else:
-            self._publish_mixed(types, columns)
+            self._gather_mixed(types, columns)
         # Last: Ctrl-C before it has nothing lost. What other threads put in meanwhile lies behind.
         del incoming[:size]
-        self.appended_at = columns[1][-1]
         self.limit = max(0, self.limit - size)
 
-    def _publish_mixed(self, types: list[str], columns: Columns) -> None:
+    def _gather_alike(self, message_type: str | Heading, columns: Columns | Asked, count: int) -> None:
+        if message_type.__class__ is str:
+            self._publish(message_type, columns, count)  # type: ignore[arg-type]
+            self.appended_at = columns[1][-1]
+        else:
+            self._ask(message_type, columns, count)  # type: ignore[arg-type]
+
+    def _gather_mixed(self, types: list[str | Heading], columns: Any) -> None:
         numbers, stamps, data, parents = columns
         count = len(types)
         first = 0
         for index in range(1, count + 1):
             if index < count and types[index] == types[first]:
                 continue
-            if 0 < first == index - 1 < count - 1 and data[first].__class__ is not tuple:
+            if (
+                0 < first == index - 1 < count - 1
+                and data[first].__class__ is not tuple
+                and types[first].__class__ is str
+            ):
                 # Nothing goes before or behind it in its run: the type changes with every message.
                 record = [self.prefix + numbers[first].to_bytes(8, "big"), b"", parents[first], stamps[first],
                           data[first], None]  # fmt: skip
-                self._publish_alone(types[first], record)
+                self._publish_alone(types[first], record)  # type: ignore[arg-type]
+                self.appended_at = stamps[first]
             else:
                 part = (numbers[first:index], stamps[first:index], data[first:index], parents[first:index])
-                self._publish(types[first], part, index - first)
+                self._gather_alike(types[first], part, index - first)
             first = index
 
     def forget_incoming(self, number: int) -> bool:
@@ -254,6 +309,29 @@ class Outbox:
             run.columns[3].extend(parents)
         self._count(run, size, count)
 
+    def _ask(self, heading: Heading, asked: Asked, count: int) -> None:
+        """Append questions under one heading, small ones."""
+        records, sizes, questions, _ = asked
+        size = sum(sizes)
+        if count > 1 and (count > MAX_RUN_MESSAGES or size > MAX_RUN_BYTES):
+            # Seldom: several loops looked at the room at the same moment.
+            half = count // 2
+            self._ask(heading, (records[:half], sizes[:half], questions[:half], []), half)
+            self._ask(heading, (records[half:], sizes[half:], questions[half:], []), count - half)
+            return
+        seq = self.next_seq
+        known = self.questions
+        for question in questions:
+            question.seq = seq
+            known[question.uuid] = question
+            seq += 1
+        run = self._last
+        if run is None or not run.takes(heading.kind, heading.type, heading.dest, size, count):
+            run = self._last = OutRun(self.next_seq, heading.kind, heading.type, heading.dest, None)
+            self._queue.append(run)
+        run.records += records
+        self._count(run, size, count)
+
     def _count(self, run: OutRun, size: int, count: int) -> None:
         run.count += count
         run.size += size
@@ -297,15 +375,7 @@ class Outbox:
             last.body = record
             self._queue.append(last)
             self._last = None
-        elif (
-            last is None
-            or last.columns is not None
-            or last.type != message_type
-            or last.kind != kind
-            or last.dest != dest
-            or last.count >= MAX_RUN_MESSAGES
-            or last.size + size > MAX_RUN_BYTES
-        ):
+        elif last is None or not last.takes(kind, message_type, dest, size):
             last = self._last = OutRun(seq, kind, message_type, dest, None)
             last.records.append(record)
             self._queue.append(last)

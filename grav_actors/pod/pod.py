@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
+from math import inf
 from time import monotonic, time_ns
 from typing import Any, Protocol, Self, TypeVar
 
@@ -25,18 +26,18 @@ from grav_actors.filters import FilterSet
 from grav_actors.ids import id_bytes, id_text, new_id, number_of
 from grav_actors.message import Message, Origin
 from grav_actors.options import check_callable, show
-from grav_actors.pattern import VALID_TYPES, check_pattern
+from grav_actors.pattern import FRAMEWORK_PREFIX, VALID_TYPES, check_pattern, check_type
 from grav_actors.pod import callbacks
 from grav_actors.pod.callbacks import Callbacks
 from grav_actors.pod.cancellations import Cancellations
 from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
-from grav_actors.pod.outbox import RECORD_BYTES
+from grav_actors.pod.outbox import ITEM, RECORD_BYTES, SMALL_DATA
 from grav_actors.pod.outcomes import UNHEALTHY_TEXT, Disconnected, late_answer_text
 from grav_actors.pod.receipt import NO_RECEIPT, Receipt
-from grav_actors.pod.replies import Question, ReplyTable
-from grav_actors.pod.waiter import LATE, LoopWaiter, Waiter, waker_of
+from grav_actors.pod.replies import Heading, Question, ReplyTable
+from grav_actors.pod.waiter import LATE, Later, LoopQuestion, LoopWaker, Waiter, waker_of
 from grav_actors.protocol import (
     BUS_NAME,
     CLOSE_UNHEALTHY,
@@ -49,6 +50,7 @@ from grav_actors.protocol import (
     KIND_TELL,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
+    WINDOW_MESSAGES,
     PodSettings,
 )
 from grav_actors.reference import ActorRef, RefPort
@@ -70,6 +72,12 @@ MAX_TIME = 1 << 63
 """Nanoseconds since 1970 that a time in a column can hold."""
 ANSWERS_TOGETHER = 32
 """Answers after which they leave although the handlers of a run have not ended."""
+SMALL_QUESTION = SMALL_DATA + RECORD_BYTES
+"""Bytes of a question that may come in without the lock."""
+QUESTIONS_BYTES = WINDOW_MESSAGES // ITEM * SMALL_QUESTION
+"""Bytes of all that may come in so before they are gathered."""
+HEADINGS = 1024
+"""Headings of questions that a pod keeps."""
 LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
 
@@ -107,7 +115,10 @@ class Pod:
         self._handler: MsgFunc | None = None
         self._consume: Callable[[Inbound], None] = lambda inbound: callbacks.consume(self, inbound)
         self._callbacks = Callbacks(self)
-        self._replies = ReplyTable()
+        self._replies = ReplyTable(self._outbox.questions)
+        self._headings: dict[tuple[str | ActorRef | None, str], Heading] = {}
+        self._later: Later = link.duty.later
+        self._waker: LoopWaker | None = None
         self._room = threading.Condition(link.lock)
         self._room_waiters = 0
         self._confirmations: dict[int, Waiter] = {}
@@ -600,73 +611,112 @@ class Pod:
         parent_id: str = "",
     ) -> Any:
         """Ask in asyncio; see `ask`."""
-        limit = seconds(timeout)
+        limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
         loop = asyncio.get_running_loop()
-        waiter = LoopWaiter(waker_of(loop), limit, self._link.duty.later)
+        waker = self._waker
+        if waker is None or waker.loop() is not loop:
+            waker = self._waker = waker_of(loop)
+        future = loop.create_future()
+        waiting = waker.waiting
+        due = waiting[future] = inf if limit is None else loop.time() + limit
         try:
-            question = self._ask(type, data, to, parent_id, waiter)
-            self._flush_soon(loop)
+            if due < waker.looks_at:
+                waker.set_timer(loop, due)
             try:
-                answer = await waiter.future
+                heading = self._headings[to, type]
+            except (KeyError, TypeError):
+                heading = self._heading_of(type, to)
+            gate = self._gate
+            if gate is not None:
+                raise self._error()
+            uuid = new_id()
+            record = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
+            if _class_of(data) is bytes and len(data) <= self._core.max_message:
+                size = RECORD_BYTES + len(data)
+            else:
+                record, size = _prepared(record, self._core.max_message)
+            question = LoopQuestion(uuid, heading, future, waker, self._later)
+            outbox = self._outbox
+            incoming = outbox.incoming
+            if size <= SMALL_QUESTION and len(incoming) < outbox.room and outbox.room_bytes > QUESTIONS_BYTES:
+                incoming += (heading, record, size, question, None)
+                if self._gate is not None:  # perhaps it came in when all others had been ended
+                    with self._link.lock:
+                        self._end_questions()
+            else:
+                with self._link.lock:
+                    self._queue(question, record, size)
+                    if outbox.queued >= MAX_RUN_MESSAGES:
+                        self._flush_now()
+            if self._flush_loop is not loop:
+                self._flush_loop = loop
+                loop.call_soon(self._flush_called, loop)
+            try:
+                answer = await future
             except BaseException:
-                if not waiter.is_done:
-                    self._withdraw(question)
+                self._withdraw(question)
                 raise
         finally:
-            waiter.forget()
+            del waiting[future]
         if answer is LATE:
             self._withdraw(question)
             raise AskTimeoutError(late_answer_text(type, to, limit))
         return answer
 
-    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Send when the loop's other tasks have run: what they ask leaves together."""
-        if self._flush_loop is not loop:
-            self._flush_loop = loop
-            loop.call_soon(self._flush_called)
-
-    def _flush_called(self) -> None:
-        loop, self._flush_loop = self._flush_loop, None
+    def _flush_called(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send what the tasks of a loop have asked since the call was due: it leaves together."""
+        if self._flush_loop is loop:
+            self._flush_loop = None
         with self._link.lock:
             self._flush_now()
-            if loop is not None and self._gate is None:
+            if self._gate is None:
                 self._link.duty.serve_in(loop)
 
-    def _ask(
-        self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, waiter: LoopWaiter | None = None
-    ) -> Question:
-        """Ask; the question of a coroutine leaves with those of others, at the next flush."""
+    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str) -> Question:
+        try:
+            heading = self._headings[to, type]
+        except (KeyError, TypeError):
+            heading = self._heading_of(type, to)
+        if self._gate is not None:
+            raise self._error()
+        uuid = new_id()
+        fields = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
+        record, size = _prepared(fields, self._core.max_message)
+        question = Question(0, uuid, heading, Waiter())
+        with self._link.lock:
+            self._queue(question, record, size)
+            self._flush_now()
+        return question
+
+    def _heading_of(self, type: str, to: str | ActorRef | None) -> Heading:
+        """Return the heading of the questions of a type to an actor, or to whoever wants them; both are checked."""
         name = None if to is None else target_name(to)
         if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
-        if type.__class__ is str and type in VALID_TYPES and not parent_id:
-            fields: list[Any] = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
-        else:
-            # The framework's own questions go to its own names.
-            make = Message._framework if name is not None and name.startswith("grav.") else Message
-            message = make(type, data, parent_id=parent_id)
-            type, fields = message._type, message._record
+        # The framework's own questions go to its own names.
+        plain = check_type(type, framework=name is not None and name.startswith(FRAMEWORK_PREFIX))
+        heading = Heading(KIND_ASK_ANY if name is None else KIND_ASK, plain, name)
+        if len(self._headings) >= HEADINGS:
+            self._headings.clear()
+        self._headings[name, plain] = heading
+        return heading
+
+    def _queue(self, question: Question, record: Any, size: int) -> None:
+        """Queue a question. The caller holds the lock."""
         if self._gate is not None:
             raise self._error()
-        record, size = _prepared(fields, self._core.max_message)
-        uuid: bytes = fields[0]
-        kind = KIND_ASK_ANY if name is None else KIND_ASK
-        with self._link.lock:
-            if self._gate is not None:
-                raise self._error()
-            outbox = self._outbox
-            # What is asked of the bus itself is answered however full the mailboxes of others are.
-            if name != BUS_NAME and not outbox.has_room():
-                self._wait_for_room()
-            seq = outbox.add(kind, type, name, record, size)
-            question = Question(seq, uuid, name is not None, waiter or Waiter(), type=type, to=name)
-            self._replies.ask(question)
-            if waiter is None or outbox.queued >= MAX_RUN_MESSAGES:
-                self._flush_now()
-        return question
+        outbox = self._outbox
+        heading = question.heading
+        # What is asked of the bus itself is answered however full the mailboxes of others are.
+        if heading.dest != BUS_NAME and not outbox.has_room():
+            self._wait_for_room()
+        question.seq = outbox.add(heading.kind, heading.type, heading.dest, record, size)
+        self._replies.ask(question)
 
     def _withdraw(self, question: Question) -> None:
         with self._link.lock:
+            if self._outbox.incoming:
+                self._outbox.gather()
             if self._replies.withdraw(question.uuid) is not None and self._gate is None:
                 self._core.cancel([question.seq], monotonic())
                 self._link.send_out(self)
@@ -842,12 +892,19 @@ class Pod:
     def _end_waits(self) -> None:
         failure = self._error()
         waiters = [*self._confirmations.values(), *self._waiters]
-        waiters += [question.waiter for question in self._replies.close()]
         self._confirmations.clear()
         self._waiters.clear()
         for waiter in waiters:
             waiter.fail(failure)
+        self._end_questions()
         self._room.notify_all()
+
+    def _end_questions(self) -> None:
+        if self._outbox.incoming:
+            self._outbox.gather()
+        failure = self._error()
+        for question in self._replies.close():
+            question.fail(failure)
 
     def _make_ref(self, name: str) -> ActorRef:
         return ActorRef(name, self._port)
@@ -868,10 +925,16 @@ def _carried(data: Any, max_message: int) -> tuple[Any, int]:
 def _prepared(record: list[Any], max_message: int) -> tuple[Any, int]:
     """Return a record as `Outbox.add` takes it, and its size: encoded, unless that can be done with others later."""
     data = record[4]
+    if type(data) is bytes and len(data) <= max_message:
+        return record, RECORD_BYTES + len(data)
     if is_fixed(data, max_message):
-        return record, RECORD_BYTES + (len(data) if type(data) is bytes or type(data) is str else 0)
+        return record, RECORD_BYTES + (len(data) if type(data) is str else 0)
     packed = pack_fields(record, max_message)
     return packed, len(packed)
+
+
+def _parent(uuid: str) -> bytes:
+    return Message(parent_id=uuid)._record[2]  # type: ignore[no-any-return]
 
 
 def _not_a_message(seen: object) -> MessageEncodeError:

@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grav_actors.codec import (
+    EXT_ACTOR_REF,
     MAX_DEPTH,
     array_header,
     check_body,
@@ -30,6 +31,7 @@ from grav_actors.codec import (
     record_ids,
     record_offsets,
     slice_body,
+    unpack_answers,
     unpack_body,
     unpack_value,
 )
@@ -357,6 +359,38 @@ def test_a_body_with_a_bad_record_is_refused(bad: Any, place: int) -> None:
     records[place] = bad
     with pytest.raises(MessageDecodeError):
         unpack_body(msgpack.packb(records), 2, ActorRef)
+    with pytest.raises(MessageDecodeError):
+        unpack_answers(msgpack.packb(records), 2, ActorRef)
+
+
+field_of_a_record = st.one_of(
+    st.none(), st.integers(-2, 2), st.sampled_from([b"", b"a" * 16, b"b" * 16, "c" * 16]), st.just({"a": "b"})
+)
+near_records = st.lists(
+    st.one_of(
+        st.tuples(st.just(b"u" * 16), st.sampled_from([b"", b"r" * 16]), st.sampled_from([b"", b"p" * 16]),
+                  st.just(5), values, st.none()),
+        st.lists(field_of_a_record, min_size=5, max_size=7),
+        # A map is no record, also when its keys could be those of one.
+        st.just({b"u" * 16: 1, b"r" * 16: 2, b"": 3, 5: 4, "data": 5, None: 6}),
+        st.just([b"u" * 16, b"r" * 16, b"", 5, nested(33), None]),
+        field_of_a_record,
+    ),
+    min_size=1,
+    max_size=3,
+)  # fmt: skip
+
+
+@given(near_records)
+def test_answers_are_unpacked_or_refused_as_any_messages_are(records: list[Any]) -> None:
+    body = msgpack.packb(records, default=lambda one: msgpack.ExtType(EXT_ACTOR_REF, one.name.encode()), datetime=True)
+    outcomes = []
+    for read in (unpack_body, unpack_answers):
+        try:
+            outcomes.append(repr(read(body, len(records), ActorRef)))
+        except MessageDecodeError as exc:
+            outcomes.append(type(exc).__name__)
+    assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.parametrize(
@@ -403,6 +437,7 @@ def test_any_bytes_are_decoded_or_refused(raw: bytes, count: int) -> None:
     for read in (
         lambda: unpack_body(raw, count, ActorRef),
         lambda: unpack_body(array_header(count) + raw, count, ActorRef),
+        lambda: unpack_answers(array_header(count) + raw, count, ActorRef),
         lambda: record_offsets(raw, count),
         lambda: check_body(raw, count),
         lambda: check_body(array_header(count) + raw, count),
@@ -439,6 +474,7 @@ def test_any_data_comes_back_from_columns(data: list[Any], with_parents: bool) -
         for index, one in enumerate(data)
     ]
     assert repr([list(one) for one in unpack_body(body, count, ActorRef)]) == repr(wanted)
+    assert repr(unpack_answers(body, count, ActorRef)) == repr(wanted)
     assert repr(unpack_body(join_body(cut_records(body, count)), count, ActorRef)) == repr(wanted)
 
 
