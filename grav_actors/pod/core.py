@@ -470,8 +470,8 @@ class PodCore:
         """Take a DELIVER whose header is decoded; raise ProtocolError if it is malformed.
 
         Returns:
-            The watermark that came with it, for `apply`, before any other frame: it is in no hurry, but whoever waits
-            for what was delivered is.
+            The watermark that came with it, which the outbox is to apply before any other frame: it is in no hurry,
+            but whoever waits for what was delivered is.
         """
         check_deliver(fields, len(body))
         if self.state is not State.JOINED:
@@ -493,8 +493,7 @@ class PodCore:
                 offset += size
         return ack  # type: ignore[no-any-return]
 
-    def apply(self, ack: Ack) -> None:
-        """Take in a watermark."""
+    def _on_ack(self, ack: Ack) -> None:
         self.outbox.apply(ack)
         self.acks.append(ack)
 
@@ -504,10 +503,10 @@ class PodCore:
         if verb == VERB_DELIVER:
             ack = self.deliver(fields, body)
             if ack is not None:
-                self.apply(ack)
+                self._on_ack(ack)
             return
         if verb == VERB_ACK and len(fields) == 3:
-            self.apply(read_ack(fields[2]))
+            self._on_ack(read_ack(fields[2]))
             return
         check_control(fields)
         if verb < Verb.WELCOME:
