@@ -435,14 +435,16 @@ class Outbox:
 
     def _accept(self, accepted: int) -> None:
         # What is settled is accepted too: a bus that was restarted never hears of it.
-        if accepted < self.sent:
+        sent = self.sent
+        if accepted < sent:
             retained = self._retained
             if retained:
                 accepted = max(accepted, next(iter(retained)) - 1)
-                if accepted >= retained[next(reversed(retained))].last:
-                    accepted = self.sent
+                newest = next(reversed(retained.values()))
+                if accepted >= newest.seq + newest.count - 1:
+                    accepted = sent
             else:
-                accepted = self.sent
+                accepted = sent
         if accepted > self.accepted:
             self.accepted = accepted
             marks = self._accept_marks
