@@ -12,11 +12,13 @@ from grav_actors.codec import pack_columns, pack_each, pack_records, record_offs
 from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
     BUS_NAME,
+    KIND_ANSWER,
     KIND_PUBLISH,
     MAX_NUMBER,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
     QUESTION_KINDS,
+    REPLY_TYPE,
     RETAIN_BYTES,
     RETAIN_MESSAGES,
     WINDOW_BYTES,
@@ -107,12 +109,13 @@ class Outbox:
     """Runs not yet sent, and runs sent and not yet settled.
 
     What is published all the time, by any thread, goes without a lock into `incoming`: the elements of each message
-    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. `gather` brings
-    it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it extends,
-    slices and cuts a list of plain items in one step each, and each thread sees what another did before.
+    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. So do answers
+    of actors: (uuid of the asking pod in a tuple, number of its id, time, record as of `add`, its size). `gather`
+    brings it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it
+    extends, slices and cuts a list of plain items in one step each, and each thread sees what another did before.
 
     Attributes:
-        incoming: Published messages that are in no run yet.
+        incoming: Published messages and answers that are in no run yet.
         limit: Elements that `incoming` may have, but for what threads put in that have looked at the same moment; 0 if
             perhaps nobody is going to gather and flush soon, so that who has put something in and then sees 0 must
             see to that.
@@ -179,7 +182,10 @@ class Outbox:
         types = items[0::ITEM]
         columns = (items[1::ITEM], items[2::ITEM], items[3::ITEM], items[4::ITEM])
         if types.count(types[0]) == len(types):
-            self._publish(types[0], columns, len(types))
+            if types[0].__class__ is tuple:
+                self._answer(types[0][0], columns[2], columns[3])
+            else:
+                self._publish(types[0], columns, len(types))
         else:
             self._publish_mixed(types, columns)
         # Last: Ctrl-C before it has nothing lost. What other threads put in meanwhile lies behind.
@@ -187,14 +193,16 @@ class Outbox:
         self.appended_at = columns[1][-1]
         self.limit = max(0, self.limit - size)
 
-    def _publish_mixed(self, types: list[str], columns: Columns) -> None:
+    def _publish_mixed(self, types: list[Any], columns: Any) -> None:
         numbers, stamps, data, parents = columns
         count = len(types)
         first = 0
         for index in range(1, count + 1):
             if index < count and types[index] == types[first]:
                 continue
-            if 0 < first == index - 1 < count - 1 and data[first].__class__ is not tuple:
+            if types[first].__class__ is tuple:
+                self._answer(types[first][0], data[first:index], parents[first:index])
+            elif 0 < first == index - 1 < count - 1 and data[first].__class__ is not tuple:
                 # Nothing goes before or behind it in its run: the type changes with every message.
                 record = [self.prefix + numbers[first].to_bytes(8, "big"), b"", parents[first], stamps[first],
                           data[first], None]  # fmt: skip
@@ -205,7 +213,7 @@ class Outbox:
             first = index
 
     def forget_incoming(self, number: int) -> bool:
-        """Take out a published message, by the number of its id; return whether it was in no run yet."""
+        """Take out a message, by the number of its id; return whether it was in no run yet."""
         numbers = self.incoming[1::ITEM]
         if number not in numbers:
             return False
@@ -252,6 +260,28 @@ class Outbox:
             run.columns[1].extend(stamps)
             run.columns[2].extend(data)
             run.columns[3].extend(parents)
+        self._count(run, size, count)
+
+    def _answer(self, asker: bytes, records: list[Any], sizes: list[int]) -> None:
+        """Append answers to one pod; as `add` of each."""
+        size, count = sum(sizes), len(records)
+        run = self._last
+        if (
+            run is None
+            or run.kind != KIND_ANSWER
+            or run.dest != asker
+            or run.type != REPLY_TYPE
+            or run.count + count > MAX_RUN_MESSAGES
+            or run.size + size > MAX_RUN_BYTES
+        ):
+            if count > 1 and (count > MAX_RUN_MESSAGES or size > MAX_RUN_BYTES):
+                half = count // 2  # seldom: see `_publish`
+                self._answer(asker, records[:half], sizes[:half])
+                self._answer(asker, records[half:], sizes[half:])
+                return
+            run = self._last = OutRun(self.next_seq, KIND_ANSWER, REPLY_TYPE, asker, None)
+            self._queue.append(run)
+        run.records += records
         self._count(run, size, count)
 
     def _count(self, run: OutRun, size: int, count: int) -> None:

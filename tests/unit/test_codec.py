@@ -321,6 +321,9 @@ BAD_RECORDS = [
     "abcdef",
     dict.fromkeys(range(6)),
     {bytes(16): 1, b"": 2, "c": 3, 1: 4, 5: 6, 7: None},
+    {b"u" * 16: 1, b"r" * 16: 2, b"p" * 16: 3, 4: 5, 6: 7, None: 8},
+    record(reply_to=b"r" * 16, parent_id=bytes(15)),
+    record(reply_to=b"r" * 16, parent_id=b"p" * 16, headers=0),
     None,
     7,
     record(uuid=bytes(15)),
@@ -357,6 +360,46 @@ def test_a_body_with_a_bad_record_is_refused(bad: Any, place: int) -> None:
     records[place] = bad
     with pytest.raises(MessageDecodeError):
         unpack_body(msgpack.packb(records), 2, ActorRef)
+
+
+ID_OR_NOT: st.SearchStrategy[Any] = st.sampled_from(
+    [b"", b"i" * 16, b"j" * 16, bytes(15), bytes(17), "", "i" * 16, None, 0, [0] * 16, {}]
+)
+RECORD_OR_NOT = st.one_of(
+    st.tuples(
+        st.just(b"u" * 16), st.sampled_from([b"", b"i" * 16]), st.sampled_from([b"", b"i" * 16]), st.integers(0, 9),
+        st.sampled_from([None, 1, "text", b"bytes", [1, [2]], {"a": {}}, nested(33)]),
+        st.sampled_from([None, {"a": "b"}]),
+    ).map(list),
+    st.lists(ID_OR_NOT, min_size=5, max_size=7),
+    st.tuples(
+        ID_OR_NOT, ID_OR_NOT, ID_OR_NOT, st.sampled_from([1, -1, True, 1.5, None, "1"]),
+        st.sampled_from([None, [], "x"]), st.sampled_from([None, {}, {"a": 1}, 0, False, b""]),
+    ).map(list),
+)  # fmt: skip
+
+
+def is_record(one: list[Any]) -> bool:
+    if len(one) != 6:
+        return False
+    uuid, reply_to, parent_id, stamp, data, headers = one
+    return (
+        all(isinstance(raw, bytes) and len(raw) in (0, 16) for raw in (uuid, reply_to, parent_id))
+        and uuid != b""
+        and type(stamp) is int
+        and (headers is None or headers in ({}, {"a": "b"}))
+        and data != nested(33)
+    )
+
+
+@given(st.lists(RECORD_OR_NOT, min_size=1, max_size=5))
+def test_a_body_is_taken_as_it_is_or_refused_when_any_record_is_none(records: list[Any]) -> None:
+    body = msgpack.packb(records)
+    if all(is_record(one) for one in records):
+        assert unpack_body(body, len(records), ActorRef) == records
+    else:
+        with pytest.raises(MessageDecodeError):
+            unpack_body(body, len(records), ActorRef)
 
 
 @pytest.mark.parametrize(
