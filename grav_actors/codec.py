@@ -30,6 +30,7 @@ from grav_actors.decoding import (
     unpack_message,
 )
 from grav_actors.encoding import (
+    LARGE_DATA,
     MARSHAL_MAGIC,
     MARSHAL_VERSION,
     MAX_HEADER_BYTES,
@@ -37,6 +38,7 @@ from grav_actors.encoding import (
     array_header,
     is_fixed,
     join_body,
+    large_parts,
     pack_columns,
     pack_data,
     pack_each,
@@ -45,12 +47,14 @@ from grav_actors.encoding import (
     pack_record,
     pack_records,
     pack_value,
+    record_of,
 )
 from grav_actors.plain_data import EXT_ACTOR_REF, MAX_DEPTH, MAX_DICT_ITEMS, MAX_LIST_ITEMS
 from grav_actors.unpacking import MakeRef, unpack_value
 
 __all__ = [
     "EXT_ACTOR_REF",
+    "LARGE_DATA",
     "MARSHAL_MAGIC",
     "MARSHAL_VERSION",
     "MAX_DEPTH",
@@ -67,6 +71,7 @@ __all__ = [
     "cut_records",
     "is_fixed",
     "join_body",
+    "large_parts",
     "open_body",
     "pack_columns",
     "pack_data",
@@ -77,6 +82,7 @@ __all__ = [
     "pack_records",
     "pack_value",
     "record_ids",
+    "record_of",
     "record_offsets",
     "slice_body",
     "stem_record",

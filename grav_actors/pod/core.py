@@ -252,8 +252,9 @@ class PodCore:
             handled = self._news() if self._failures else None
 
     def _send_frame(self, frame: list[OutRun], handled: Handled | None) -> None:
-        runs = [(run.kind, run.type, run.count, len(run.body), run.dest) for run in frame]
-        body = frame[0].body if len(frame) == 1 else b"".join([run.body for run in frame])
+        bodies = [run.body or run.whole() for run in frame]
+        runs = [(run.kind, run.type, run.count, len(body), run.dest) for run, body in zip(frame, bodies, strict=True)]
+        body = bodies[0] if len(frame) == 1 else b"".join(bodies)
         self.out.append((pack(VERB_SEND, self.slot, frame[0].seq, handled, runs), body))
 
     def sync(self) -> None:

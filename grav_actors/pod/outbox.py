@@ -8,7 +8,16 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
-from grav_actors.codec import pack_columns, pack_each, pack_records, record_offsets, slice_body
+from grav_actors.codec import (
+    LARGE_DATA,
+    large_parts,
+    pack_columns,
+    pack_each,
+    pack_records,
+    record_of,
+    record_offsets,
+    slice_body,
+)
 from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
     BUS_NAME,
@@ -53,9 +62,11 @@ class OutRun:
     Attributes:
         columns: Of messages that were published and have no headers; None of all others.
         records: Of the others: packed, or as lists whose data can be encoded later.
+        parts: Of one large message instead of its body, with the data as the user gave it: a body that is kept until
+            it is settled would be as much memory again, taken from the system and given back for each message.
     """
 
-    __slots__ = ("body", "columns", "count", "dest", "kind", "records", "seq", "size", "type")
+    __slots__ = ("body", "columns", "count", "dest", "kind", "parts", "records", "seq", "size", "type")
 
     def __init__(self, seq: int, kind: int, message_type: str, dest: Any, columns: Columns | None) -> None:
         self.seq = seq
@@ -67,18 +78,31 @@ class OutRun:
         self.count = 0
         self.size = 0
         self.body = b""
+        self.parts: tuple[bytes, ...] = ()
 
     def close(self, prefix: bytes) -> None:
-        """Make the body; nothing is added any more."""
+        """Make the body, or its parts; nothing is added any more."""
         if self.body:
             return
-        if self.columns is not None:
-            numbers, stamps, data, parents = self.columns
-            self.body = pack_columns(prefix, numbers, stamps, data, parents)
-            self.columns = None
-            return
-        self.body = pack_records(self.records)
+        if self.size >= LARGE_DATA and self.count == 1:
+            self._part(prefix)
+        if not self.parts:
+            self.body = pack_records(self.records) if self.columns is None else pack_columns(prefix, *self.columns)
+        self.columns = None
         self.records = []
+
+    def _part(self, prefix: bytes) -> None:
+        """Make the parts if the one message is large; its size is a guess."""
+        if self.columns is None:
+            record = self.records[0]
+        else:
+            (number,), (stamp,), (data,), (parent,) = self.columns
+            record = record_of(prefix, number, stamp, data, parent)
+        self.parts = large_parts(record)
+
+    def whole(self) -> bytes:
+        """Return the body, of a large message put together anew."""
+        return self.body or b"".join(self.parts)
 
     @property
     def last(self) -> int:
@@ -90,7 +114,8 @@ class OutRun:
         kept = [seq not in seqs for seq in range(self.seq, self.seq + self.count)]
         if all(kept):
             return [self]
-        offsets = record_offsets(self.body, self.count)
+        body = self.whole()
+        offsets = record_offsets(body, self.count)
         runs: list[OutRun] = []
         low = 0
         for is_kept, group in groupby(kept):
@@ -99,7 +124,7 @@ class OutRun:
                 size = offsets[high] - offsets[low]
                 run = OutRun(self.seq + low, self.kind, self.type, self.dest, None)
                 run.count, run.size = high - low, size
-                run.body = slice_body(self.body, offsets, low, high)
+                run.body = slice_body(body, offsets, low, high)
                 runs.append(run)
             low = high
         return runs

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grav_actors.codec import join_body, pack_fields, pack_record, pack_value, unpack_body
+from grav_actors.codec import LARGE_DATA, join_body, pack_fields, pack_record, pack_value, unpack_body
 from grav_actors.message import Message
 from grav_actors.pod.outbox import ITEM, MAX_FRAME_HEADER, RECORD_BYTES, SMALL_DATA, Outbox, OutRun
 from grav_actors.protocol import (
@@ -68,6 +68,34 @@ def test_a_body_holds_the_records_in_order() -> None:
         add(outbox, record=pack_record(Message("x", number), 1 << 20))
     ((run,),) = outbox.take_frames()
     assert [record[4] for record in unpack_body(run.body, 3, ActorRef)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("way", ["published", "as a list", "packed"])
+def test_a_large_message_is_kept_once_and_its_body_made_anew_each_time_it_is_sent(way: str) -> None:
+    outbox = Outbox()
+    data = bytes(range(256)) * (LARGE_DATA // 256)
+    record = [outbox.prefix + (7).to_bytes(8, "big"), b"", b"", 1_000_000, data, None]
+    packed = pack_fields(record, len(data))
+    if way == "published":
+        outbox.publish("x", 7, 1_000_000, data, b"")
+    elif way == "as a list":
+        outbox.add(KIND_PUBLISH, "x", None, list(record), RECORD_BYTES + len(data))
+    else:
+        outbox.add(KIND_PUBLISH, "x", None, packed, len(packed))
+    ((run,),) = outbox.take_frames()
+    assert any(part is (packed if way == "packed" else data) for part in run.parts)
+    assert run.whole() == join_body([packed])
+    ((again,),) = outbox.resend_frames(0)
+    assert again.whole() == run.whole()
+    assert again.without({1}) == []
+
+
+def test_a_message_that_is_not_large_is_kept_as_it_is_sent() -> None:
+    outbox = Outbox()
+    outbox.publish("x", 7, 1_000_000, bytes(LARGE_DATA - 1), b"")
+    ((run,),) = outbox.take_frames()
+    assert not run.parts
+    assert run.whole() is run.body
 
 
 def test_a_run_ends_at_512_messages_and_a_frame_too() -> None:
@@ -275,7 +303,7 @@ def item(message_type: str, number: int, data: Any = b"", parent: bytes = b"") -
 def leaving(outbox: Outbox) -> list[tuple[str, list[Any]]]:
     """Send what is queued; return the type and the records of each run."""
     return [
-        (run.type, [list(record) for record in unpack_body(run.body, run.count, ActorRef)])
+        (run.type, [list(record) for record in unpack_body(run.whole(), run.count, ActorRef)])
         for frame in outbox.take_frames()
         for run in frame
     ]
@@ -446,7 +474,7 @@ def test_adding_several_at_once_does_what_adding_each_does_and_parts_none(severa
     firsts = {1 + sum(count for _, count in several[:place]) for place in range(len(several))}
     assert firsts.issuperset(run.seq for run in runs)
     for run in runs:
-        assert len(unpack_body(run.body, run.count, ActorRef)) == run.count
+        assert len(unpack_body(run.whole(), run.count, ActorRef)) == run.count
     types = [run.type for run in runs for _ in range(run.count)]
     assert types == [message_type for message_type, count in several for _ in range(count)]
 
@@ -481,7 +509,7 @@ def test_what_is_left_when_questions_are_dropped_is_what_was_sent(counts: list[i
         open_ = [seq for first, end in ack[3] for seq in range(first, end + 1)]
         assert (ack[2], open_) == (last, [seq for seq in range(1, last + 1) if seq not in dropped])
     again = [run for frame in outbox.resend_frames(0) for run in frame]
-    bodies = [record[4] for run in again for record in unpack_body(run.body, run.count, ActorRef)]
+    bodies = [record[4] for run in again for record in unpack_body(run.whole(), run.count, ActorRef)]
     assert bodies == [seq for seq in range(1, last + 1) if seq not in dropped]
     assert bodies == [seq for run in again for seq in range(run.seq, run.last + 1)]
     assert outbox.retained_messages == len(bodies)
@@ -535,5 +563,5 @@ def test_what_threads_put_in_at_the_same_moment_makes_no_run_beyond_the_limits(s
     sent = [run for frame in outbox.take_frames() for run in frame]
     assert all(run.count <= MAX_RUN_MESSAGES and run.size <= MAX_RUN_BYTES for run in sent)
     assert [run.seq for run in sent[1:]] == [run.last + 1 for run in sent[:-1]]
-    records = [record for run in sent for record in unpack_body(run.body, run.count, ActorRef)]
+    records = [record for run in sent for record in unpack_body(run.whole(), run.count, ActorRef)]
     assert [int.from_bytes(record[0][8:], "big") for record in records] == list(range(len(records)))
