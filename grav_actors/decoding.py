@@ -29,6 +29,9 @@ from grav_actors.unpacking import BIN_WIDTHS, MakeRef, check_depth, check_length
 
 _EMPTY = b""
 _NO_KINDS: frozenset[type] = frozenset()
+_LINK, _TIME = b"\xc4\x10", b"\xcf"
+_UUID_FIRST = b"\x96" + _LINK
+_NO_LINKS_BUT_TIME = b"\xc4\x00\xc4\x00" + _TIME
 _SCANNED_MEAN = 1024  # so many bytes for each message are looked through faster than they are copied for the check
 _ID = struct.Struct("16s")
 
@@ -53,6 +56,10 @@ def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> 
     if body[: len(header)] != header:
         raise MessageDecodeError(f"a body that does not begin with an array of {count} records")
     records: list[list[Any]] = decode(body, make_ref)
+    if count == 1 and _begins_as_record(body):
+        record = records[0]
+        if record[5] is None and type(record[4]) not in CONTAINERS:
+            return records
     odd = _odd(records, CONTAINERS)
     if odd:
         # Data may be a list or a dict, which hides whether the rest is in order: looked at once more without that.
@@ -63,6 +70,17 @@ def _unpack_records(body: bytes | memoryview, count: int, make_ref: MakeRef) -> 
         if containers:
             check_depth(containers, MAX_DEPTH)
     return records
+
+
+def _begins_as_record(body: bytes | memoryview) -> bool:
+    """Whether the one item of a decoded body is an array of 6 that begins with sound ids and a time.
+
+    The bytes tell, for all that writers of this protocol make with both ids or with none.
+    """
+    return body[1:4] == _UUID_FIRST and (
+        body[20:25] == _NO_LINKS_BUT_TIME
+        or (body[20:22] == _LINK and body[38:40] == _LINK and body[56:57] == _TIME)
+    )
 
 
 def _odd(records: list[Any], suspects: frozenset[type]) -> list[Any]:
@@ -161,7 +179,7 @@ def open_body(body: bytes | memoryview, count: int, make_ref: MakeRef) -> Opened
     Raises:
         MessageDecodeError: It is not the body of `count` messages.
     """
-    if not _is_columns(body):
+    if body[:1] != COLUMNS or body[1:2] == FIX_HEADERS[6]:
         return _opened(_unpack_records(body, count, make_ref))
     uuids, parents, stamps, at = _read_head(body, count)
     header = array_header(count)

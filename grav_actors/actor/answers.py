@@ -37,7 +37,7 @@ class Answers:
         kind = inbound.kind
         if kind == KIND_ASK or (result is not None and kind != KIND_TELL):
             behind = self.behind
-            is_last = behind is not None and not behind and call.index + 1 == inbound.count
+            is_last = call.index + 1 == inbound.count and behind is not None and not behind
             try:
                 self._pod._answer_result(inbound.sender, call.message._id, result, flush_follows=is_last)
             except MessageEncodeError as exc:

@@ -35,6 +35,8 @@ class Call:
 
 current: contextvars.ContextVar[Call | None] = contextvars.ContextVar("grav_call", default=None)
 """The call that runs in this thread or task; None outside of handlers."""
+set_current = current.set
+reset_current = current.reset
 
 
 def parent_of(parent: Message | str | None) -> str:

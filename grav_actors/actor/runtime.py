@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.answers import Answers
-from grav_actors.actor.call import Call, current
+from grav_actors.actor.call import Call, reset_current, set_current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
 from grav_actors.actor.port import PodPort
@@ -256,7 +256,7 @@ class ActorRuntime:
             self.slot.note(seq, message._id, seq)
         call = Call()
         call.message, call.inbound, call.index = message, inbound, index
-        token = current.set(call)
+        token = set_current(call)
         try:
             result = method(message)
         except Exception:
@@ -265,7 +265,7 @@ class ActorRuntime:
             raise Crash(f"{type(exc).__name__}: {exc}") from exc
         finally:
             call.is_over = True
-            current.reset(token)
+            reset_current(token)
         return self._handled(call, result)
 
     async def handle_async(self, message: Message, inbound: Inbound, index: int) -> bool:
@@ -278,7 +278,7 @@ class ActorRuntime:
             self.slot.note(seq, message._id, seq)
         call = Call()
         call.message, call.inbound, call.index = message, inbound, index
-        token = current.set(call)
+        token = set_current(call)
         try:
             result = method(message)
             if asyncio.iscoroutine(result):
@@ -293,7 +293,7 @@ class ActorRuntime:
             raise Crash(f"{type(exc).__name__}: {exc}") from exc
         finally:
             call.is_over = True
-            current.reset(token)
+            reset_current(token)
         return self._handled(call, result)
 
     def _find_method(self, message: Message, inbound: Inbound) -> Callable[[Message], Any] | None:

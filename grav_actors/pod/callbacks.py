@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.codec import Opened, open_body
+from grav_actors.codec import Opened, open_body, unpack_body
 from grav_actors.errors import MessageDecodeError, Reject
 from grav_actors.filters import FilterSet
 from grav_actors.message import Message, Origin, new_message
@@ -171,14 +171,22 @@ def open_run(pod: Pod, inbound: Inbound) -> Opened:
     try:
         return open_body(inbound.body, inbound.count, pod._make_ref)
     except MessageDecodeError as exc:
-        logger.warning("pod %s dropped a garbled run of %s: %s", pod.label, inbound.type, exc)
-        inbound.finish_all()
+        _drop_garbled(pod, inbound, exc)
         return Opened((), (), (), [])
 
 
 def decode(pod: Pod, inbound: Inbound) -> list[list[Any]]:
     """Return the records of a run; none, and the run finished, if it is garbled."""
-    return open_run(pod, inbound).records()
+    try:
+        return unpack_body(inbound.body, inbound.count, pod._make_ref)
+    except MessageDecodeError as exc:
+        _drop_garbled(pod, inbound, exc)
+        return []
+
+
+def _drop_garbled(pod: Pod, inbound: Inbound, exc: MessageDecodeError) -> None:
+    logger.warning("pod %s dropped a garbled run of %s: %s", pod.label, inbound.type, exc)
+    inbound.finish_all()
 
 
 def origin_of(inbound: Inbound) -> Origin:

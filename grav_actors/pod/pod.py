@@ -365,16 +365,15 @@ class Pod:
             size = RECORD_BYTES + len(data)
         else:
             record, size = _prepared(record, self._core.max_message)
-        incoming = outbox.incoming
-        if (
-            len(incoming) < outbox.limit
-            and size <= outbox.limit_bytes
-            and (outbox.queued + len(incoming) // ITEM + 1) % ANSWERS_TOGETHER
-        ):
-            incoming += ((asker,), number, now, record, size)
-            if not outbox.limit:
-                self._expect_flush(number)
-            return
+        limit = outbox.limit
+        if limit and size <= outbox.limit_bytes:
+            incoming = outbox.incoming
+            elements = len(incoming)
+            if elements < limit and (outbox.queued + elements // ITEM + 1) % ANSWERS_TOGETHER:
+                incoming += ((asker,), number, now, record, size)
+                if not outbox.limit:
+                    self._expect_flush(number)
+                return
         with self._link.lock:
             if not flush_follows:
                 self._append(KIND_ANSWER, REPLY_TYPE, asker, record, size, now)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from grav_actors import decoding
 from grav_actors.codec import (
     MAX_DEPTH,
     array_header,
@@ -367,7 +368,8 @@ ID_OR_NOT: st.SearchStrategy[Any] = st.sampled_from(
 )
 RECORD_OR_NOT = st.one_of(
     st.tuples(
-        st.just(b"u" * 16), st.sampled_from([b"", b"i" * 16]), st.sampled_from([b"", b"i" * 16]), st.integers(0, 9),
+        st.just(b"u" * 16), st.sampled_from([b"", b"i" * 16]), st.sampled_from([b"", b"i" * 16]),
+        st.sampled_from([0, -7, 1 << 60]),
         st.sampled_from([None, 1, "text", b"bytes", [1, [2]], {"a": {}}, nested(33)]),
         st.sampled_from([None, {"a": "b"}]),
     ).map(list),
@@ -400,6 +402,33 @@ def test_a_body_is_taken_as_it_is_or_refused_when_any_record_is_none(records: li
     else:
         with pytest.raises(MessageDecodeError):
             unpack_body(body, len(records), ActorRef)
+
+
+links = st.sampled_from([{}, {"parent_id": Message().uuid, "reply_to": Message().uuid}, {"reply_to": Message().uuid}])
+
+
+@given(links, st.sampled_from([None, b"data", [1], {"a": 2}, nested(33)]), st.booleans(), st.data())
+def test_a_message_that_comes_alone_is_looked_at_as_those_that_come_together(
+    links: dict[str, str], data: Any, has_headers: bool, draw: st.DataObject
+) -> None:
+    message = Message("a", b"", headers={"h": "v"} if has_headers else None, **links)
+    raw = bytearray(msgpack.packb([*message._record[:4], data, message._record[5]]))
+    for _ in range(draw.draw(st.integers(0, 2))):
+        raw[draw.draw(st.integers(0, min(len(raw), 70) - 1))] = draw.draw(
+            st.sampled_from([0, 1, 0x10, 0x90, 0x91, 0x96, 0xA0, 0xB0, 0xC0, 0xC4, 0xCF, 0xD9, 0x86])
+        )
+    body = b"\x91" + raw
+
+    def outcome() -> Any:
+        try:
+            return unpack_body(body, 1, ActorRef)
+        except MessageDecodeError:
+            return MessageDecodeError
+
+    quick = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "_begins_as_record", lambda _: False)
+        assert outcome() == quick
 
 
 @pytest.mark.parametrize(
