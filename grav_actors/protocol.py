@@ -25,13 +25,17 @@ MAX_HEADER: Final = 256 * 1024
 """Bytes of a header frame."""
 MAX_ITEMS: Final = 8192
 """Elements of any array within a header."""
-MAX_NUMBER: Final = 2**53 - 1
+NUMBER_BITS: Final = 53
+"""Bits of the highest number in a header."""
+MAX_NUMBER: Final = 2**NUMBER_BITS - 1
 """Highest number in a header: what every language counts exactly."""
 MAX_SLOT: Final = 2**31 - 1
 MAX_NAME: Final = 64
 """Characters of a pod's name, service and group."""
 MAX_TYPE: Final = 255
 """Bytes of a message's type, and of the name that a message is sent to."""
+_SURELY_SHORT: Final = MAX_TYPE // 4
+"""Characters that are never more bytes than that."""
 MAX_RUN_MESSAGES: Final = 512
 """Messages that a sender puts in one frame pair."""
 MAX_RUN_BYTES: Final = 256 * 1024
@@ -151,6 +155,9 @@ KIND_ASK_ANY: Final = 3
 KIND_ASK: Final = 4
 KIND_ANSWER: Final = 5
 PUBLISHED_KINDS: Final = frozenset({KIND_PUBLISH, KIND_REPLY, KIND_ASK_ANY})
+UNADDRESSED_KINDS: Final = frozenset({KIND_PUBLISH, KIND_ASK_ANY})
+NAMED_KINDS: Final = frozenset({KIND_TELL, KIND_ASK})
+RETURNED_KINDS: Final = frozenset({KIND_REPLY, KIND_ANSWER})
 QUESTION_KINDS: Final = frozenset({KIND_ASK_ANY, KIND_ASK})
 
 FLAG_REDELIVERED: Final = 1
@@ -294,10 +301,7 @@ class Hello:
 _INT = int
 _SETTINGS_SHAPE = [bool, bytes, int, str, str, bool, int, int, str, (float, int, type(None)), int]
 _packb = msgpack.Packer(autoreset=True).pack
-_STRICT = {
-    "raw": False, "use_list": False, "strict_map_key": True, "max_str_len": MAX_HEADER, "max_bin_len": MAX_HEADER,
-    "max_array_len": MAX_ITEMS, "max_map_len": 0, "max_ext_len": 0,
-}  # fmt: skip
+_unpackb = msgpack.unpackb
 
 
 def max_frame_to_pod(max_message: int) -> int:
@@ -345,13 +349,14 @@ def unpack_header(header: bytes) -> tuple[Any, ...]:
     if len(header) > MAX_HEADER:
         raise ProtocolError(f"header of {len(header)} bytes, allowed are {MAX_HEADER}")
     try:
-        fields = msgpack.unpackb(header, **_STRICT)
+        # No text and no bytes in it can be longer than the header is.
+        fields = _unpackb(header, use_list=False, max_array_len=MAX_ITEMS, max_map_len=0, max_ext_len=0)
     except Exception as exc:  # msgpack raises ValueError, its own errors, RecursionError and UnicodeDecodeError
         raise ProtocolError(f"header is no MessagePack within the limits: {exc}") from exc
-    if type(fields) is not tuple or len(fields) < 2 or type(fields[0]) is not int or type(fields[1]) is not int:
+    if type(fields) is not tuple or len(fields) < 2 or type(fields[0]) is not int or type(slot := fields[1]) is not int:
         raise ProtocolError(f"header must begin with verb and slot, saw {_brief(fields)}")
-    if not 0 <= fields[1] <= MAX_SLOT:
-        raise ProtocolError(f"slot {fields[1]} is not within 0 and 2**31 - 1")
+    if not 0 <= slot <= MAX_SLOT:
+        raise ProtocolError(f"slot {slot} is not within 0 and 2**31 - 1")
     return fields
 
 
@@ -446,36 +451,36 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
 
     Written out, as it runs once for every frame: sizes must add up to the body, so that slicing is safe.
     """
-    if (
-        len(fields) != 5
-        or type(fields[2]) is not int
-        or not 1 <= fields[2] <= MAX_NUMBER
-        or type(fields[4]) is not tuple
-        or not fields[4]
-    ):
+    if len(fields) != 5:
+        raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
+    _, _, seq, handled, runs = fields
+    if type(seq) is not int or not 1 <= seq <= MAX_NUMBER or type(runs) is not tuple or not runs:
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     total = 0
-    last = fields[2] - 1
-    for run in fields[4]:
+    last = seq - 1
+    for run in runs:
         if type(run) is not tuple or len(run) != 5:
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
         kind, message_type, count, size, dest = run
         if (
             type(kind) is not int
             or type(message_type) is not str
-            or not _is_short(message_type)
+            or not (0 < len(message_type) <= _SURELY_SHORT or _is_short(message_type))
             or type(count) is not int
             or type(size) is not int
             or not 1 <= count <= MAX_ITEMS
             or size < count
         ):
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
-        if not (
-            (dest is None and kind in (KIND_PUBLISH, KIND_ASK_ANY))
-            or (type(dest) is str and kind in (KIND_TELL, KIND_ASK) and _is_short(dest))
-            or (type(dest) is bytes and kind in (KIND_REPLY, KIND_ANSWER) and len(dest) in (8, 16))
-            or (type(dest) is tuple and kind in PUBLISHED_KINDS and _is_relayed(dest))
-        ):
+        if dest is None:
+            fits = kind in UNADDRESSED_KINDS
+        elif type(dest) is str:
+            fits = kind in NAMED_KINDS and (0 < len(dest) <= _SURELY_SHORT or _is_short(dest))
+        elif type(dest) is bytes:
+            fits = kind in RETURNED_KINDS and len(dest) in (8, 16)
+        else:
+            fits = type(dest) is tuple and kind in PUBLISHED_KINDS and _is_relayed(dest)
+        if not fits:
             raise ProtocolError(f"SEND: kind {kind} with destination {_brief(dest)}")
         total += size
         last += count
@@ -484,8 +489,8 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         raise ProtocolError(f"SEND: the last seq is {last}, allowed are numbers to 2**53 - 1")
     if total != body_size:
         raise ProtocolError(f"SEND: runs of {total} bytes in a body of {body_size}")
-    if fields[3] is not None:
-        read_handled(fields[3])
+    if handled is not None and not (type(handled) is int and 0 <= handled <= MAX_NUMBER):
+        read_handled(handled)
 
 
 def _is_relayed(dest: tuple[Any, ...]) -> bool:
@@ -506,51 +511,52 @@ def _is_short(text: str) -> bool:
     return 0 < len(text) <= MAX_TYPE and (text.isascii() or len(text.encode()) <= MAX_TYPE)
 
 
+_DELIVER_TYPES = ((int, int, int, tuple, tuple), (int, int, int, type(None), tuple))
+_RUN_TYPES = (bytes, int, int, int, str, int, int, int, int)
+_ACK_TYPES = (int, int)
+
+
 def check_deliver(fields: tuple[Any, ...], body_size: int) -> None:
-    """Check a DELIVER: `(verb, slot, number, ack or None, runs)`; see `docs/protocol.md` for a run."""
-    if (
-        len(fields) != 5
-        or type(fields[2]) is not int
-        or not 1 <= fields[2] <= MAX_NUMBER
-        or type(fields[4]) is not tuple
-        or not fields[4]
-    ):
+    """Check a DELIVER: `(verb, slot, number, ack or None, runs)`; see `docs/protocol.md` for a run.
+
+    Written out, as it runs once for every frame. Numbers are within 0 and MAX_NUMBER, which has all bits set, if their
+    union has no bit above those.
+    """
+    if (*map(type, fields),) not in _DELIVER_TYPES:
+        raise ProtocolError(f"DELIVER: malformed, saw {_brief(fields)}")
+    _, _, number, ack, runs = fields
+    if number >> NUMBER_BITS or not number or not runs:
         raise ProtocolError(f"DELIVER: malformed, saw {_brief(fields)}")
     total = 0
-    for entry in fields[4]:
-        run = entry if type(entry) is tuple and len(entry) == 9 else _without_relayed(entry)
+    for entry in runs:
+        run = entry
+        if type(entry) is not tuple or (*map(type, entry),) != _RUN_TYPES:
+            run = _without_relayed(entry)
         sender, seq, floor, kind, message_type, count, size, flags, attempt = run
-        if not (
-            type(sender) is bytes
-            and len(sender) == 16
-            and type(message_type) is str
-            and _is_short(message_type)
-            and type(seq) is int
-            and type(floor) is int
-            and type(kind) is int
-            and type(count) is int
-            and type(size) is int
-            and type(flags) is int
-            and type(attempt) is int
-            and 1 <= seq <= MAX_NUMBER
-            and 0 <= floor <= MAX_NUMBER
-            and 0 <= kind <= KIND_ANSWER
-            and 1 <= count <= MAX_ITEMS
-            and size >= count
-            and 0 <= flags <= MAX_NUMBER
-            and 1 <= attempt <= MAX_NUMBER
+        if (
+            (seq | floor | kind | count | size | flags | attempt) >> NUMBER_BITS
+            or not seq
+            or not attempt
+            or not count
+            or count > size
+            or count > MAX_ITEMS
+            or kind > KIND_ANSWER
+            or len(sender) != 16
+            or not message_type
+            or len(message_type) > MAX_TYPE
+            or not (message_type.isascii() or _is_short(message_type))
         ):
             raise ProtocolError(f"DELIVER: malformed run, saw {_brief(run)}")
         total += size
     if total != body_size:
         raise ProtocolError(f"DELIVER: runs of {total} bytes in a body of {body_size}")
-    if fields[3] is not None:
-        read_ack(fields[3])
+    if ack is not None:
+        read_ack(ack)
 
 
 def _without_relayed(run: Any) -> tuple[Any, ...]:
-    """Check what a run for the gateway says besides; return the rest."""
-    if type(run) is tuple and len(run) == 10 and type(run[7]) is int and run[7] & FLAG_RELAYED:
+    """Check what a run for the gateway says besides, and its types; return the rest."""
+    if type(run) is tuple and len(run) == 10 and (*map(type, run[:9]),) == _RUN_TYPES and run[7] & FLAG_RELAYED:
         relayed = run[9]
         if (type(relayed) is str and _is_short(relayed)) or (type(relayed) is bytes and len(relayed) in (8, 16)):
             return run[:9]
@@ -561,13 +567,12 @@ def _without_relayed(run: Any) -> tuple[Any, ...]:
 
 def read_ack(value: Any) -> Ack:
     """Check an accepted and settled watermark."""
+    if type(value) is tuple and (*map(type, value),) == _ACK_TYPES and not (value[0] | value[1]) >> NUMBER_BITS:
+        return value
     if type(value) is not tuple or len(value) not in (2, 4):
         raise ProtocolError(f"ack: malformed, saw {_brief(value)}")
     if len(value) == 2:
-        # Written out, as it runs for most frames.
-        accepted, settled = value
-        if not (type(accepted) is int is type(settled) and 0 <= accepted <= MAX_NUMBER and 0 <= settled <= MAX_NUMBER):
-            _match(value, [int, int], "ack")
+        _match(value, [int, int], "ack")
     else:
         _match(value, [int, int, int, tuple], "ack")
         _read_ranges(value[3], "open range")

@@ -88,12 +88,15 @@ class BusCore(Membership):
             fields = unpack_header(header)
             verb = fields[0]
             if verb == VERB_SEND:
-                if len(body) > self.max_body:
-                    raise ProtocolError(f"body of {len(body)} bytes, allowed are {self.max_body}")
-                check_send(fields, len(body))
-                receiver = self._pod(route_id, route, fields[1])
+                size = len(body)
+                if size > self.max_body:
+                    raise ProtocolError(f"body of {size} bytes, allowed are {self.max_body}")
+                check_send(fields, size)
+                receiver = route.pods.get(fields[1]) if route is not None else None
                 if receiver is not None:
                     self._on_send(receiver, fields, body, now)
+                else:
+                    self._pod(route_id, route, fields[1])
             elif verb == VERB_HANDLED and len(fields) == 3:
                 handled = read_handled(fields[2])
                 receiver = self._pod(route_id, route, fields[1])
@@ -142,50 +145,59 @@ class BusCore(Membership):
     # Frames of a pod that has joined
 
     def _on_send(self, receiver: Receiver, fields: tuple[Any, ...], body: Body, now: float) -> None:
-        seq, handled, runs = fields[2], fields[3], fields[4]
+        _, _, seq, handled, runs = fields
         sender = receiver.sender
-        postman = self.postman
-        if handled is not None:
+        if handled is not None and (type(handled) is not int or handled >= receiver.number):
             receiver.check(handled)
-        if sender.blockers or len(runs) > 1:  # else it has all of its window, which takes any run
-            sender.check(seq, runs, self.max_body)
-        offset = 0
         single = len(runs) == 1
+        if not single or sender.blockers:  # else it has all of its window, which takes any run
+            sender.check(seq, runs, self.max_body)
+        counts = self.postman.counts
+        offset = 0
         for kind, message_type, count, size, dest in runs:
             if seq <= sender.received:
-                postman.counts.duplicates += count
+                counts.duplicates += count
             else:
                 if seq > sender.received + 1:
                     if seq > sender.resent_until + 1:
-                        postman.counts.missing += seq - 1 - max(sender.received, sender.resent_until)
+                        counts.missing += seq - 1 - max(sender.received, sender.resent_until)
                     sender.received = seq - 1  # what lies between was settled in an earlier epoch
                 part = body if single else body[offset : offset + size]
                 run = Run(sender, seq, kind, message_type, count, part, size, dest)
-                postman.counts.runs += 1
-                postman.counts.messages += count
+                counts.runs += 1
+                counts.messages += count
                 sender.received += count
                 if kind == KIND_ASK and dest == BUS_NAME:
                     answer_inquiry(self, run, now)
                     sender.taken(size)
                 else:
-                    if kind == KIND_ANSWER and single and handled is not None:
-                        # First: that the question is settled travels with its answer.
-                        self.handling.handled(receiver, handled, now)
-                        handled = None
-                    # Not while an error is to be sent: the frame may say that a question has been settled with it.
-                    postman.is_hasty = single and kind in HASTY_KINDS and not postman.own_messages.queue
-                    postman.route(run, receiver, now)
-                    postman.is_hasty = False
+                    if single and kind in HASTY_KINDS:
+                        if kind == KIND_ANSWER and handled is not None:
+                            # First: that the question is settled travels with its answer.
+                            self.handling.handled(receiver, handled, now)
+                            handled = None
+                        self._pass_on(run, receiver, now)
+                    else:
+                        self.postman.route(run, receiver, now)
                     sender.taken(size, count)
             seq += count
             offset += size
-        if postman.frames:
-            self.out += postman.frames
-            postman.frames.clear()
-        self.ledger.note(sender, now)
+        unacked = self.ledger.unacked
+        if sender not in unacked:
+            unacked[sender] = now + ACK_DELAY
         # After its output: what a handler sent is ahead of the news that the handler has ended.
         if handled is not None:
             self._late = (receiver, handled)
+
+    def _pass_on(self, run: Run, source: Receiver, now: float) -> None:
+        """Put a run into a frame at once if that can be done, else route it."""
+        postman = self.postman
+        # Not while an error is to be sent: the frame may say that a question has been settled with it.
+        frame = postman.pass_on(run, source) if not postman.own_messages.queue else None
+        if frame is not None:
+            self.out.append(frame)
+        else:
+            postman.route(run, source, now)
 
     def _apply_late(self, now: float) -> None:
         """Take in what came as handled with the last frame: what that brought can have left before."""
@@ -219,7 +231,8 @@ class BusCore(Membership):
         if self.dead_letters.has_untold:
             postman.post_dead(now)
         self._deliver(now)
-        self._send_acks(now)
+        if self.ledger.unacked:
+            self._send_acks(now)
         if postman.own_messages.queue:
             self._deliver(now)  # what the acknowledgements had no room for
 
@@ -238,12 +251,14 @@ class BusCore(Membership):
             or mailroom.overflowed
             or postman.own_messages.queue
         ):
-            self._disconnect(now)
-            groups, mailroom.dirty_groups = mailroom.dirty_groups, OrderedSet()
-            for name in groups:
-                group = self.directory.groups.get(name)
-                if group is not None:
-                    mailroom.share(group, now)
+            if mailroom.unhealthy or mailroom.overflowed:
+                self._disconnect(now)
+            if mailroom.dirty_groups:
+                groups, mailroom.dirty_groups = mailroom.dirty_groups, OrderedSet()
+                for name in groups:
+                    group = self.directory.groups.get(name)
+                    if group is not None:
+                        mailroom.share(group, now)
             # Before any frame: its acknowledgement may say that a question has been settled.
             if postman.own_messages.queue:
                 postman.post_own(now)
@@ -251,7 +266,7 @@ class BusCore(Membership):
             for receiver in dirty:
                 receiver.is_dirty = False
                 route_id = receiver.route
-                if not route_id:
+                if not route_id or not (receiver.mailbox.waiting or receiver.priority):
                     continue
                 first = receiver.number
                 for header, body, garbled in receiver.frames(unacked):
@@ -290,20 +305,19 @@ class BusCore(Membership):
 
     def _send_acks(self, now: float) -> None:
         unacked = self.ledger.unacked
-        if not unacked:
-            return
         sent: list[Sender] = []
         for sender, noted in unacked.items():
-            due = noted or now + ACK_DELAY
-            unacked[sender] = due
-            if now >= due or sender.is_due():
-                receiver = self.directory.by_uuid.get(sender.uuid)
-                # Not to a pod whose messages somebody else has sent: a dead letter that was given again.
-                if receiver is not None and receiver.sender is sender and receiver.route:
-                    self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
-                    if sender.unheard:
-                        self.postman.tell_unheard(sender)
-                sent.append(sender)
+            if not noted:
+                unacked[sender] = now + ACK_DELAY
+            if (not noted or now < noted) and not sender.is_due():
+                continue
+            sent.append(sender)
+            receiver = self.directory.by_uuid.get(sender.uuid)
+            # Not to a pod whose messages somebody else has sent: a dead letter that was given again.
+            if receiver is not None and receiver.sender is sender and receiver.route:
+                self._reply(receiver, pack(VERB_ACK, receiver.slot, sender.ack()))
+                if sender.unheard:
+                    self.postman.tell_unheard(sender)
         for sender in sent:
             del unacked[sender]
 

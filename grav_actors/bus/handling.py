@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from grav_actors.bus.counts import Counts
 from grav_actors.bus.dead_letters import DeadLetters
 from grav_actors.bus.directory import Directory
@@ -32,24 +34,10 @@ class Handling:
 
     def handled(self, receiver: Receiver, handled: Handled, now: float) -> None:
         """Apply a pod's watermark; the caller has checked it."""
-        highest = finished = 0
-        if type(handled) is not int:
-            floor, ranges, failures = handled  # type: ignore[misc]
-            for number, how, error in failures:
-                finished += self._fail(receiver, number, how, error, now)
-            for first, last in ranges:
-                for delivery, count, number in receiver.finish_range(first, last):
-                    self._finish(receiver, delivery, count)
-                    finished += count
-                    if number > highest and not (delivery.flush or delivery.priority):
-                        highest = number
+        if type(handled) is int:
+            finished, highest = self._settle(receiver.finish_floor(handled))
         else:
-            floor = handled
-        for delivery, count, number in receiver.finish_floor(floor):
-            self._finish(receiver, delivery, count)
-            finished += count
-            if number > highest and not (delivery.flush or delivery.priority):
-                highest = number
+            finished, highest = self._apply_long(receiver, handled, now)  # type: ignore[arg-type]
         if not finished:
             return  # nothing that is new, and so no sign of progress
         receiver.repeats = 0
@@ -68,13 +56,35 @@ class Handling:
             if group is not None:
                 group.mailbox.progress_at = now
                 self._mailroom.dirty_groups.add(group.name)
-        self._mailroom.touch(receiver)
+        if mailbox.waiting:
+            self._mailroom.touch(receiver)
 
-    def _finish(self, receiver: Receiver, delivery: Delivery, count: int) -> None:
-        if count:
-            receiver.free_window(delivery, count)
-            self._counts.handled += count
-            self._ledger.settle(delivery.run, count)
+    def _apply_long(
+        self,
+        receiver: Receiver,
+        handled: tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int, str], ...]],
+        now: float,
+    ) -> tuple[int, int]:
+        """Apply a watermark with ranges and failures; return as `_settle` does."""
+        floor, ranges, failures = handled
+        finished = sum(self._fail(receiver, number, how, error, now) for number, how, error in failures)
+        done = [one for first, last in ranges for one in receiver.finish_range(first, last)]
+        done += receiver.finish_floor(floor)
+        settled, highest = self._settle(done)
+        return finished + settled, highest
+
+    def _settle(self, done: Iterable[tuple[Delivery, int, int]]) -> tuple[int, int]:
+        """Settle what a receiver has finished; return how many, and the highest number that counts as a success."""
+        finished = highest = 0
+        settle = self._ledger.settle
+        for delivery, count, number in done:
+            if count:
+                settle(delivery.run, count)
+                finished += count
+                if number > highest and not (delivery.flush or delivery.priority):
+                    highest = number
+        self._counts.handled += finished
+        return finished, highest
 
     def _fail(self, receiver: Receiver, number: int, how: int, error: str, now: float) -> int:
         """Note that a handler raised; return how many messages that finishes."""

@@ -44,7 +44,7 @@ class Ledger:
         sender = run.sender
         sender.open[run.seq] = run
         if run.traces is not None:
-            sender.questions.update(dict.fromkeys(range(run.seq, run.seq + run.count), run))
+            sender.asked(run.seq)
         self.held_bytes += run.size
         if self.held_bytes > HELD_BYTES and sender is not self.own and not is_working:
             sender.blockers.add(self)
@@ -53,13 +53,15 @@ class Ledger:
     def settle(self, run: Run, count: int) -> None:
         """Note that `count` deliveries of a run need nothing more."""
         run.pending -= count
-        if run.pending == 0:
+        if not run.pending:
             sender = run.sender
             if sender.open.pop(run.seq, None) is not None:
-                self._free(run)
+                self.held_bytes -= run.size
+                if self.starved:
+                    self._feed_all()
             if run.traces is not None:
-                for seq in range(run.seq, run.seq + run.count):
-                    sender.questions.pop(seq, None)
+                if sender.taken_back:
+                    sender.taken_back.difference_update(range(run.seq, run.seq + run.count))
                 sender.urgent = True
                 if sender.open:
                     sender.ended.append(run)
@@ -73,12 +75,13 @@ class Ledger:
         """
         sender = run.sender
         if sender.open.pop(run.seq, None) is not None:
-            self._free(run)
+            self.held_bytes -= run.size
+            self._feed_all()
             sender.urgent = True
             self.note(sender, now)
 
-    def _free(self, run: Run) -> None:
-        self.held_bytes -= run.size
+    def _feed_all(self) -> None:
+        """Let all go on that were held back as the bus held too much, if a quarter of that is gone."""
         if self.starved and self.held_bytes < HELD_BYTES * 3 // 4:
             for sender in self.starved:
                 sender.unblock(self)

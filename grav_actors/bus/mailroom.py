@@ -236,7 +236,7 @@ class Mailroom:
         """
         holders: dict[Receiver, list[int]] = {}
         for seq in seqs:
-            run = sender.questions.pop(seq, None)
+            run = sender.take_back(seq)
             if run is None or run.traces is None:
                 continue
             index = seq - run.seq

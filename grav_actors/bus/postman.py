@@ -54,18 +54,12 @@ class Postman:
         handover: What pods leave.
         retry: Gives dead letters again.
         own: The sender of what the bus itself says.
-        is_hasty: What is routed now is alone in its frame: if it is for one pod that can take it, it goes into a frame
-            at once.
-        frames: Those frames: `(route, header, body)`.
     """
 
     def __init__(self, directory: Directory, replay_limit: int) -> None:
         self.directory = directory
         self.ring = ReplayRing(replay_limit)
         self.counts = counts = Counts()
-        self.is_hasty = False
-        self._straight: tuple[Receiver, Delivery] | None = None
-        self.frames: list[tuple[bytes, bytes, Body]] = []
         self.own = Sender(new_id())
         self.ledger = ledger = Ledger(self.own)
         self.own_messages = own_messages = OwnMessages(directory)
@@ -75,6 +69,48 @@ class Postman:
         self.handover = Handover(directory, ledger, dead_letters, mailroom, handling, counts)
         self.shelf = dead_letters.shelf
         self.retry = DeadLetterRetry(directory, ledger, mailroom, dead_letters, counts)
+
+    def pass_on(self, run: Run, source: Receiver) -> tuple[bytes, bytes, Body] | None:
+        """Put a run into a frame at once, without having it wait, if it is for one pod that can take it; else `route`.
+
+        For what is alone in its frame, is for a name or is an answer, and while the bus has nothing to say itself: the
+        frame may say that a question has been settled. What else comes for that pod meanwhile waits, so that it goes
+        out together. Without a look for other pods: where any might be meant, or room has to be made, it is not done.
+
+        Returns:
+            The frame: `(route, header, body)`. None if nothing was done.
+        """
+        dest = run.dest
+        count = run.count
+        size = run.unit * count
+        if run.kind == KIND_ANSWER:
+            receiver = self.directory.by_uuid.get(dest)
+            if receiver is None or not receiver.takes_answer_at_once():
+                return None
+            receiver.answers += count
+            receiver.answer_bytes += size
+            delivery = Delivery(run, 0, count, FLAG_RECEIPT)
+            delivery.priority = True
+        else:
+            receiver = self.directory.by_name.get(dest)
+            if receiver is None or run.type == STOP_TYPE or not receiver.takes_at_once(count, size):
+                return None
+            mailbox = receiver.mailbox
+            receiver.window_used += count
+            receiver.window_bytes += size
+            mailbox.used += count
+            mailbox.used_bytes += size
+            delivery = Delivery(run, 0, count)
+        run.pending = count
+        # First: the frame says what of its sender is settled.
+        self.ledger.open(run, is_working=source.mailbox.used > 0)
+        header = receiver.frame(delivery, self.ledger.unacked)
+        self.counts.deliveries += count
+        receiver.is_dirty = True
+        self.mailroom.dirty.append(receiver)
+        if receiver.sender.unheard:
+            self.tell_unheard(receiver.sender)
+        return receiver.route, header, run.body
 
     def route(self, run: Run, source: Receiver | None, now: float) -> None:
         """Bring a run to everybody whom it is for."""
@@ -88,14 +124,11 @@ class Postman:
             self._route_published(run, source, now)
         if run.pending:
             self.ledger.open(run, is_working=source is not None and source.mailbox.used > 0)
-            if self._straight is not None:
-                self._hand_out(*self._straight)
         elif kind in QUESTION_KINDS:
             # The asker should know at once: an acknowledgement has no room for it if much is open.
             sender.urgent = True
             text = f"there is no actor {run.dest}" if run.kind == KIND_ASK else f"nobody handles {run.type}"
             self.own_messages.answer_error(Delivery(run, 0, run.count), CODE_NO_RESPONDERS, text)
-        self.ledger.note(sender, now)
 
     def _route_published(self, run: Run, source: Receiver | None, now: float) -> None:
         plan = self.directory.plan(run.type)
@@ -158,9 +191,6 @@ class Postman:
             for instance in self.directory.instances(run.dest):
                 self.mailroom.put(instance.mailbox, Delivery(run, 0, run.count), now)
                 self.mailroom.touch(instance)
-        elif self.is_hasty and receiver is not None and receiver.takes_at_once(delivery):
-            run.pending += run.count
-            self._straight = (receiver, delivery)
         elif receiver is not None:
             self.mailroom.put(receiver.mailbox, delivery, now)
             self.mailroom.touch(receiver)
@@ -183,7 +213,6 @@ class Postman:
             receivers, relayed = [gateway], run.dest  # whoever asked may be on another node
         if not receivers:
             self.counts.late_answers += run.count
-        is_alone = self.is_hasty and len(receivers) == 1
         for receiver in receivers:
             if receiver.answers >= ANSWERS_LIMIT or receiver.answer_bytes >= ANSWERS_BYTES:
                 self.counts.given_up += run.count
@@ -194,23 +223,8 @@ class Postman:
             delivery.priority = True
             delivery.relayed = relayed
             run.pending += run.count
-            if is_alone and receiver.route and not (receiver.is_dirty or receiver.priority):
-                self._straight = (receiver, delivery)
-            else:
-                receiver.priority.append(delivery)
-                self.mailroom.touch(receiver)
-
-    def _hand_out(self, receiver: Receiver, delivery: Delivery) -> None:
-        """Put a delivery into a frame without having it wait; what else comes for that pod meanwhile does.
-
-        Its run is open by then: the frame says what of its sender is settled.
-        """
-        self.frames.append((receiver.route, *receiver.frame(delivery, self.ledger.unacked)))
-        self.counts.deliveries += delivery.count
-        self._straight = None
-        self.mailroom.touch(receiver)
-        if receiver.sender.unheard:
-            self.tell_unheard(receiver.sender)
+            receiver.priority.append(delivery)
+            self.mailroom.touch(receiver)
 
     def replay(self, receiver: Receiver, now: float) -> None:
         """Give a pod what the ring holds of what it wants and did not send; of that the newest that its mailbox takes.

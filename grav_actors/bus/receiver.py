@@ -124,11 +124,9 @@ class Receiver:
         """Messages that may be in flight: a mailbox that drops its oldest has to keep them here."""
         return min(self.settings.prefetch, self.settings.mailbox_limit)
 
-    def takes_at_once(self, delivery: Delivery) -> bool:
-        """Return whether a delivery may go into a frame of its own without having waited in the mailbox."""
+    def takes_at_once(self, count: int, size: int) -> bool:
+        """Return whether so many messages may go into a frame of their own without having waited in the mailbox."""
         mailbox = self.mailbox
-        count = delivery.hi - delivery.lo
-        size = delivery.run.unit * count
         return (
             not (self.is_dirty or mailbox.waiting or self.priority or mailbox.stuck)
             and self.route != b""
@@ -138,29 +136,35 @@ class Receiver:
             and mailbox.used_bytes + size < MAILBOX_BYTES
         )
 
-    def frame(self, delivery: Delivery, unacked: dict[Sender, float]) -> tuple[bytes, Body]:
-        """Return the DELIVER frame of a whole run which it `takes_at_once`, or of an answer while none wait.
+    def takes_answer_at_once(self) -> bool:
+        """Return the same of an answer, which passes the mailbox."""
+        return (
+            not (self.is_dirty or self.priority)
+            and self.route != b""
+            and self.answers < ANSWERS_LIMIT
+            and self.answer_bytes < ANSWERS_BYTES
+        )
 
-        What it holds in its mailbox and its window is noted here; of an answer, by the caller.
+    def frame(self, delivery: Delivery, unacked: dict[Sender, float]) -> bytes:
+        """Return the header of a frame with a whole run alone, new to it, while no answer waits to be sent.
+
+        What it holds in its mailbox and its window is noted by the caller.
 
         Args:
             unacked: As for `frames`.
         """
-        entry, body = delivery.encode()
-        number = delivery.number = self.number
-        count = delivery.hi - delivery.lo
-        self.number = number + count
-        self.in_flight.append(delivery)
         run = delivery.run
+        sender = run.sender
+        number = delivery.number = self.number
+        self.number = number + run.count
+        self.in_flight.append(delivery)
         if run.traces is not None:
             run.trace(self, number)
-        if not delivery.priority:
-            size = run.unit * count
-            self.window_used += count
-            self.window_bytes += size
-            self.mailbox.used += count
-            self.mailbox.used_bytes += size
-        return self._frame(number, [entry], self._ack(unacked)), body
+        ack = None if unacked.pop(self.sender, None) is None else self.sender.ack()
+        entry = (
+            sender.uuid, run.seq, sender.settled(), run.kind, run.type, run.count, run.size, delivery.flags, 1,
+        )  # fmt: skip
+        return pack(VERB_DELIVER, self.slot, number, ack, (entry,))
 
     def frames(self, unacked: dict[Sender, float]) -> Iterator[tuple[bytes, Body, list[Delivery]]]:
         """Yield DELIVER frames for what waits and fits the window: header, body, and what could not be cut.
@@ -283,7 +287,7 @@ class Receiver:
         return False
 
     def finish_range(self, first: int, last: int) -> Iterator[tuple[Delivery, int, int]]:
-        """Mark numbers above the floor as finished; yield delivery, how many, and the highest of them."""
+        """Mark numbers above the floor as finished, and free their room; yield delivery, how many, and the highest."""
         for delivery in self.in_flight:
             if delivery.number > last:
                 return
@@ -296,27 +300,37 @@ class Receiver:
             if new:
                 marks.update(new)
                 delivery.marks = marks
+                self.free_window(delivery, len(new))
                 yield delivery, len(new), new[-1]
 
-    def finish_floor(self, floor: int) -> Iterator[tuple[Delivery, int, int]]:
-        """Finish all numbers up to the floor; yield delivery, how many, and the highest that was not marked."""
+    def finish_floor(self, floor: int) -> list[tuple[Delivery, int, int]]:
+        """Finish all numbers up to the floor, and free their room.
+
+        Returns:
+            Of each delivery: it, how many of it that were, and the highest of them; what was marked is not among these.
+        """
+        finished: list[tuple[Delivery, int, int]] = []
         in_flight = self.in_flight
         while in_flight:
             delivery = in_flight[0]
-            begin = delivery.number + delivery.settled
+            number = delivery.number
+            begin = number + delivery.settled
             if begin > floor:
-                return
-            end = min(floor + 1, delivery.number + delivery.hi - delivery.lo)
-            count = end - begin
-            highest = end - 1
+                break
+            end = number + delivery.hi - delivery.lo
+            if end <= floor + 1:
+                in_flight.popleft()
+            else:
+                end = floor + 1
+            delivery.settled = end - number
             if delivery.marks:
                 fresh = [number for number in range(begin, end) if number not in delivery.marks]
-                count = len(fresh)
-                highest = fresh[-1] if fresh else 0
-            delivery.settled = end - delivery.number
-            if delivery.settled == delivery.hi - delivery.lo:
-                in_flight.popleft()
-            yield delivery, count, highest
+                count, highest = len(fresh), fresh[-1] if fresh else 0
+            else:
+                count, highest = end - begin, end - 1
+            self.free_window(delivery, count)
+            finished.append((delivery, count, highest))
+        return finished
 
     def free_window(self, delivery: Delivery, count: int) -> None:
         """Note that messages of a delivery no longer take room: they are finished, or were moved elsewhere."""
@@ -325,9 +339,11 @@ class Receiver:
             self.answers -= count
             self.answer_bytes -= size
         else:
+            mailbox = self.mailbox
             self.window_used -= count
             self.window_bytes -= size
-            self.mailbox.finished(count, size)
+            mailbox.used -= count
+            mailbox.used_bytes -= size
 
     def pop_in_flight(self) -> list[Delivery]:
         """Remove and return what was sent and not finished, without numbers, in order."""

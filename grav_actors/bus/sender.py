@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 SCANNED_RUNS = 2048
 """Open runs that one acknowledgement looks at, unless its sender keeps much; what lies behind counts as open."""
 
+SPARE_ASKED = 32
+"""Settled questions whose seqs may be among those of the open ones, and once more as many as runs are open."""
+
 WINDOWS_TAKEN = 2
 """Windows that are taken from a sender beyond what is accepted: one that keeps to its window never fills a second."""
 
@@ -36,7 +40,7 @@ class Sender:
         received: Highest seq that arrived; what arrives again at or below it is dropped.
         accepted: Highest seq that no longer counts against the sender's window.
         open: Runs that are not settled, by their first seq, in order.
-        questions: Those of them that are questions not taken back, by the seq of each.
+        taken_back: Seqs of questions in them that their sender waits for no more.
         blockers: Full mailboxes that hold back `accepted`.
         urgent: The next acknowledgement does not wait for company.
         ended: Questions that were settled since the last acknowledgement, while earlier runs are open.
@@ -49,9 +53,9 @@ class Sender:
         resent, resent_bytes: What it sent again while `accepted` stood still.
     """
 
-    __slots__ = ("_sent_accepted", "_sent_settled", "_unacked_bytes", "accepted", "beyond", "beyond_bytes", "blockers",
-                 "ended", "is_behind", "open", "questions", "received", "resent", "resent_bytes", "resent_until",
-                 "sent_bytes", "unheard", "urgent", "uuid")  # fmt: skip
+    __slots__ = ("_asked", "_sent_accepted", "_sent_bytes", "_sent_settled", "accepted", "beyond", "beyond_bytes",
+                 "blockers", "ended", "is_behind", "open", "received", "resent", "resent_bytes", "resent_until",
+                 "sent_bytes", "taken_back", "unheard", "urgent", "uuid")  # fmt: skip
 
     def __init__(self, uuid: bytes, received: int = 0) -> None:
         self.uuid = uuid
@@ -59,7 +63,8 @@ class Sender:
         self.accepted = received
         # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
         self.open: OrderedDict[int, Run] = OrderedDict()
-        self.questions: dict[int, Run] = {}
+        self._asked: list[int] = []  # first seqs of open runs of questions, in order, and of some that are settled
+        self.taken_back: set[int] = set()
         self.blockers: set[Any] = set()
         self.urgent = False
         self.ended: list[Run] = []
@@ -73,7 +78,23 @@ class Sender:
         self.resent_bytes = 0
         self._sent_accepted = received
         self._sent_settled = received
-        self._unacked_bytes = 0
+        self._sent_bytes = 0
+
+    def asked(self, seq: int) -> None:
+        """Note that the run which begins with this seq is one of questions."""
+        asked = self._asked
+        if len(asked) > 2 * len(self.open) + SPARE_ASKED:
+            asked[:] = [first for first in asked if first in self.open]
+        asked.append(seq)
+
+    def take_back(self, seq: int) -> Run | None:
+        """Return the open run of a question that is taken back; None if it is settled, or was taken back before."""
+        position = bisect_right(self._asked, seq) - 1
+        run = self.open.get(self._asked[position]) if position >= 0 else None
+        if run is None or seq >= run.seq + run.count or seq in self.taken_back:
+            return None
+        self.taken_back.add(seq)
+        return run
 
     def settled(self) -> int:
         """Return the floor: the highest seq up to which everything is settled."""
@@ -127,10 +148,9 @@ class Sender:
         Args:
             count: Its messages; 0 of questions to the bus itself.
         """
-        self._unacked_bytes += size
         self.sent_bytes += size
         if not self.blockers:
-            self.accept()
+            self.accepted = self.received
         elif count and self.received <= self.resent_until:
             self.resent += count
             self.resent_bytes += size
@@ -178,8 +198,12 @@ class Sender:
         return (
             self.urgent
             or self.accepted - self._sent_accepted >= WINDOW_MESSAGES // 2
-            or self.settled() - self._sent_settled >= WINDOW_MESSAGES // 2
-            or self._unacked_bytes >= WINDOW_BYTES // 2
+            or self.sent_bytes - self._sent_bytes >= WINDOW_BYTES // 2
+            # The floor is looked for only where it can be so high.
+            or (
+                self.received - self._sent_settled >= WINDOW_MESSAGES // 2
+                and self.settled() - self._sent_settled >= WINDOW_MESSAGES // 2
+            )
         )
 
     def ack(self) -> Ack:
@@ -189,19 +213,21 @@ class Sender:
         they cost a walk over the open runs.
         """
         floor = self.settled()
-        stands = floor == self._sent_settled or self.urgent
-        self._sent_accepted = self.accepted
-        self._sent_settled = floor
-        self._unacked_bytes = 0
-        self.urgent = False
-        # Who keeps much is told all: it may have to wait for just what lies behind the first open runs.
-        limit = SCANNED_RUNS if self.received - floor < RETAIN_MESSAGES // 4 else len(self.open)
-        self.is_behind = floor != self.received and not stands
-        if floor == self.received or not stands:
-            self.ended.clear()  # nothing is open, or all of them were listed before
-            return (self.accepted, floor)
-        ranges: list[tuple[int, int]] = []
         newest = self.received
+        stands = floor == self._sent_settled or self.urgent
+        self._sent_accepted = accepted = self.accepted
+        self._sent_settled = floor
+        self._sent_bytes = self.sent_bytes
+        self.urgent = False
+        if floor == newest or not stands:
+            self.is_behind = floor != newest
+            if self.ended:
+                self.ended.clear()  # nothing is open, or all of them were listed before
+            return (accepted, floor)
+        self.is_behind = False
+        # Who keeps much is told all: it may have to wait for just what lies behind the first open runs.
+        limit = SCANNED_RUNS if newest - floor < RETAIN_MESSAGES // 4 else len(self.open)
+        ranges: list[tuple[int, int]] = []
         for scanned, (seq, run) in enumerate(self.open.items()):
             last = seq + run.count - 1
             is_next = bool(ranges) and ranges[-1][1] == seq - 1
@@ -215,4 +241,4 @@ class Sender:
         if self.ended:
             self.unheard += [run for run in self.ended if run.seq > newest]
             self.ended.clear()
-        return (self.accepted, floor, newest, tuple(ranges))
+        return (accepted, floor, newest, tuple(ranges))

@@ -19,14 +19,13 @@ from grav_actors.mesh.switchboard import Leaving
 from grav_actors.mesh.topics import prefix_patterns, widened
 from grav_actors.message import Message
 from grav_actors.pattern import check_type
-from grav_actors.pod.replies import Question
+from grav_actors.pod.replies import Heading, Question
 from grav_actors.protocol import (
     ERROR_TYPE,
     FAIL_REJECT,
     FLAG_RECEIPT,
     FLAG_RELAYED,
     KIND_ANSWER,
-    KIND_ASK,
     KIND_PUBLISH,
     KIND_REPLY,
     KIND_TELL,
@@ -293,7 +292,7 @@ class Relay:
                 pod._wait_for_room()
             seq = self._seqs[question] = outbox.next_seq
             # By its seq: two peers may ask what has the same uuid. Only that it is settled is told so.
-            pod._replies.ask(Question(seq, seq.to_bytes(8), kind == KIND_ASK, _Settled(self, question)))
+            pod._replies.ask(Question(seq, seq.to_bytes(8), Heading(kind, type, dest), _Settled(self, question)))
         pod._append(kind, type, dest, record, len(record), time_ns(), count)
 
     def _settled(self, question: bytes) -> None:

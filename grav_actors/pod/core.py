@@ -172,7 +172,8 @@ class PodCore:
     @property
     def is_joining(self) -> bool:
         """Whether a HELLO has not been answered yet."""
-        return self._hello_request != 0 and self.state in (State.JOINING, State.LEAVING)
+        state = self.state
+        return (state is State.JOINING or state is State.LEAVING) and self._hello_request != 0
 
     @property
     def hello_due(self) -> float:
@@ -471,7 +472,7 @@ class PodCore:
         if verb == VERB_DELIVER:
             check_deliver(fields, len(body))
             if self.state is State.JOINED:
-                self._on_deliver(fields, body, now)
+                self._on_deliver(fields, body)
             return
         if verb == VERB_ACK and len(fields) == 3:
             self._on_ack(read_ack(fields[2]))
@@ -599,41 +600,50 @@ class PodCore:
         self.outbox.apply(ack)
         self.acks.append(ack)
 
-    def _on_deliver(self, fields: tuple[Any, ...], body: Any, now: float) -> None:
+    def _on_deliver(self, fields: tuple[Any, ...], body: Any) -> None:
         _, _, number, ack, runs = fields
-        offset = 0
-        single = len(runs) == 1
-        for run in runs:
-            count, size = run[5], run[6]
+        if len(runs) == 1:
             if number > self._received:
-                self._received = number + count - 1
-                self._take(Inbound(number, run, body if single else body[offset : offset + size]))
-            number += count
-            offset += size
+                run = runs[0]
+                self._received = number + run[5] - 1
+                self._take(Inbound(number, run, body))
+        else:
+            offset = 0
+            for run in runs:
+                count, size = run[5], run[6]
+                if number > self._received:
+                    self._received = number + count - 1
+                    self._take(Inbound(number, run, body[offset : offset + size]))
+                number += count
+                offset += size
         if ack is not None:
             self._on_ack(ack)
 
     def _take(self, inbound: Inbound) -> None:
         flags = inbound.flags
         if flags & FLAG_RECEIPT:
+            inbound.done = inbound.count
             self.replies.append(inbound)
-            self._open.append(inbound)
-            inbound.finish_all()
-            if len(self._open) > 1:
+            if self._open:
+                self._open.append(inbound)
                 # Quick beside a handler that waits for just this: the floor stands still meanwhile.
                 self._done_ahead.add(inbound.number, inbound.number + inbound.count - 1)
+            else:
+                self._floor = self._received
             return
-        memory = self._memories.of(inbound.sender)
-        memory.raise_floor(inbound.floor)
+        sender, first = inbound.sender, inbound.seq
+        last = first + inbound.count - 1
+        memory = self._memories.of(sender)
+        memory.floor = max(memory.floor, inbound.floor)
         if flags & FLAG_RESENT and not flags & FLAG_REDELIVERED:
             self._take_resent(inbound, memory)
         else:
             if inbound.attempt > 1:
-                for seq in range(inbound.seq, inbound.last + 1):
-                    self._failed_held.pop((inbound.sender, seq), None)
+                for seq in range(first, last + 1):
+                    self._failed_held.pop((sender, seq), None)
             self._open.append(inbound)
             self.inbox.append(inbound)
-        memory.add(inbound.seq, inbound.last)
+        memory.add(first, last)
 
     def _take_resent(self, inbound: Inbound, memory: Ranges) -> None:
         """Take what its sender had sent to an earlier bus, from which this pod may have had it."""

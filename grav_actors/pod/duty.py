@@ -38,7 +38,7 @@ TAKE_OVER_AFTER = 2
 MISSED_LOOKS = 3
 """Looks of the relief thread in a row that may be put off as somebody is using the link."""
 OVER = -1.0
-"""What a turn returns when what was waited for is there."""
+"""Seconds to rest when what was waited for is there."""
 
 POSTS = 4
 """Threads that may be at the socket of a link: one serves, others may not have seen yet that they were relieved."""
@@ -49,13 +49,18 @@ AnyPost = TypeVar("AnyPost", "Post", LoopServer)
 
 
 class Post:
-    """A place to wait at: what the link waits for, and a bell of its own. Used by one thread at a time."""
+    """A place to wait at: what the link waits for, and a bell of its own. Used by one thread at a time.
 
-    __slots__ = ("_bell", "_is_rung", "poll")
+    Attributes:
+        is_rung: The bell was rung, and the thread has not looked since.
+        poll: Waits until a descriptor, or the bell, is ready.
+    """
+
+    __slots__ = ("_bell", "is_rung", "poll")
 
     def __init__(self, descriptors: tuple[int, ...]) -> None:
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._is_rung = False
+        self.is_rung = False
         poll = select.poll()
         for descriptor in (*descriptors, self._bell):
             poll.register(descriptor, select.POLLIN)
@@ -63,14 +68,14 @@ class Post:
 
     def ring(self) -> None:
         """Have the thread that waits here look for work. The caller holds the lock, here and below."""
-        if not self._is_rung:
-            self._is_rung = True
+        if not self.is_rung:
+            self.is_rung = True
             os.eventfd_write(self._bell, 1)
 
     def silence(self) -> None:
         """Note that the thread looks."""
-        if self._is_rung:
-            self._is_rung = False
+        if self.is_rung:
+            self.is_rung = False
             os.eventfd_read(self._bell)
 
     def close(self) -> None:
@@ -289,17 +294,22 @@ class Duty:
         try:
             while not has_left:
                 with lock:
-                    post.silence()
-                    is_mine = self._holder is who and not self._is_closing
-                    rest = 0.0
-                    if is_mine:
+                    if post.is_rung:
+                        post.silence()
+                    if self._holder is who and not self._is_closing:
                         self._is_away = False
                         self._is_at_work = True
-                        rest = self._turn(ready, is_over)
+                        link.take(ready)
+                        rest = OVER if is_over() else link.tend()
                         self._is_at_work = False
-                        if deadline is not None:
-                            rest = min(rest, deadline - link.turned_at)
-                    if not is_mine or rest < 0:
+                        if rest >= 0:
+                            if is_over():
+                                rest = OVER
+                            elif deadline is not None:
+                                rest = min(rest, deadline - link.turned_at)
+                    else:
+                        rest = OVER
+                    if rest < 0:
                         self._end(who, post)
                         has_left = True
                     else:
@@ -320,11 +330,6 @@ class Duty:
             for call in calls:
                 call()
             raise
-
-    def _turn(self, ready: Ready, is_over: Callable[[], Any]) -> float:
-        """Serve once; return for how many seconds there is nothing to do, less than 0 when it is over."""
-        self._link.take(ready)
-        return OVER if is_over() else self._link.tend()
 
     def _end(self, who: Holder, post: Post | LoopServer) -> None:
         post.silence()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from grav_actors.errors import ConfigError
 from grav_actors.filters import FILTERS_FULL
@@ -72,18 +72,10 @@ def _collect_for_gateway(pod: Pod, gateway: GatewayPort) -> None:
 
 def _take_replies(pod: Pod, inbound: Inbound) -> None:
     records = callbacks.decode(pod, inbound)
-    if inbound.type == REPLY_TYPE:  # what an actor has answered: nobody needs the message
-        answered = pod._replies.answered
-        others: list[list[Any]] = []
-        for record in records:
-            question = answered(record[1])
-            if question is None:
-                others.append(record)
-            else:
-                question.waiter.resolve(record[4])
-        if not others:
+    if inbound.type == REPLY_TYPE:
+        records = pod._replies.answer(records)
+        if not records:
             return
-        records = others
     origin = callbacks.origin_of(inbound)
     for record in records:
         if not record[1]:
@@ -92,9 +84,9 @@ def _take_replies(pod: Pod, inbound: Inbound) -> None:
         if question is None:
             continue
         if message.type == ERROR_TYPE:
-            question.waiter.fail(unanswered_error(question, message))
+            question.fail(unanswered_error(question, message))
         else:
-            question.waiter.resolve(message.data)
+            question.resolve(message.data)
 
 
 def _take_cancelled(pod: Pod, cancelled: list[tuple[bytes, tuple[int, ...]]]) -> None:
@@ -108,7 +100,7 @@ def _take_acks(pod: Pod) -> None:
     acks, core.acks = core.acks, []
     for ack in acks:
         for question in pod._replies.settled(ack):
-            question.waiter.fail(unanswered_error(question, question.error))
+            question.fail(unanswered_error(question, question.error))
     if pod._room_waiters:
         pod._room.notify_all()
 

@@ -52,6 +52,8 @@ SHORTEST_REST = 0.001
 """Seconds that the thread on duty rests while there is traffic: what threads queue leaves then at the latest."""
 LONGEST_REST = 0.1
 """Seconds between looks at a pod whose handler makes no progress."""
+LONG_SLEEP = 2 * BEAT_INTERVAL
+"""Seconds without a look after which this process was stopped, and not the bus silent."""
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE_NOBLOCK = int(zmq.SNDMORE) | int(zmq.NOBLOCK)
@@ -248,33 +250,50 @@ class Link:
         return self.tend()
 
     def take(self, ready: Ready) -> None:
-        """Receive and dispatch what has come."""
+        """Receive and dispatch the first frame that has come, if a descriptor tells of one.
+
+        There may be more: that is looked for in `tend`, or in the next turn when the caller has what it waits for.
+
+        Args:
+            ready: What the descriptors are ready for.
+        """
         now = time.monotonic()
-        if now - self.turned_at >= 2 * BEAT_INTERVAL:
+        if now - self.turned_at >= LONG_SLEEP:
             self.heard_at += now - self.turned_at  # this process was stopped, and cannot blame the bus for that time
         self.turned_at = now
         self._resting = 0.0
         if self.is_torn or self._is_sending:
             self._mend(now)
+        is_announced = False
         for descriptor, _ in ready:
             if descriptor == self._descriptor:
-                self._has_input = True
+                self._has_input = is_announced = True
             elif descriptor == self._monitor_descriptor and self._is_reconnected():
                 self._greet(now)
-        if self._has_input:
-            self._has_input = False
-            touched, is_drained = self._drain(now)
-            self._has_input = self._has_input or not is_drained
-            for pod in touched:
-                collect(pod)
-                self._active[pod] = None
-            if touched:
-                self._next_rest = SHORTEST_REST
-                self._look_at = min(self._look_at, now + SHORTEST_REST)
+        if is_announced:
+            try:
+                pod = self._receive(now)
+            except zmq.Again:  # it has told of something else, as of a connection
+                pod = None
+            if pod is not None:
+                self._hand_on(pod, now)
+
+    def _hand_on(self, pod: Pod, now: float) -> None:
+        """Give what a pod's core has made of frames to whoever waits for it."""
+        collect(pod)
+        self._active[pod] = None
+        self._next_rest = SHORTEST_REST
+        self._look_at = min(self._look_at, now + SHORTEST_REST)
 
     def tend(self) -> float:
-        """Send what is due; return for how many seconds there is nothing to do, 0 for more at once."""
+        """Dispatch what else has come, and send what is due.
+
+        Returns:
+            For how many seconds there is nothing to do, 0 for more at once.
+        """
         now = self.turned_at
+        if self._has_input:
+            self._drain(now)
         if self._active and now >= self._look_at:
             self._look_after(now)
             self._look_at = now + self._next_rest
@@ -311,49 +330,57 @@ class Link:
             if core.out:
                 self.send_out(pod)
             is_idle = not (core.has_open or outbox.queued or outbox.incoming or core.is_joining)
-            if core.state is State.CLOSED or is_idle:
+            if is_idle or core.state is State.CLOSED:
                 del self._active[pod]
 
-    def _drain(self, now: float) -> tuple[dict[Pod, None], bool]:
-        receive = self._socket.recv
+    def _drain(self, now: float) -> None:
+        """Receive what there is, or part of it, and hand it on."""
+        self._has_input = False
         touched: dict[Pod, None] = {}
         events = self._socket.getsockopt
         for _ in range(DRAIN_FRAMES):
             # Asked first: an exception to say that there is nothing costs several times as much.
             if not events(_EVENTS) & _POLLIN:  # type: ignore[operator]
-                return touched, True
-            header = receive(_NOBLOCK, copy=False)
-            self.heard_at = now
-            if not header.more:
-                self._bad_frame("a message of one frame")
-                continue
-            body = receive(_NOBLOCK, copy=False)
-            is_long = body.more
-            while body.more:
-                body = receive(_NOBLOCK, copy=False)
-            if is_long:
-                self._bad_frame("a message of more than two frames")
-                continue
-            try:
-                fields = unpack_header(header.bytes)
-                slot = fields[1]
-                if slot == 0:
-                    self._on_link_frame(fields, now)
-                    continue
-                pod = self._pods.get(slot)
-                if pod is None:  # it has left, and this was under way
-                    if fields[0] == VERB_WELCOME:
-                        # It gave up before it was admitted; without a word it would stand on the bus with its name.
-                        self._backlog.append((pack(Verb.BYE.value, slot, 0, BYE_CRASHED), b""))
-                    continue
-                size = len(body)
-                pod._core.receive(fields, body.bytes if size < LARGE_BODY else body.buffer, now)
+                break
+            pod = self._receive(now)
+            if pod is not None:
                 touched[pod] = None
-                if fields[0] == VERB_WELCOME:
-                    self._make_way(fields[8][0], now)
-            except ProtocolError as exc:
-                self._bad_frame(str(exc))
-        return touched, False
+        else:
+            self._has_input = True
+        for pod in touched:
+            self._hand_on(pod, now)
+
+    def _receive(self, now: float) -> Pod | None:
+        """Receive a frame and give it to the core of its pod; return the pod, if it is one of this link.
+
+        Raises:
+            zmq.Again: There is none.
+        """
+        receive = self._socket.recv
+        header = receive(_NOBLOCK, copy=False)
+        self.heard_at = now
+        if not header.more:
+            self._bad_frame("a message of one frame")
+            return None
+        body = receive(_NOBLOCK, copy=False)
+        if body.more:
+            while receive(_NOBLOCK, copy=False).more:
+                pass
+            self._bad_frame("a message of more than two frames")
+            return None
+        try:
+            fields = unpack_header(header.bytes)
+            pod = self._pods.get(fields[1])
+            if pod is None:
+                self._on_other_frame(fields, now)
+                return None
+            pod._core.receive(fields, body.bytes if len(body) < LARGE_BODY else body.buffer, now)
+            if fields[0] == VERB_WELCOME:
+                self._make_way(fields[8][0], now)
+        except ProtocolError as exc:
+            self._bad_frame(str(exc))
+            return None
+        return pod
 
     def _make_way(self, max_message: int, now: float) -> None:
         """Connect anew if this bus carries larger messages than the connection takes: it ends at longer frames."""
@@ -386,8 +413,14 @@ class Link:
             self._active[pod] = None
         self._look_at = 0.0
 
-    def _on_link_frame(self, fields: tuple[Any, ...], now: float) -> None:
-        if fields[0] == Verb.REJOIN:
+    def _on_other_frame(self, fields: tuple[Any, ...], now: float) -> None:
+        """Take a frame that is for no pod of this link."""
+        slot = fields[1]
+        if slot != 0:  # the pod has left, and this was under way
+            if fields[0] == VERB_WELCOME:
+                # It gave up before it was admitted; without a word it would stand on the bus with its name.
+                self._backlog.append((pack(Verb.BYE.value, slot, 0, BYE_CRASHED), b""))
+        elif fields[0] == Verb.REJOIN:
             for pod in self._pods.values():
                 pod._core.receive(fields, b"", now)
                 self._active[pod] = None
@@ -411,7 +444,7 @@ class Link:
         now = time.monotonic()
         silence = now - self.heard_at
         # When this process itself was stopped, what the bus has said meanwhile has yet to be read.
-        is_awake = now - self.turned_at < 2 * BEAT_INTERVAL
+        is_awake = now - self.turned_at < LONG_SLEEP
         if silence > self.send_timeout and is_awake:
             raise BusBusyError(
                 f"the bus at {self.endpoint} has taken nothing for {silence:.1f} s (send_timeout is "

@@ -153,11 +153,11 @@ class LoopServer:
     @property
     def rank(self) -> int:
         """Whom it may take the duty from; see `Duty`."""
-        return 2 if self.waker.has_waiters else 1
+        return 2 if self.waker.waiting else 1
 
     def is_idle(self) -> bool:
         """Whether no coroutine has waited for a while."""
-        if self.stays or self.waker.has_waiters:
+        if self.stays or self.waker.waiting:
             self._quiet_since = 0.0
             return False
         now = monotonic()

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from grav_actors.codec import (
     LARGE_DATA,
@@ -35,6 +35,9 @@ from grav_actors.protocol import (
     Ack,
 )
 
+if TYPE_CHECKING:
+    from grav_actors.pod.replies import Heading, Question
+
 MAX_FRAME_HEADER = 32 * 1024
 """Bytes of run entries after which a frame is closed."""
 RUN_ENTRY_BYTES = 40
@@ -54,6 +57,8 @@ _SIZED = frozenset({bytes, str})
 
 Columns = tuple[list[int], list[int], list[Any], list[bytes]]
 """Of published messages: the numbers of their ids, times, data, parents; see `pack_columns`."""
+Asked = tuple[list[Any], list[int], "list[Question]", list[None]]
+"""Of questions: their records, as `Outbox.add` takes them, sizes, themselves; the rest means nothing."""
 
 
 class OutRun:
@@ -104,6 +109,17 @@ class OutRun:
         """Return the body, of a large message put together anew."""
         return self.body or b"".join(self.parts)
 
+    def takes(self, kind: int, message_type: str, dest: Any, size: int, count: int = 1) -> bool:
+        """Whether records of so many messages and bytes may be added: they are alike, and fit in."""
+        return (
+            self.columns is None
+            and self.type == message_type
+            and self.kind == kind
+            and self.dest == dest
+            and self.count + count <= MAX_RUN_MESSAGES
+            and self.size + size <= MAX_RUN_BYTES
+        )
+
     @property
     def last(self) -> int:
         """Its highest seq."""
@@ -134,13 +150,15 @@ class Outbox:
     """Runs not yet sent, and runs sent and not yet settled.
 
     What is published all the time, by any thread, goes without a lock into `incoming`: the elements of each message
-    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. So do answers
-    of actors: (uuid of the asking pod in a tuple, number of its id, time, record as of `add`, its size). `gather`
-    brings it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it
-    extends, slices and cuts a list of plain items in one step each, and each thread sees what another did before.
+    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. So does what is
+    asked by the coroutines of a loop: of each question (heading, record, size, itself, None); and what handlers return:
+    of each answer (uuid of the asking pod in a tuple, number of its id, time, record, size). `gather` brings
+    it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it extends,
+    slices and cuts a list of plain items in one step each, and each thread sees what another did before.
 
     Attributes:
-        incoming: Published messages and answers that are in no run yet.
+        incoming: Published messages, questions and answers that are in no run yet.
+        questions: Those that came so and are in runs, by their uuids; for the table of replies, which takes them out.
         limit: Elements that `incoming` may have, but for what threads put in that have looked at the same moment; 0 if
             perhaps nobody is going to gather and flush soon, so that who has put something in and then sees 0 must
             see to that.
@@ -155,12 +173,13 @@ class Outbox:
     """
 
     __slots__ = ("_accept_marks", "_last", "_queue", "_retained", "_taken_back", "accepted", "appended_at",
-                 "incoming", "limit", "limit_bytes", "next_seq", "prefix", "queued", "queued_bytes",
+                 "incoming", "limit", "limit_bytes", "next_seq", "prefix", "questions", "queued", "queued_bytes",
                  "retained_bytes", "retained_messages", "room", "room_bytes", "sent", "settled",
                  "unaccepted_bytes")  # fmt: skip
 
     def __init__(self) -> None:
         self.incoming: list[Any] = []
+        self.questions: dict[bytes, Question] = {}
         self.limit = 0
         self.limit_bytes = 0
         self.appended_at = 0
@@ -207,34 +226,44 @@ class Outbox:
         types = items[0::ITEM]
         columns = (items[1::ITEM], items[2::ITEM], items[3::ITEM], items[4::ITEM])
         if types.count(types[0]) == len(types):
-            if types[0].__class__ is tuple:
-                self._answer(types[0][0], columns[2], columns[3])
-            else:
-                self._publish(types[0], columns, len(types))
+            self._gather_alike(types[0], columns, len(types))
         else:
-            self._publish_mixed(types, columns)
+            self._gather_mixed(types, columns)
         # Last: Ctrl-C before it has nothing lost. What other threads put in meanwhile lies behind.
         del incoming[:size]
-        self.appended_at = columns[1][-1]
         self.limit = max(0, self.limit - size)
 
-    def _publish_mixed(self, types: list[Any], columns: Any) -> None:
+    def _gather_alike(self, to: Any, columns: Any, count: int) -> None:
+        """Append what came in with the same first element: a type, an asker in a tuple, or a heading."""
+        if to.__class__ is str:
+            self._publish(to, columns, count)
+            self.appended_at = columns[1][-1]
+        elif to.__class__ is tuple:
+            self._answer(to[0], columns[2], columns[3], count)
+            self.appended_at = columns[1][-1]
+        else:
+            self._ask(to, columns, count)
+
+    def _gather_mixed(self, types: list[Any], columns: Any) -> None:
         numbers, stamps, data, parents = columns
         count = len(types)
         first = 0
         for index in range(1, count + 1):
             if index < count and types[index] == types[first]:
                 continue
-            if types[first].__class__ is tuple:
-                self._answer(types[first][0], data[first:index], parents[first:index])
-            elif 0 < first == index - 1 < count - 1 and data[first].__class__ is not tuple:
+            if (
+                0 < first == index - 1 < count - 1
+                and data[first].__class__ is not tuple
+                and types[first].__class__ is str
+            ):
                 # Nothing goes before or behind it in its run: the type changes with every message.
                 record = [self.prefix + numbers[first].to_bytes(8, "big"), b"", parents[first], stamps[first],
                           data[first], None]  # fmt: skip
                 self._publish_alone(types[first], record)
+                self.appended_at = stamps[first]
             else:
                 part = (numbers[first:index], stamps[first:index], data[first:index], parents[first:index])
-                self._publish(types[first], part, index - first)
+                self._gather_alike(types[first], part, index - first)
             first = index
 
     def forget_incoming(self, number: int) -> bool:
@@ -287,24 +316,38 @@ class Outbox:
             run.columns[3].extend(parents)
         self._count(run, size, count)
 
-    def _answer(self, asker: bytes, records: list[Any], sizes: list[int]) -> None:
-        """Append answers to one pod; as `add` of each."""
-        size, count = sum(sizes), len(records)
+    def _ask(self, heading: Heading, asked: Asked, count: int) -> None:
+        """Append questions under one heading, small ones."""
+        records, sizes, questions, _ = asked
+        size = sum(sizes)
+        if count > 1 and (count > MAX_RUN_MESSAGES or size > MAX_RUN_BYTES):
+            # Seldom: several loops looked at the room at the same moment.
+            half = count // 2
+            self._ask(heading, (records[:half], sizes[:half], questions[:half], []), half)
+            self._ask(heading, (records[half:], sizes[half:], questions[half:], []), count - half)
+            return
+        seq = self.next_seq
+        known = self.questions
+        for question in questions:
+            question.seq = seq
+            known[question.uuid] = question
+            seq += 1
+        self._add_records(heading.kind, heading.type, heading.dest, records, size, count)
+
+    def _answer(self, asker: bytes, records: list[Any], sizes: list[int], count: int) -> None:
+        """Append answers to one pod."""
+        size = sum(sizes)
+        if count > 1 and (count > MAX_RUN_MESSAGES or size > MAX_RUN_BYTES):
+            half = count // 2  # seldom, as above
+            self._answer(asker, records[:half], sizes[:half], half)
+            self._answer(asker, records[half:], sizes[half:], count - half)
+            return
+        self._add_records(KIND_ANSWER, REPLY_TYPE, asker, records, size, count)
+
+    def _add_records(self, kind: int, message_type: str, dest: Any, records: list[Any], size: int, count: int) -> None:
         run = self._last
-        if (
-            run is None
-            or run.kind != KIND_ANSWER
-            or run.dest != asker
-            or run.type != REPLY_TYPE
-            or run.count + count > MAX_RUN_MESSAGES
-            or run.size + size > MAX_RUN_BYTES
-        ):
-            if count > 1 and (count > MAX_RUN_MESSAGES or size > MAX_RUN_BYTES):
-                half = count // 2  # seldom: see `_publish`
-                self._answer(asker, records[:half], sizes[:half])
-                self._answer(asker, records[half:], sizes[half:])
-                return
-            run = self._last = OutRun(self.next_seq, KIND_ANSWER, REPLY_TYPE, asker, None)
+        if run is None or not run.takes(kind, message_type, dest, size, count):
+            run = self._last = OutRun(self.next_seq, kind, message_type, dest, None)
             self._queue.append(run)
         run.records += records
         self._count(run, size, count)
@@ -352,15 +395,7 @@ class Outbox:
             last.body = record
             self._queue.append(last)
             self._last = None
-        elif (
-            last is None
-            or last.columns is not None
-            or last.type != message_type
-            or last.kind != kind
-            or last.dest != dest
-            or last.count >= MAX_RUN_MESSAGES
-            or last.size + size > MAX_RUN_BYTES
-        ):
+        elif last is None or not last.takes(kind, message_type, dest, size):
             last = self._last = OutRun(seq, kind, message_type, dest, None)
             last.records.append(record)
             self._queue.append(last)
@@ -401,33 +436,33 @@ class Outbox:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""
         yield from _frames([run for run in self._retained.values() if run.seq > received])
 
-    def apply(self, ack: Ack) -> bool:
-        """Take in a watermark; return whether it moved anything."""
+    def apply(self, ack: Ack) -> None:
+        """Take in a watermark; a forged one, of what was never sent, changes nothing."""
         accepted, floor = ack[0], ack[1]
-        if accepted > self.sent or floor > self.sent:
-            return False  # forged: nothing of that was ever sent
-        retained = self._retained
-        before = (self.accepted, self.settled, len(retained))
+        sent = self.sent
+        if accepted > sent or floor > sent:
+            return
         if len(ack) == 4:
             self._drop_closed(ack[2], ack[3])
+        retained = self._retained
         while retained:
-            seq = next(iter(retained))
-            if retained[seq].last > floor:
+            run = next(iter(retained.values()))
+            if run.seq + run.count - 1 > floor:
                 break
-            self._drop(seq)
+            self._drop(run)
         self.settled = max(self.settled, floor)
         self._accept(accepted)
-        return (self.accepted, self.settled, len(retained)) != before
 
     def _accept(self, accepted: int) -> None:
         # What is settled is accepted too: a bus that was restarted never hears of it.
-        retained = self._retained
-        if retained:
-            accepted = max(accepted, next(iter(retained)) - 1)
-            if accepted >= retained[next(reversed(retained))].last:
+        if accepted < self.sent:
+            retained = self._retained
+            if retained:
+                accepted = max(accepted, next(iter(retained)) - 1)
+                if accepted >= retained[next(reversed(retained))].last:
+                    accepted = self.sent
+            else:
                 accepted = self.sent
-        else:
-            accepted = self.sent
         if accepted > self.accepted:
             self.accepted = accepted
             marks = self._accept_marks
@@ -436,17 +471,17 @@ class Outbox:
 
     def _drop_closed(self, newest: int, ranges: tuple[tuple[int, int], ...]) -> None:
         """Drop what is not among the open ranges, of which there are none up to `newest` but these."""
-        settled: list[int] = []
-        for seq, run in self._retained.items():
+        settled: list[OutRun] = []
+        for run in self._retained.values():
             if run.last > newest:
                 break
             if not _overlaps(run, ranges):
-                settled.append(seq)
-        for seq in settled:
-            self._drop(seq)
+                settled.append(run)
+        for run in settled:
+            self._drop(run)
 
-    def _drop(self, seq: int) -> None:
-        run = self._retained.pop(seq)
+    def _drop(self, run: OutRun) -> None:
+        del self._retained[run.seq]
         self.retained_messages -= run.count
         self.retained_bytes -= run.size
         if self._taken_back:

@@ -53,9 +53,9 @@ def unanswered_error(question: Question, error_message: Message | None) -> GravE
     """Return the error in which a question ends that got no answer, or this message of type `grav.error`."""
     data = error_message.data if error_message is not None and isinstance(error_message.data, dict) else {}
     error, code = str(data.get("error", "")), data.get("code")
-    about = question.about
+    about = question.heading.about
     if error_message is None or code == CODE_SETTLED:
-        reason = "it ended without an answer" if question.directed else "all have handled it without an answer"
+        reason = "it ended without an answer" if question.heading.directed else "all have handled it without an answer"
         return _nobody(about, reason)
     if code == CODE_NO_RESPONDERS:
         return _nobody(about, error)

@@ -32,11 +32,11 @@ from grav_actors.pod.cancellations import Cancellations
 from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.link import Link
-from grav_actors.pod.outbox import ITEM, RECORD_BYTES
+from grav_actors.pod.outbox import ITEM, RECORD_BYTES, SMALL_DATA
 from grav_actors.pod.outcomes import UNHEALTHY_TEXT, Disconnected, late_answer_text
 from grav_actors.pod.receipt import NO_RECEIPT, Receipt
-from grav_actors.pod.replies import Question, ReplyTable
-from grav_actors.pod.waiter import LATE, LoopWaiter, Waiter, waker_of
+from grav_actors.pod.replies import Heading, Question, ReplyTable
+from grav_actors.pod.waiter import LATE, Later, LoopQuestion, Waiter, waker_of
 from grav_actors.protocol import (
     BUS_NAME,
     CLOSE_UNHEALTHY,
@@ -71,6 +71,12 @@ MAX_TIME = 1 << 63
 """Nanoseconds since 1970 that a time in a column can hold."""
 ANSWERS_TOGETHER = 32
 """Answers after which they leave although the handlers of a run have not ended."""
+TOGETHER = ITEM * MAX_RUN_MESSAGES
+"""Elements of `Outbox.incoming` from which the questions of coroutines do not wait for each other any more."""
+SMALL_QUESTION = SMALL_DATA + RECORD_BYTES
+"""Bytes of a question that may come in without the lock."""
+SMALL_ELEMENT = SMALL_QUESTION // ITEM + 1
+"""Bytes of such a question for each of its elements in `Outbox.incoming`, at most."""
 LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
 
@@ -108,7 +114,8 @@ class Pod:
         self._handler: MsgFunc | None = None
         self._consume: Callable[[Inbound], None] = lambda inbound: callbacks.consume(self, inbound)
         self._callbacks = Callbacks(self)
-        self._replies = ReplyTable()
+        self._replies = ReplyTable(self._outbox.questions)
+        self._later: Later = link.duty.later
         self._room = threading.Condition(link.lock)
         self._room_waiters = 0
         self._confirmations: dict[int, Waiter] = {}
@@ -642,71 +649,98 @@ class Pod:
         """Ask in asyncio; see `ask`."""
         limit = seconds(timeout)
         loop = asyncio.get_running_loop()
-        waiter = LoopWaiter(waker_of(loop), limit, self._link.duty.later)
+        waker = waker_of(loop)
+        future = waker.expect(loop, limit)
         try:
-            question = self._ask(type, data, to, parent_id, waiter)
-            self._flush_soon(loop)
+            heading, uuid, record, size = self._prepare(type, data, to, parent_id)
+            question = LoopQuestion(uuid, heading, future, waker, self._later)
+            outbox = self._outbox
+            incoming = outbox.incoming
+            if (
+                size <= SMALL_QUESTION
+                and TOGETHER > len(incoming) < outbox.room
+                and len(incoming) * SMALL_ELEMENT < outbox.room_bytes
+            ):
+                incoming += (heading, record, size, question, None)
+                if self._gate is not None:  # perhaps it came in when all others had been ended
+                    with self._link.lock:
+                        self._end_questions()
+            else:
+                with self._link.lock:
+                    self._queue(question, record, size)
+                    if outbox.queued >= MAX_RUN_MESSAGES:
+                        self._flush_now()
+            if self._flush_loop is not loop:
+                self._flush_loop = loop
+                loop.call_soon(self._flush_called, loop)
             try:
-                answer = await waiter.future
+                answer = await future
             except BaseException:
-                if not waiter.is_done:
-                    self._withdraw(question)
+                self._withdraw(question)
                 raise
         finally:
-            waiter.forget()
+            del waker.waiting[future]
         if answer is LATE:
             self._withdraw(question)
             raise AskTimeoutError(late_answer_text(type, to, limit))
         return answer
 
-    def _flush_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Send when the loop's other tasks have run: what they ask leaves together."""
-        if self._flush_loop is not loop:
-            self._flush_loop = loop
-            loop.call_soon(self._flush_called)
-
-    def _flush_called(self) -> None:
-        loop, self._flush_loop = self._flush_loop, None
+    def _flush_called(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Send what the tasks of a loop have asked since the call was due: it leaves together."""
+        if self._flush_loop is loop:
+            self._flush_loop = None
         with self._link.lock:
             self._flush_now()
-            if loop is not None and self._gate is None:
+            if self._gate is None:
                 self._link.duty.serve_in(loop)
 
-    def _ask(
-        self, type: str, data: Any, to: str | ActorRef | None, parent_id: str, waiter: LoopWaiter | None = None
-    ) -> Question:
-        """Ask; the question of a coroutine leaves with those of others, at the next flush."""
-        name = None if to is None else target_name(to)
-        if name is not None and name == self.name and self._core.settings.actor:
-            raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
+    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str) -> Question:
+        heading, uuid, record, size = self._prepare(type, data, to, parent_id)
+        question = Question(0, uuid, heading, Waiter())
+        with self._link.lock:
+            self._queue(question, record, size)
+            self._flush_now()
+        return question
+
+    def _prepare(
+        self, type: str, data: Any, to: str | ActorRef | None, parent_id: str
+    ) -> tuple[Heading, bytes, Any, int]:
+        """Return the heading and the uuid of a question, and its record and size as `Outbox.add` takes them."""
+        name = to if to is None or to.__class__ is str else target_name(to)
         if type.__class__ is str and type in VALID_TYPES and not parent_id:
+            heading = _heading_of(type, name)
             fields: list[Any] = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
         else:
             # The framework's own questions go to its own names.
-            make = Message._framework if name is not None and name.startswith("grav.") else Message
+            make = Message._framework if name is not None and target_name(name).startswith("grav.") else Message
             message = make(type, data, parent_id=parent_id)
-            type, fields = message._type, message._record
+            fields = message._record
+            heading = _heading_of(message._type, name)
+        core = self._core
+        if name is not None and name == core.name and core.settings.actor:
+            raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
         if self._gate is not None:
             raise self._error()
-        record, size = _prepared(fields, self._core.max_message)
-        uuid: bytes = fields[0]
-        kind = KIND_ASK_ANY if name is None else KIND_ASK
-        with self._link.lock:
-            if self._gate is not None:
-                raise self._error()
-            outbox = self._outbox
-            # What is asked of the bus itself is answered however full the mailboxes of others are.
-            if name != BUS_NAME and not outbox.has_room():
-                self._wait_for_room()
-            seq = outbox.add(kind, type, name, record, size)
-            question = Question(seq, uuid, name is not None, waiter or Waiter(), type=type, to=name)
-            self._replies.ask(question)
-            if waiter is None or outbox.queued >= MAX_RUN_MESSAGES:
-                self._flush_now()
-        return question
+        if _class_of(data) is bytes and len(data) <= core.max_message:
+            return heading, fields[0], fields, RECORD_BYTES + len(data)
+        return heading, fields[0], *_prepared(fields, core.max_message)
+
+    def _queue(self, question: Question, record: Any, size: int) -> None:
+        """Queue a question. The caller holds the lock."""
+        if self._gate is not None:
+            raise self._error()
+        outbox = self._outbox
+        heading = question.heading
+        # What is asked of the bus itself is answered however full the mailboxes of others are.
+        if heading.dest != BUS_NAME and not outbox.has_room():
+            self._wait_for_room()
+        question.seq = outbox.add(heading.kind, heading.type, heading.dest, record, size)
+        self._replies.ask(question)
 
     def _withdraw(self, question: Question) -> None:
         with self._link.lock:
+            if self._outbox.incoming:
+                self._outbox.gather()
             if self._replies.withdraw(question.uuid) is not None and self._gate is None:
                 self._core.cancel([question.seq], monotonic())
                 self._link.send_out(self)
@@ -876,12 +910,19 @@ class Pod:
     def _end_waits(self) -> None:
         failure = self._error()
         waiters = [*self._confirmations.values(), *self._waiters]
-        waiters += [question.waiter for question in self._replies.close()]
         self._confirmations.clear()
         self._waiters.clear()
         for waiter in waiters:
             waiter.fail(failure)
+        self._end_questions()
         self._room.notify_all()
+
+    def _end_questions(self) -> None:
+        if self._outbox.incoming:
+            self._outbox.gather()
+        failure = self._error()
+        for question in self._replies.close():
+            question.fail(failure)
 
     def _make_ref(self, name: str) -> ActorRef:
         return ActorRef(name, self._port)
@@ -915,6 +956,12 @@ def _not_a_message(seen: object) -> MessageEncodeError:
 def target_name(to: str | ActorRef) -> str:
     """Return the name of whom a message is for; ValueError if nobody can be called so."""
     return to.name if isinstance(to, ActorRef) else _checked_name(to)
+
+
+@lru_cache(maxsize=1024)
+def _heading_of(type: str, name: str | None) -> Heading:
+    """Return the one heading of questions of a good type to a name, or to whoever wants them."""
+    return Heading(KIND_ASK_ANY, type, None) if name is None else Heading(KIND_ASK, type, _checked_name(name))
 
 
 @lru_cache(maxsize=1024)

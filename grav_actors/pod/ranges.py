@@ -25,12 +25,14 @@ class Ranges:
     def add(self, first: int, last: int) -> None:
         """Put numbers in; quick when they lie behind all others."""
         lasts = self._lasts
-        if lasts and first <= lasts[-1] + 1:
-            if first == lasts[-1] + 1:
+        if lasts:
+            next_one = lasts[-1] + 1
+            if first == next_one:
                 lasts[-1] = last
-            else:
+                return
+            if first < next_one:
                 self._merge(first, last)
-            return
+                return
         self._firsts.append(first)
         lasts.append(last)
         if len(lasts) >= self._prune_at:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from grav_actors.message import Message
-from grav_actors.protocol import CODE_NO_RESPONDERS, CODE_SETTLED, ERROR_TYPE, Ack
+from grav_actors.protocol import CODE_NO_RESPONDERS, CODE_SETTLED, ERROR_TYPE, KIND_ASK, Ack
 
 KEPT_REPLIES = 4096
 """Replies that nobody waits for yet; the oldest go first."""
 ENDED_QUESTIONS = 4096
-"""Questions whose later answers are dropped as late; older ones are taken for replies to a receipt."""
+"""Questions whose later answers are dropped as late: so many at least, and fewer than twice as many. Those to older
+ones are taken for replies to a receipt."""
 
 FINAL_CODES = (CODE_NO_RESPONDERS, CODE_SETTLED)
 """Errors that the bus gives: also a published question has no other outcome any more."""
@@ -21,47 +21,75 @@ FINAL_CODES = (CODE_NO_RESPONDERS, CODE_SETTLED)
 Taker = Callable[[Message], None]
 
 
-@dataclass(slots=True)
+class Heading:
+    """What questions of one type to one destination have in common.
+
+    Attributes:
+        kind, type, dest: As of a run.
+        directed: The first error is final; a published question may still be answered by another.
+    """
+
+    __slots__ = ("dest", "directed", "kind", "type")
+
+    def __init__(self, kind: int, type: str, dest: Any) -> None:
+        self.kind = kind
+        self.type = type
+        self.dest = dest
+        self.directed = kind == KIND_ASK
+
+    @property
+    def about(self) -> str:
+        """What is asked, and whom, for error texts."""
+        return f"{self.type} to {self.dest!r}" if self.directed else self.type
+
+
 class Question:
     """An ask that waits for its answer.
 
     Attributes:
-        waiter: Who waits; opaque here.
-        directed: Its first error is final; a published question may still be answered by another.
+        seq: What it has been given by the outbox; 0 while it is in no run.
+        waiter: Who waits; opaque here, but that it takes the outcome.
         error: The first error that came.
-        type, to: What was asked, and whom; None if it was published.
     """
 
-    seq: int
-    uuid: bytes
-    directed: bool
-    waiter: Any
-    error: Message | None = None
-    type: str = ""
-    to: str | None = None
+    __slots__ = ("error", "heading", "seq", "uuid", "waiter")
 
-    @property
-    def about(self) -> str:
-        """What was asked, and whom, for error texts."""
-        return self.type if self.to is None else f"{self.type} to {self.to!r}"
+    def __init__(self, seq: int, uuid: bytes, heading: Heading, waiter: Any) -> None:
+        self.seq = seq
+        self.uuid = uuid
+        self.heading = heading
+        self.waiter = waiter
+        self.error: Message | None = None
+
+    def resolve(self, value: Any) -> None:
+        """Give the answer to who waits. The caller holds the lock of the link, here and below."""
+        self.waiter.resolve(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Give an error to who waits."""
+        self.waiter.fail(error)
 
 
 class ReplyTable:
     """Matches replies with receipts and questions, by the uuid that they answer.
+
+    Args:
+        questions: Where those stand that are open, in the order of their seqs; the outbox may put others in.
 
     Attributes:
         late: Replies that were dropped: to a question that has its outcome, after the first one to a message,
             or kept too long.
     """
 
-    __slots__ = ("_ended", "_kept", "_questions", "_takers", "late")
+    __slots__ = ("_ended", "_ended_before", "_kept", "_questions", "_takers", "late")
 
-    def __init__(self) -> None:
+    def __init__(self, questions: dict[bytes, Question] | None = None) -> None:
         self._kept: OrderedDict[bytes, Message] = OrderedDict()
         self._takers: dict[bytes, list[Taker]] = {}
-        self._questions: dict[bytes, Question] = {}
-        # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
-        self._ended: OrderedDict[bytes, None] = OrderedDict()
+        self._questions: dict[bytes, Question] = {} if questions is None else questions
+        # In two halves, of which the older is forgotten as a whole: less work than to forget them one by one.
+        self._ended: dict[bytes, None] = {}
+        self._ended_before: dict[bytes, None] = {}
         self.late = 0
 
     def expect(self, uuid: bytes, taker: Taker) -> Message | None:
@@ -87,20 +115,39 @@ class ReplyTable:
         """Take a question back; None when it has an outcome already."""
         question = self._questions.pop(uuid, None)
         if question is not None:
-            self._end(question)
+            self._end(uuid)
         return question
 
-    def _end(self, question: Question) -> None:
-        self._ended[question.uuid] = None
-        if len(self._ended) > ENDED_QUESTIONS:
-            self._ended.popitem(last=False)
+    def _end(self, uuid: bytes) -> None:
+        self._ended[uuid] = None
+        if len(self._ended) >= ENDED_QUESTIONS:
+            self._forget_ended()
 
-    def answered(self, uuid: bytes) -> Question | None:
-        """Return the question that an answer of an actor ends, if it does: no error, and not a reply."""
-        question = self._questions.pop(uuid, None)
-        if question is not None:
-            self._end(question)
-        return question
+    def _forget_ended(self) -> None:
+        self._ended_before, self._ended = self._ended, {}
+
+    def answer(self, records: list[list[Any]]) -> list[list[Any]]:
+        """Give what actors have answered to who asked: no errors, and no replies.
+
+        As `offer` does for each, but that nobody needs the messages.
+
+        Returns:
+            Records that end no question.
+        """
+        take = self._questions.pop
+        ended = self._ended
+        others: list[list[Any]] = []
+        for record in records:
+            uuid = record[1]
+            question = take(uuid, None)
+            if question is None:
+                others.append(record)
+            else:
+                ended[uuid] = None
+                question.resolve(record[4])
+        if len(ended) >= ENDED_QUESTIONS:
+            self._forget_ended()
+        return others
 
     def offer(self, message: Message) -> tuple[Question | None, Message]:
         """Take in a reply; return the question that it ends, if it does."""
@@ -108,15 +155,15 @@ class ReplyTable:
         question = self._questions.get(uuid)
         if question is not None:
             code = _error_code(message)
-            if code is not None and code not in FINAL_CODES and not question.directed:
+            if code is not None and code not in FINAL_CODES and not question.heading.directed:
                 question.error = question.error or message
                 return None, message
             del self._questions[uuid]
-            self._end(question)
+            self._end(uuid)
             if code == CODE_SETTLED and question.error is not None:
                 return question, question.error
             return question, message
-        if uuid in self._ended:
+        if uuid in self._ended or uuid in self._ended_before:
             self.late += 1
             return None, message
         takers = self._takers.pop(uuid, None)
@@ -146,7 +193,7 @@ class ReplyTable:
                 ended.append(question)
         for question in ended:
             del self._questions[question.uuid]
-            self._end(question)
+            self._end(question.uuid)
         return ended
 
     def close(self) -> list[Question]:

@@ -7,10 +7,17 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any
+
+from grav_actors.pod.replies import Heading, Question
 
 Later = Callable[[Callable[[], None]], None]
 """Takes a call to make it at once or soon."""
+Future = asyncio.Future[Any]
+
+LATE: Any = object()
+"""The result of a future whose time is up."""
 
 CLOCK_RESOLUTION = 0.001
 """Seconds by which a loop may call its timers early."""
@@ -93,59 +100,54 @@ class Waiter:
 
     async def wait_async(self, timeout: float | None) -> bool:
         """Wait in asyncio; return whether there is an outcome within `timeout` seconds."""
-        waker = waker_of(asyncio.get_running_loop())
-        future = waker.expect(timeout)
+        loop = asyncio.get_running_loop()
+        waker = waker_of(loop)
+        future = waker.expect(loop, timeout)
         self.on_done = lambda: waker.wake(future, None, None)
         try:
             if not self.is_done:
                 await future
         finally:
-            waker.forget(future)
+            del waker.waiting[future]
         return self.is_done
 
 
-class LoopWaiter:
-    """One outcome for one coroutine, given once; `await` its future, which a limit ends with `LATE`.
+class LoopQuestion(Question):
+    """A question of a coroutine, which awaits its future: a limit ends that with `LATE`.
 
     Attributes:
-        later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
+        waiter: The future.
     """
 
-    __slots__ = ("_waker", "future", "is_done", "later")
+    __slots__ = ("_later", "_waker")
 
-    def __init__(self, waker: LoopWaker, timeout: float | None, later: Later) -> None:
+    def __init__(self, uuid: bytes, heading: Heading, future: Future, waker: LoopWaker, later: Later) -> None:
+        """Make one that has no seq yet.
+
+        Args:
+            later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
+        """
+        self.seq = 0
+        self.uuid = uuid
+        self.heading = heading
+        self.waiter = future
+        self.error = None
         self._waker = waker
-        self.future = waker.expect(timeout)
-        self.is_done = False
-        self.later = later
+        self._later = later
 
     def resolve(self, value: Any) -> None:
-        """Give the outcome; a second one is ignored. The caller holds the lock of the link."""
-        if not self.is_done:
-            self.is_done = True
-            waker = self._waker
-            if waker.is_here:
-                future = self.future
-                if not future.done():
-                    future.set_result(value)
-            else:
-                waker.wake(self.future, value, None, self.later)
+        """Give the answer; it is ignored if the coroutine has ended its wait."""
+        waker = self._waker
+        if waker.is_here:
+            future = self.waiter
+            if not future.done():
+                future.set_result(value)
+        else:
+            waker.wake(self.waiter, value, None, self._later)
 
     def fail(self, error: BaseException) -> None:
-        """Give an error as the outcome; a second outcome is ignored. The caller holds the lock of the link."""
-        if not self.is_done:
-            self.is_done = True
-            self._waker.wake(self.future, None, error, self.later)
-
-    def forget(self) -> None:
-        """Note that nobody waits any more. Called in the loop."""
-        self._waker.forget(self.future)
-
-
-LATE: Any = object()
-"""The result of a future whose time is up."""
-
-Future = asyncio.Future[Any]
+        """Give an error; it is ignored if the coroutine has ended its wait."""
+        self._waker.wake(self.waiter, None, error, self._later)
 
 
 class LoopWaker:
@@ -155,60 +157,54 @@ class LoopWaker:
 
     Attributes:
         is_here: The thread of the loop gives outcomes itself, now.
+        waiting: The futures that are waited for, each with the time of the loop at which it is late.
+        looks_at: When the timer goes off; infinite if it is not set.
     """
 
-    __slots__ = ("_due", "_is_called", "_outcomes", "_timer", "_waiting", "is_here", "loop")
+    __slots__ = ("_is_called", "_outcomes", "_timer", "is_here", "looks_at", "loop", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)  # the table of wakers must not keep loops alive
         self.is_here = False
         self._outcomes: deque[tuple[Future, Any, BaseException | None]] = deque()
         self._is_called = False
-        self._waiting = 0
-        self._due: dict[Future, float] = {}
+        self.waiting: dict[Future, float] = {}
+        self.looks_at = inf
         self._timer: asyncio.TimerHandle | None = None
 
     # In the loop
 
-    @property
-    def has_waiters(self) -> bool:
-        """Whether any future is waited for."""
-        return self._waiting > 0
+    def expect(self, loop: asyncio.AbstractEventLoop, timeout: float | None) -> Future:
+        """Return a future that gets its outcome, or `LATE` when `timeout` seconds have passed.
 
-    def expect(self, timeout: float | None) -> Future:
-        """Return a future that gets its outcome, or `LATE` when `timeout` seconds have passed; `forget` it then."""
-        loop = self.loop()
-        assert loop is not None
+        Who awaits it deletes it from `waiting` then.
+        """
         future: Future = loop.create_future()
-        self._waiting += 1
-        if timeout is not None:
-            due = self._due[future] = loop.time() + timeout
-            if self._timer is None or due < self._timer.when():
-                self._set_timer(loop, due)
+        due = self.waiting[future] = inf if timeout is None else loop.time() + timeout
+        if due < self.looks_at:
+            self._set_timer(loop, due)
         return future
-
-    def forget(self, future: Future) -> None:
-        """Note that nobody waits for a future any more."""
-        self._waiting -= 1
-        self._due.pop(future, None)
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(due, self._expire)
+        self.looks_at = due
 
     def _expire(self) -> None:
         self._timer = None
+        self.looks_at = inf
         loop = self.loop()
         if loop is None:
             return
+        waiting = self.waiting
         now = loop.time() + CLOCK_RESOLUTION
-        for future, due in list(self._due.items()):
-            if due <= now:
-                del self._due[future]
-                _set(future, LATE, None)
-        if self._due:
-            self._set_timer(loop, min(self._due.values()))
+        for future in [future for future, due in waiting.items() if due <= now]:
+            waiting[future] = inf  # it is late once
+            _set(future, LATE, None)
+        due = min(waiting.values(), default=inf)
+        if due < inf:
+            self._set_timer(loop, due)
 
     # In any thread
 

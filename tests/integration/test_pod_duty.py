@@ -47,14 +47,14 @@ def link_of(grav: Grav) -> Link:
 def test_the_thread_that_asks_reads_its_own_answer(other: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
     link = link_of(other)
     readers: list[int] = []
-    drain = link._drain
+    receive = link._receive
 
     def note(now: float) -> Any:
         readers.append(threading.get_ident())
-        return drain(now)
+        return receive(now)
 
     other.ask("duty.ask", 0, to="echo")
-    monkeypatch.setattr(link, "_drain", note)
+    monkeypatch.setattr(link, "_receive", note)
     # One or two of many may have been read by the thread that served before the first question was asked.
     for number in range(50):
         assert other.ask("duty.ask", number, to="echo") == number
@@ -68,11 +68,11 @@ def test_the_thread_of_a_handler_reads_its_own_messages(
     threads: list[int] = []
     readers: list[int] = []
     is_handled = threading.Event()
-    drain = link._drain
+    receive = link._receive
 
     def note(now: float) -> Any:
         readers.append(threading.get_ident())
-        return drain(now)
+        return receive(now)
 
     def handle(msg: Message) -> None:
         threads.append(threading.get_ident())
@@ -80,7 +80,7 @@ def test_the_thread_of_a_handler_reads_its_own_messages(
 
     pod = other.connect()
     pod.on_type("duty.tick", handle)
-    monkeypatch.setattr(link, "_drain", note)
+    monkeypatch.setattr(link, "_receive", note)
     for _ in range(20):
         is_handled.clear()
         node.publish("duty.tick")
@@ -143,15 +143,15 @@ class Courteous(Actor):
 def test_the_loop_that_asks_reads_its_own_answers(other: Grav, monkeypatch: pytest.MonkeyPatch) -> None:
     link = link_of(other)
     readers: list[int] = []
-    drain = link._drain
+    receive = link._receive
 
     def note(now: float) -> Any:
         readers.append(threading.get_ident())
-        return drain(now)
+        return receive(now)
 
     async def main() -> None:
         await other.actor("echo").ask_async("duty.ask", 0)
-        monkeypatch.setattr(link, "_drain", note)
+        monkeypatch.setattr(link, "_receive", note)
         for number in range(50):
             assert await other.actor("echo").ask_async("duty.ask", number) == number
 
@@ -326,16 +326,16 @@ def test_ctrl_c_while_frames_are_taken_loses_no_message(
     pod = other.connect()
     pod.on_type("duty.taken", lambda msg: got.append(msg.data))
     link = link_of(other)
-    drain = link._drain
+    receive = link._receive
     asking: list[int] = []
 
     def interrupt(now: float) -> Any:
         if threading.get_ident() not in asking:
-            return drain(now)
+            return receive(now)
         try:
             link._socket.recv(zmq.NOBLOCK)
         except zmq.Again:
-            return drain(now)
+            return receive(now)
         raise KeyboardInterrupt
 
     def ask_again_and_again() -> None:
@@ -348,7 +348,7 @@ def test_ctrl_c_while_frames_are_taken_loses_no_message(
             ask_again_and_again()
 
     with monkeypatch.context() as patch:
-        patch.setattr(link, "_drain", interrupt)
+        patch.setattr(link, "_receive", interrupt)
         thread = threading.Thread(target=ask)
         thread.start()
         thread.join(LIMIT)

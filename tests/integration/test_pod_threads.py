@@ -14,6 +14,7 @@ from grav_actors.message import Origin
 from grav_actors.pod import pod as pod_module
 from grav_actors.pod.outbox import SMALL_DATA, Outbox
 from grav_actors.pod.outcomes import Disconnected
+from grav_actors.pod.replies import Question
 from grav_actors.pod.waiter import Waiter
 from grav_actors.protocol import KIND_PUBLISH
 from support.collecting import LIMIT, Collector, in_thread, settle
@@ -112,8 +113,10 @@ def test_what_is_published_behind_a_question_that_waits_for_its_loop_is_sent(con
     collected = Collector()
     receiver.on(collected)
     at_rest(sender)
-    waiter: Any = Waiter()
-    sender._ask("n", "question", None, "", waiter)  # as `ask_async`, of which the loop does something else
+    heading, uuid, record, size = sender._prepare("n", "question", None, "")
+    question = Question(0, uuid, heading, Waiter())
+    # As `ask_async`, of which the loop does something else.
+    sender._outbox.incoming += (heading, record, size, question, None)
     with sender._link.lock:
         sender._outbox.appended_at = time_ns()
     sender.publish("n", "behind")

@@ -27,7 +27,7 @@ from grav_actors.message import Message
 from grav_actors.pod.core import PodCore, State
 from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.outbox import Outbox
-from grav_actors.pod.replies import Question, ReplyTable
+from grav_actors.pod.replies import Heading, Question, ReplyTable
 from grav_actors.protocol import (
     ACK_DELAY,
     FAIL_ERROR,
@@ -157,8 +157,9 @@ class TestPod:
         """Ask and return the uuid of the question."""
         message = Message._framework(message_type, data)
         uuid: bytes = message._record[0]
-        self.replies.ask(Question(self.core.outbox.next_seq, uuid, name is not None, None))
-        self.send_message(KIND_ASK_ANY if name is None else KIND_ASK, message, name)
+        heading = Heading(KIND_ASK_ANY if name is None else KIND_ASK, message_type, name)
+        self.replies.ask(Question(self.core.outbox.next_seq, uuid, heading, None))
+        self.send_message(heading.kind, message, name)
         return uuid
 
     def expect_reply(self, message: Message) -> None:

@@ -163,7 +163,7 @@ def test_nothing_is_answered_once_the_pod_has_left() -> None:
         answerer.deliver([1, 2, 3, 4])
         answerer.handle()
         outbox = answerer.pod._outbox
-        outbox.gather()
+        outbox.has_room()
         assert handled == [1, 2, 3]
         assert outbox.next_seq == 3
         assert outbox.incoming == []

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from grav_actors import decoding
 from grav_actors.codec import (
+    EXT_ACTOR_REF,
     MAX_DEPTH,
     array_header,
     check_body,
@@ -363,6 +364,46 @@ def test_a_body_with_a_bad_record_is_refused(bad: Any, place: int) -> None:
         unpack_body(msgpack.packb(records), 2, ActorRef)
 
 
+def quick_and_close(body: bytes, count: int) -> bool:
+    """Return whether a body has one outcome, whether or not it is seen at a glance that its records are in order."""
+
+    def outcome() -> str:
+        try:
+            return repr(unpack_body(body, count, ActorRef))
+        except MessageDecodeError as exc:
+            return str(exc)
+
+    at_a_glance = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_begins_as_record", "_are_simple"):
+            patch.setattr(decoding, name, lambda _: False)
+        return outcome() == at_a_glance
+
+
+field_of_a_record = st.one_of(
+    st.none(), st.integers(-2, 2), st.sampled_from([b"", b"a" * 16, b"b" * 16, "c" * 16]), st.just({"a": "b"})
+)
+near_records = st.lists(
+    st.one_of(
+        st.tuples(st.just(b"u" * 16), st.sampled_from([b"", b"r" * 16]), st.sampled_from([b"", b"p" * 16]),
+                  st.just(5), values, st.none()),
+        st.lists(field_of_a_record, min_size=5, max_size=7),
+        # A map is no record, also when its keys could be those of one.
+        st.just({b"u" * 16: 1, b"r" * 16: 2, b"": 3, 5: 4, "data": 5, None: 6}),
+        st.just([b"u" * 16, b"r" * 16, b"", 5, nested(33), None]),
+        field_of_a_record,
+    ),
+    min_size=1,
+    max_size=3,
+)  # fmt: skip
+
+
+@given(near_records)
+def test_records_are_unpacked_or_refused_as_a_close_look_at_each_says(records: list[Any]) -> None:
+    body = msgpack.packb(records, default=lambda one: msgpack.ExtType(EXT_ACTOR_REF, one.name.encode()), datetime=True)
+    assert quick_and_close(body, len(records))
+
+
 ID_OR_NOT: st.SearchStrategy[Any] = st.sampled_from(
     [b"", b"i" * 16, b"j" * 16, bytes(15), bytes(17), "", "i" * 16, None, 0, [0] * 16, {}]
 )
@@ -417,18 +458,7 @@ def test_a_message_that_comes_alone_is_looked_at_as_those_that_come_together(
         raw[draw.draw(st.integers(0, min(len(raw), 70) - 1))] = draw.draw(
             st.sampled_from([0, 1, 0x10, 0x90, 0x91, 0x96, 0xA0, 0xB0, 0xC0, 0xC4, 0xCF, 0xD9, 0x86])
         )
-    body = b"\x91" + raw
-
-    def outcome() -> Any:
-        try:
-            return unpack_body(body, 1, ActorRef)
-        except MessageDecodeError:
-            return MessageDecodeError
-
-    quick = outcome()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoding, "_begins_as_record", lambda _: False)
-        assert outcome() == quick
+    assert quick_and_close(b"\x91" + raw, 1)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from grav_actors.ids import new_id
 from grav_actors.pod.loop_duty import LoopServer
-from grav_actors.pod.waiter import LATE, LoopWaiter, waker_of
+from grav_actors.pod.replies import Heading
+from grav_actors.pod.waiter import LATE, LoopQuestion, waker_of
+from grav_actors.protocol import KIND_ASK
 from support.line import LIMIT, Asker, Line, until
 
 
@@ -25,20 +28,26 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def wait_in_loop(line: Line, timeout: float | None = LIMIT) -> LoopWaiter:
+def wait_in_loop(line: Line, timeout: float | None = LIMIT) -> LoopQuestion:
     """Have the running loop serve, and return what to wait at."""
     loop = asyncio.get_running_loop()
-    waiter = LoopWaiter(waker_of(loop), timeout, line.duty.later)
+    waker = waker_of(loop)
+    question = LoopQuestion(new_id(), Heading(KIND_ASK, "x", "a"), waker.expect(loop, timeout), waker, line.duty.later)
     with line.lock:
         line.duty.serve_in(loop)
-    return waiter
+    return question
 
 
-async def outcome_of(waiter: LoopWaiter) -> Any:
+async def outcome_of(question: LoopQuestion) -> Any:
     try:
-        return await waiter.future
+        return await question.waiter
     finally:
-        waiter.forget()
+        forget(question)
+
+
+def forget(question: LoopQuestion) -> None:
+    """Have the loop wait for it no longer."""
+    del waker_of(asyncio.get_running_loop()).waiting[question.waiter]
 
 
 async def until_async(condition: Callable[[], bool]) -> None:
@@ -64,24 +73,24 @@ def is_served_by_a_loop(line: Line) -> bool:
 def test_the_loop_of_a_coroutine_that_waits_serves_itself(line: Line) -> None:
     async def main() -> tuple[Any, list[int]]:
         threads: list[int] = []
-        waiter = wait_in_loop(line)
+        question = wait_in_loop(line)
 
         def resolve() -> None:
             threads.append(threading.get_ident())
-            waiter.resolve("answer")
+            question.resolve("answer")
 
         line.give(resolve)
-        return await outcome_of(waiter), threads
+        return await outcome_of(question), threads
 
     assert asyncio.run(main()) == ("answer", [threading.get_ident()])
 
 
 def test_an_error_ends_the_wait_of_a_coroutine(line: Line) -> None:
     async def main() -> None:
-        waiter = wait_in_loop(line)
-        line.give(lambda: waiter.fail(KeyError("stopped")))
+        question = wait_in_loop(line)
+        line.give(lambda: question.fail(KeyError("stopped")))
         with pytest.raises(KeyError, match="stopped"):
-            await outcome_of(waiter)
+            await outcome_of(question)
 
     asyncio.run(main())
 
@@ -95,12 +104,12 @@ def test_a_coroutine_is_told_that_its_time_is_up(line: Line) -> None:
 
 def test_while_the_loop_runs_something_else_the_relief_thread_serves(line: Line) -> None:
     async def main() -> Any:
-        waiter = wait_in_loop(line)
+        question = wait_in_loop(line)
         await asyncio.sleep(0)
         assert is_served_by_a_loop(line)
         assert line.served_by() == line.duty._thread.ident  # blocks the loop meanwhile
-        line.give(lambda: waiter.resolve("late"))
-        return await outcome_of(waiter)
+        line.give(lambda: question.resolve("late"))
+        return await outcome_of(question)
 
     assert asyncio.run(main()) == "late"
 
@@ -122,11 +131,11 @@ def test_the_loop_takes_the_duty_again_with_its_next_question(line: Line) -> Non
 
 def test_a_thread_that_waits_takes_the_duty_from_a_loop_and_serves_its_coroutines(line: Line) -> None:
     async def main() -> Any:
-        waiter = wait_in_loop(line)
+        question = wait_in_loop(line)
         asker = Asker(line)
         await until_async(lambda: line.duty._holder is asker.waiter)
-        line.give(lambda: waiter.resolve("from the thread"))
-        answer = await outcome_of(waiter)
+        line.give(lambda: question.resolve("from the thread"))
+        answer = await outcome_of(question)
         line.give(lambda: asker.waiter.resolve(None))
         asker.join()
         return answer
@@ -136,9 +145,9 @@ def test_a_thread_that_waits_takes_the_duty_from_a_loop_and_serves_its_coroutine
 
 def test_a_loop_on_which_nobody_waits_leaves_the_duty(line: Line) -> None:
     async def main() -> None:
-        waiter = wait_in_loop(line)
-        line.give(lambda: waiter.resolve(None))
-        await outcome_of(waiter)
+        question = wait_in_loop(line)
+        line.give(lambda: question.resolve(None))
+        await outcome_of(question)
         with line.lock:
             line.duty.wake()
         while is_served_by_a_loop(line):
@@ -163,19 +172,19 @@ def test_the_relief_thread_follows_a_loop_that_has_ended_on_duty(line: Line) -> 
 
 def test_several_loops_get_their_own_outcomes(line: Line) -> None:
     answers: dict[int, Any] = {}
-    waiters: dict[int, LoopWaiter] = {}
+    questions: dict[int, LoopQuestion] = {}
 
     def serve(number: int) -> Callable[[], Awaitable[None]]:
         async def main() -> None:
-            waiters[number] = wait_in_loop(line)
-            answers[number] = await outcome_of(waiters[number])
+            questions[number] = wait_in_loop(line)
+            answers[number] = await outcome_of(questions[number])
 
         return main
 
     threads = [in_thread(serve(number)) for number in range(3)]
-    until(lambda: len(waiters) == 3)
-    for number, waiter in waiters.items():
-        line.give(lambda number=number, waiter=waiter: waiter.resolve(number))  # type: ignore[misc]
+    until(lambda: len(questions) == 3)
+    for number, question in questions.items():
+        line.give(lambda number=number, question=question: question.resolve(number))  # type: ignore[misc]
     for thread in threads:
         thread.join(LIMIT)
         assert not thread.is_alive()
@@ -187,10 +196,10 @@ def test_closing_takes_the_duty_from_a_loop_and_leaves_no_descriptor() -> None:
 
     async def main() -> None:
         line = Line()
-        waiter = wait_in_loop(line)
+        question = wait_in_loop(line)
         await asyncio.sleep(0)
         line.close()
-        waiter.forget()
+        forget(question)
 
     asyncio.run(main())
     assert open_descriptors() == before
@@ -201,9 +210,9 @@ def test_an_interrupted_loop_leaves_a_torn_link_and_its_duty(line: Line) -> None
         raise KeyboardInterrupt
 
     async def main() -> None:
-        waiter = wait_in_loop(line)
+        question = wait_in_loop(line)
         line.give(interrupt)
-        await outcome_of(waiter)
+        await outcome_of(question)
 
     with pytest.raises(KeyboardInterrupt):
         asyncio.run(main())
@@ -219,9 +228,9 @@ def test_a_loop_that_cannot_watch_descriptors_leaves_the_duty_to_the_relief_thre
 
     async def main() -> Any:
         monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
-        waiter = wait_in_loop(line)
+        question = wait_in_loop(line)
         assert not is_served_by_a_loop(line)
-        line.give(lambda: waiter.resolve("relieved"))
-        return await outcome_of(waiter)
+        line.give(lambda: question.resolve("relieved"))
+        return await outcome_of(question)
 
     assert asyncio.run(main()) == "relieved"

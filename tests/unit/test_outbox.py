@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from grav_actors.codec import LARGE_DATA, join_body, pack_fields, pack_record, pack_value, unpack_body
 from grav_actors.message import Message
 from grav_actors.pod.outbox import ITEM, MAX_FRAME_HEADER, RECORD_BYTES, SMALL_DATA, Outbox, OutRun
+from grav_actors.pod.replies import Heading, Question
 from grav_actors.protocol import (
     BUS_NAME,
     KIND_ANSWER,
     KIND_ASK,
+    KIND_ASK_ANY,
     KIND_PUBLISH,
     KIND_TELL,
     MAX_RUN_BYTES,
@@ -30,6 +32,7 @@ from grav_actors.protocol import (
 from grav_actors.reference import ActorRef
 
 RECORD = pack_record(Message("x", 1), 1 << 20)
+ANY = Heading(KIND_ASK_ANY, "x", None)
 
 
 def add(outbox: Outbox, count: int = 1, message_type: str = "x", record: bytes = RECORD, kind: int = KIND_PUBLISH,
@@ -210,18 +213,19 @@ def test_runs_between_open_ranges_are_settled() -> None:
 
 def test_a_lower_watermark_changes_nothing() -> None:
     outbox = sent(2, 2)
-    assert outbox.apply((4, 2))
-    assert not outbox.apply((1, 1))
-    assert (outbox.accepted, outbox.settled) == (4, 2)
+    for ack in ((4, 2), (1, 1)):
+        outbox.apply(ack)
+        assert (outbox.accepted, outbox.settled) == (4, 2)
+        assert kept(outbox) == [3]
 
 
 def test_a_watermark_over_what_was_sent_is_ignored() -> None:
     outbox = sent(2)
     add(outbox, 2)
     for forged in ((3, 0), (0, 3), (4, 4), (99, 99, 99, ())):
-        assert not outbox.apply(forged)
-    assert kept(outbox) == [1]
-    assert outbox.accepted == 0
+        outbox.apply(forged)
+        assert kept(outbox) == [1]
+        assert (outbox.accepted, outbox.settled) == (0, 0)
 
 
 def test_what_is_settled_is_accepted_too() -> None:
@@ -403,6 +407,67 @@ def test_answers_of_threads_at_the_same_moment_make_no_run_beyond_the_limits(siz
     assert all(run.count <= MAX_RUN_MESSAGES and run.size <= MAX_RUN_BYTES for run in sent)
     records = [record for run in sent for record in unpack_body(run.body, run.count, ActorRef)]
     assert [record[3] for record in records] == list(range(count))
+
+
+asked_or_published = st.tuples(st.sampled_from("xy"), st.sampled_from([None, "a", "b", "published"]), st.booleans())
+
+
+@given(st.lists(asked_or_published, max_size=30), st.sets(st.integers(0, 29)))
+def test_a_question_that_comes_in_without_the_lock_leaves_as_one_that_is_added_and_in_its_place(
+    messages: list[tuple[str, str | None, bool]], slow: set[int]
+) -> None:
+    outbox, added = Outbox(), Outbox()
+    headings = {(type_, to): Heading(KIND_ASK if to else KIND_ASK_ANY, type_, to) for type_, to, _ in messages}
+    questions: list[Question] = []
+    for number, (type_, to, is_packed) in enumerate(messages):
+        if to == "published":
+            for each in (outbox, added):
+                each.incoming += item(type_, number)
+            continue
+        heading = headings[type_, to]
+        message = Message(type_, number)
+        record = pack_record(message, 1 << 20) if is_packed else message._record
+        question = Question(0, message._record[0], heading, None)
+        questions.append(question)
+        seq = added.add(heading.kind, type_, to, record, 50)
+        if number in slow:
+            question.seq = outbox.add(heading.kind, type_, to, record, 50)
+            outbox.questions[question.uuid] = question
+        else:
+            outbox.incoming += (heading, record, 50, question, None)
+        outbox.appended_at = added.appended_at = 0
+        if number % 7 == 0:
+            outbox.gather() if outbox.incoming else None
+            assert question.seq == seq
+    assert outbox.has_room() == added.has_room()
+    for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes", "room", "room_bytes"):
+        assert getattr(outbox, name) == getattr(added, name)
+    assert list(outbox.questions.values()) == questions
+    assert [question.seq for question in questions] == [
+        place for place, (_, to, _) in enumerate(messages, 1) if to != "published"
+    ]
+    assert leaving(outbox) == leaving(added)
+
+
+def test_questions_do_not_count_as_the_time_when_something_was_published() -> None:
+    outbox = Outbox()
+    outbox.incoming += item("x", 5)
+    outbox.incoming += (Heading(KIND_ASK, "x", "a"), RECORD, len(RECORD), Question(0, b"", ANY, None), None)
+    outbox.gather()
+    assert outbox.appended_at == 1_000_005
+
+
+@pytest.mark.parametrize("size", [10, 100 * 1024])
+def test_questions_that_come_in_at_the_same_moment_make_no_run_beyond_the_limits(size: int) -> None:
+    outbox = Outbox()
+    count = 1300 if size == 10 else 7
+    for number in range(count):
+        outbox.incoming += (ANY, bytes(size), size, Question(0, number.to_bytes(16, "big"), ANY, None), None)
+    outbox.gather()
+    sent = [run for frame in outbox.take_frames() for run in frame]
+    assert all(run.count <= MAX_RUN_MESSAGES and run.size <= MAX_RUN_BYTES for run in sent)
+    assert [question.seq for question in outbox.questions.values()] == list(range(1, count + 1))
+    assert [int.from_bytes(uuid, "big") for uuid in outbox.questions] == list(range(count))
 
 
 def test_what_has_come_in_counts_everywhere() -> None:

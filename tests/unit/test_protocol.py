@@ -20,6 +20,8 @@ from grav_actors.ids import new_id
 from grav_actors.pod.core import PodCore, State
 from grav_actors.protocol import (
     FAIL_ERROR,
+    FLAG_RELAYED,
+    KIND_ANSWER,
     KIND_PUBLISH,
     MAX_FAILURES,
     MAX_HEADER,
@@ -253,6 +255,100 @@ def test_a_malformed_run_is_refused(changes: dict[str, Any]) -> None:
     protocol.check_send((2, 1, 1, None, (run(),)), 5)
     with pytest.raises(ProtocolError):
         protocol.check_send((2, 1, 1, None, (run(**changes),)), 5)
+
+
+DELIVERED = {
+    "sender": b"s" * 16, "seq": 1, "floor": 0, "kind": KIND_ANSWER, "type": "ü" * 127, "count": 1, "size": 5,
+    "flags": 0, "attempt": 1,
+}  # fmt: skip
+
+
+def delivered(**changes: Any) -> tuple[Any, ...]:
+    return tuple((DELIVERED | changes).values())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"seq": MAX_NUMBER, "floor": MAX_NUMBER, "flags": MAX_NUMBER, "attempt": MAX_NUMBER}, {"kind": 0},
+        {"count": 5}, {"type": "x" * 255},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_run_is_delivered_up_to_its_limits(changes: dict[str, Any]) -> None:
+    for number in (1, MAX_NUMBER):
+        protocol.check_deliver((17, 1, number, None, (delivered(**changes),)), 5)
+        protocol.check_deliver((17, 1, number, (0, MAX_NUMBER), (delivered(**changes), delivered())), 10)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sender": b"s" * 15}, {"sender": "s" * 16}, {"kind": 6}, {"count": 0}, {"count": 6}, {"size": -5},
+        {"type": ""}, {"type": "x" * 256}, {"type": "ü" * 128}, {"type": b"x"}, {"seq": 0}, {"attempt": 0},
+        *({name: bad} for name in ("seq", "floor", "kind", "count", "flags", "attempt")
+          for bad in (-1, 2**53, 2**64 - 1, True, None, 1.0)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_malformed_run_is_not_delivered(changes: dict[str, Any]) -> None:
+    for runs in ((delivered(**changes),), (delivered(), delivered(**changes))):
+        with pytest.raises(ProtocolError, match="malformed run"):
+            protocol.check_deliver((17, 1, 1, None, runs), 5 * len(runs))
+
+
+@pytest.mark.parametrize(
+    "run",
+    [delivered()[:8], (*delivered(), "more"), list(delivered()), dict.fromkeys(delivered(kind=2, count=3)), "x" * 9, 9],
+    ids=repr,
+)
+def test_what_is_no_run_is_not_delivered(run: Any) -> None:
+    with pytest.raises(ProtocolError, match="malformed run"):
+        protocol.check_deliver((17, 1, 1, None, (run,)), 5)
+
+
+@pytest.mark.parametrize(
+    ("run", "is_allowed"),
+    [
+        ((*delivered(flags=FLAG_RELAYED), "name"), True),
+        ((*delivered(flags=FLAG_RELAYED), b"12345678"), True),
+        ((*delivered(flags=FLAG_RELAYED), ("group",)), True),
+        ((*delivered(flags=FLAG_RELAYED, seq=-1), "name"), False),
+        ((*delivered(flags=FLAG_RELAYED, count=True), "name"), False),
+        ((*delivered(flags=FLAG_RELAYED), b"1"), False),
+        ((*delivered(flags=FLAG_RELAYED), ""), False),
+        ((*delivered(flags=0), "name"), False),
+    ],
+    ids=repr,
+)
+def test_what_the_gateway_is_told_besides_is_checked_like_the_rest(run: Any, *, is_allowed: bool) -> None:
+    if is_allowed:
+        protocol.check_deliver((17, 1, 1, None, (run,)), 5)
+    else:
+        with pytest.raises(ProtocolError, match="malformed run"):
+            protocol.check_deliver((17, 1, 1, None, (run,)), 5)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (1, None), (1, None, (delivered(),), 0), (0, None, (delivered(),)), (-1, None, (delivered(),)),
+        (2**53, None, (delivered(),)), (True, None, (delivered(),)), (1, None, ()), (1, None, [delivered()]),
+        (1, 0, (delivered(),)), (1, (), (delivered(),)), (1, (0,), (delivered(),)), (1, (0, -1), (delivered(),)),
+        (1, (2**53, 0), (delivered(),)), (1, (True, 0), (delivered(),)), (1, (0, 0, 0), (delivered(),)),
+        (1, (0, 0, 0, ((2, 1),)), (delivered(),)),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_malformed_delivery_is_refused(fields: tuple[Any, ...]) -> None:
+    with pytest.raises(ProtocolError):
+        protocol.check_deliver((17, 1, *fields), 5)
+
+
+def test_the_sizes_of_delivered_runs_must_add_up_to_the_body() -> None:
+    for size in (11, 13):
+        with pytest.raises(ProtocolError):
+            protocol.check_deliver((17, 1, 1, None, (delivered(), delivered(size=7))), size)
 
 
 def test_the_sizes_of_runs_must_add_up_to_the_body() -> None:

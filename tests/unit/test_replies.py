@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from grav_actors.ids import id_text, new_id
 from grav_actors.message import Message
-from grav_actors.pod.replies import ENDED_QUESTIONS, KEPT_REPLIES, Question, ReplyTable
+from grav_actors.pod.replies import ENDED_QUESTIONS, KEPT_REPLIES, Heading, Question, ReplyTable
+from grav_actors.protocol import KIND_ASK, KIND_ASK_ANY
+
+
+class Answers(list[object]):
+    """Waits for one outcome."""
+
+    resolve = list.append
+    fail = list.append
 
 
 def reply(uuid: bytes, data: object = None, message_type: str = "grav.reply") -> Message:
@@ -12,7 +22,8 @@ def reply(uuid: bytes, data: object = None, message_type: str = "grav.reply") ->
 
 
 def question(table: ReplyTable, seq: int = 1, *, directed: bool = True) -> Question:
-    one = Question(seq, new_id(), directed, None)
+    heading = Heading(KIND_ASK, "x", "a") if directed else Heading(KIND_ASK_ANY, "x", None)
+    one = Question(seq, new_id(), heading, Answers())
     table.ask(one)
     return one
 
@@ -87,6 +98,18 @@ def test_an_answer_ends_its_question() -> None:
     assert table.settled((9, 9)) == []
 
 
+def test_answers_of_actors_end_their_questions_together_and_what_is_left_is_looked_at_one_by_one() -> None:
+    table = ReplyTable()
+    first, second, open_ = (question(table, seq) for seq in (1, 2, 3))
+    answers = [reply(asked.uuid, asked.seq)._record for asked in (first, second)]
+    odd = [reply(first.uuid, 7), reply(new_id(), 8)]
+    left = table.answer([answers[0], odd[0]._record, answers[1], odd[1]._record])
+    assert left == [message._record for message in odd]
+    assert [asked.waiter for asked in (first, second, open_)] == [[1], [2], []]
+    assert [table.offer(message)[0] for message in odd] == [None, None]
+    assert table.late == 1, "that to the question which has its answer; the other may be for a receipt"
+
+
 def test_a_later_answer_is_dropped_and_counted() -> None:
     table = ReplyTable()
     asked = question(table)
@@ -131,11 +154,21 @@ def test_a_question_that_all_have_handled_without_an_answer_ends() -> None:
     assert table.settled((9, 3, 9, ((5, 8),))) == [third]
 
 
-def test_questions_that_have_ended_are_forgotten_in_time() -> None:
+@pytest.mark.parametrize("how", ["withdrawn", "answered"])
+def test_questions_that_have_ended_are_forgotten_in_time_the_latest_4096_last(how: str) -> None:
     table = ReplyTable()
-    for _ in range(ENDED_QUESTIONS + 10):
-        table.withdraw(question(table).uuid)
-    assert len(table._ended) == ENDED_QUESTIONS
+    asked = [question(table) for _ in range(3 * ENDED_QUESTIONS + 10)]
+    for one in asked:
+        if how == "withdrawn":
+            table.withdraw(one.uuid)
+        else:
+            table.answer([reply(one.uuid)._record])
+    assert len(table._ended) + len(table._ended_before) < 2 * ENDED_QUESTIONS
+    for one in asked[-ENDED_QUESTIONS:]:
+        table.offer(reply(one.uuid))
+    assert table.late == ENDED_QUESTIONS
+    table.offer(reply(asked[0].uuid))
+    assert table.late == ENDED_QUESTIONS
 
 
 def test_closing_returns_what_was_open() -> None:

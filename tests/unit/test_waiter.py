@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from grav_actors.pod.waiter import LoopWaiter, Waiter, waker_of
+from grav_actors.ids import new_id
+from grav_actors.pod.replies import Heading
+from grav_actors.pod.waiter import LoopQuestion, Waiter, waker_of
+from grav_actors.protocol import KIND_ASK
 
 LIMIT = 5.0
 
@@ -118,14 +121,16 @@ def test_what_wakes_the_loop_can_be_put_off_and_wakes_for_all() -> None:
     async def scenario() -> list[Any]:
         loop = asyncio.get_running_loop()
         calls: list[Callable[[], None]] = []
-        waiters = [LoopWaiter(waker_of(loop), LIMIT, calls.append) for _ in range(3)]
-        for number, waiter in enumerate(waiters):
-            waiter.resolve(number)
+        waker = waker_of(loop)
+        heading = Heading(KIND_ASK, "x", "a")
+        futures = [waker.expect(loop, LIMIT) for _ in range(3)]
+        for number, future in enumerate(futures):
+            LoopQuestion(new_id(), heading, future, waker, calls.append).resolve(number)
         await asyncio.sleep(0.01)
-        assert not any(waiter.future.done() for waiter in waiters)
+        assert not any(future.done() for future in futures)
         (call,) = calls
         call()
-        return list(await asyncio.gather(*(waiter.future for waiter in waiters)))
+        return list(await asyncio.gather(*futures))
 
     assert asyncio.run(scenario()) == [0, 1, 2]
 

@@ -15,7 +15,7 @@ from grav_actors.ids import id_text
 from grav_actors.message import Message
 from grav_actors.pod.core import State
 from grav_actors.pod.inbound import Inbound
-from grav_actors.pod.replies import Question
+from grav_actors.pod.replies import Heading, Question
 from grav_actors.protocol import (
     BUS_NAME,
     ERROR_TYPE,
@@ -180,7 +180,7 @@ class SimPod(TestPod):
         if post.dest == BUS_NAME:
             self.asked_bus[seq] = len(packed)
         if post.kind in QUESTION_KINDS:
-            self.replies.ask(Question(seq, record[0], post.kind == KIND_ASK, None))
+            self.replies.ask(Question(seq, record[0], Heading(post.kind, post.type, post.dest), None))
             self.questions[record[0]] = seq
         self.world.messages[self.uuid, seq] = uuid
         self.unsettled[seq] = uuid

@@ -115,14 +115,8 @@ class World(Net):
 
     def _watch(self, bus: BusCore) -> None:
         """Write down what the bus takes, keeps, buries and gives up."""
-        route, release, entrust = bus.postman.route, bus._release, bus.ledger.entrust
-
-        def watched_route(run: Run, source: Receiver | None, now: float) -> None:
-            for seq in range(run.seq, run.seq + run.count):
-                uuid = self.messages.get((run.sender.uuid, seq))
-                if uuid is not None:
-                    self.record(Taken, uuid)
-            route(run, source, now)
+        release, entrust = bus._release, bus.ledger.entrust
+        self._watch_routing(bus)
 
         def watched_release(receiver: Receiver, *args: Any) -> None:
             pod = self.by_uuid.get(receiver.uuid)
@@ -164,8 +158,31 @@ class World(Net):
         watched.dead_letters.abandon = watched_abandon
         watched.ledger.entrust = watched_entrust
         watched._release = watched_release
-        watched.postman.route = watched_route
         bus.dead_letters.shelf = bus.postman.shelf = RecordingShelf(self._buried)
+
+    def _watch_routing(self, bus: BusCore) -> None:
+        """Write down what the bus takes."""
+        route, pass_on = bus.postman.route, bus.postman.pass_on
+
+        def note(run: Run) -> None:
+            for seq in range(run.seq, run.seq + run.count):
+                uuid = self.messages.get((run.sender.uuid, seq))
+                if uuid is not None:
+                    self.record(Taken, uuid)
+
+        def watched_route(run: Run, source: Receiver | None, now: float) -> None:
+            note(run)
+            route(run, source, now)
+
+        def watched_pass_on(run: Run, source: Receiver) -> tuple[bytes, bytes, Any] | None:
+            frame = pass_on(run, source)
+            if frame is not None:
+                note(run)
+            return frame
+
+        watched: Any = bus.postman
+        watched.route = watched_route
+        watched.pass_on = watched_pass_on
 
     def _buried(self, letter: DeadLetter) -> None:
         self._tell_of(letter.delivery, Dead, letter.reason, letter.target, letter.attempts)

@@ -193,6 +193,10 @@ class NoDuty:
     def wake(self) -> None:
         """Do nothing: the rig looks whenever something may be there."""
 
+    def later(self, call: Callable[[], None]) -> None:
+        """Make a call at once."""
+        call()
+
     def close(self) -> None:
         """Do nothing."""
 
