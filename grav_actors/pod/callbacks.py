@@ -52,8 +52,7 @@ class Callbacks:
         bell: Locked; released to wake the thread from its rest.
         is_resting: The thread waits for the bell.
         post: Where the thread serves the socket, if it does.
-        owes_flush: The thread flushes next, before it calls anything: what is queued needs nobody else for that. Set
-            and read under the lock.
+        owes_flush: The thread flushes next, before it calls anything: what is queued needs nobody else for that.
     """
 
     is_callbacks = True
@@ -141,13 +140,15 @@ class Callbacks:
     def _flush(self, now: float, is_idle: bool) -> None:
         pod = self._pod
         core = pod._core
+        outbox = core.outbox
         with pod._link.lock:
             self.owes_flush = False
             is_large = self._handled_bytes >= QUARTER_WINDOW
             if is_large:
                 self._handled_bytes = 0
             # What is queued takes along what was handled; else that may have to be told alone.
-            core.flush(now, force=not core.outbox.has_queued and (is_large or self._is_ack_due(now, is_idle)))
+            is_alone = not (outbox.queued or outbox.incoming)
+            core.flush(now, force=is_alone and (is_large or self._is_ack_due(now, is_idle)))
             if core.out:
                 pod._link.send_out(pod)
 

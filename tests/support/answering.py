@@ -107,6 +107,11 @@ class Answerer:
         del self.thread._flush
         return before[0]
 
+    def handled(self) -> list[Any]:
+        """Return what the frames not looked at by `sent` yet say has been handled, None where they say nothing."""
+        headers = [unpack_header(header) for header, _ in self.socket.outgoing]
+        return [fields[3 if fields[0] == VERB_SEND else 2] for fields in headers]
+
     def sent(self) -> list[list[tuple[int, str, Any, list[list[Any]]]]]:
         """Return for each frame of messages sent since the last look its runs: kind, type, destination, records."""
         outgoing, self.socket.outgoing = self.socket.outgoing, []

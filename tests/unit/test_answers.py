@@ -94,6 +94,19 @@ def test_every_question_is_answered_in_order_behind_what_its_handler_sent(
         assert seen == expected
 
 
+@pytest.mark.parametrize("count", [1, 2, 70])
+def test_a_question_is_never_told_as_handled_before_its_answer_is_sent(count: int) -> None:
+    with Answerer(Echo) as answerer:
+        answerer.deliver([b"x"] * count)
+        answerer.handle()
+        told = answerer.handled()
+        answers = [sum(len(run[3]) for run in frame) for frame in answerer.sent()]
+        assert len(told) == len(answers)
+        for place, handled in enumerate(told):
+            assert handled is None or handled <= sum(answers[: place + 1])
+        assert told[-1] == count  # the last frame takes it along
+
+
 def test_answers_have_uuids_of_their_own() -> None:
     with Answerer(Echo) as answerer:
         asked = answerer.deliver([b"x"] * 70)
