@@ -91,9 +91,10 @@ class ActorRef:
         """
         return self._reach().ask(self.name, type, data, timeout)
 
-    async def ask_async(self, type: str, data: Any = None, timeout: Timeout = 5.0) -> Any:
+    def ask_async(self, type: str, data: Any = None, timeout: Timeout = 5.0) -> Coroutine[Any, Any, Any]:
         """Do what `ask` does, under asyncio."""
-        return await self._reach().ask_async(self.name, type, data, timeout)
+        # No coroutine of its own: it would be gone through at each end of the wait.
+        return (self._port or self._reach()).ask_async(self.name, type, data, timeout)
 
     def stop(self) -> None:
         """End the actor, or all instances behind its name; an end that was asked for is never restarted."""

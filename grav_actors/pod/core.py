@@ -466,16 +466,48 @@ class PodCore:
 
     # Frames from the bus
 
+    def deliver(self, fields: tuple[Any, ...], body: Any) -> Ack | None:
+        """Take a DELIVER whose header is decoded; raise ProtocolError if it is malformed.
+
+        Returns:
+            The watermark that came with it, for `apply`, before any other frame: it is in no hurry, but whoever waits
+            for what was delivered is.
+        """
+        check_deliver(fields, len(body))
+        if self.state is not State.JOINED:
+            return None
+        _, _, number, ack, runs = fields
+        if len(runs) == 1:
+            if number > self._received:
+                run = runs[0]
+                self._received = number + run[5] - 1
+                self._take(Inbound(number, run, body))
+        else:
+            offset = 0
+            for run in runs:
+                count, size = run[5], run[6]
+                if number > self._received:
+                    self._received = number + count - 1
+                    self._take(Inbound(number, run, body[offset : offset + size]))
+                number += count
+                offset += size
+        return ack  # type: ignore[no-any-return]
+
+    def apply(self, ack: Ack) -> None:
+        """Take in a watermark."""
+        self.outbox.apply(ack)
+        self.acks.append(ack)
+
     def receive(self, fields: tuple[Any, ...], body: Any, now: float) -> None:
         """Take a frame whose header is decoded; raise ProtocolError if it is malformed."""
         verb = fields[0]
         if verb == VERB_DELIVER:
-            check_deliver(fields, len(body))
-            if self.state is State.JOINED:
-                self._on_deliver(fields, body)
+            ack = self.deliver(fields, body)
+            if ack is not None:
+                self.apply(ack)
             return
         if verb == VERB_ACK and len(fields) == 3:
-            self._on_ack(read_ack(fields[2]))
+            self.apply(read_ack(fields[2]))
             return
         check_control(fields)
         if verb < Verb.WELCOME:
@@ -595,29 +627,6 @@ class PodCore:
         self._received = 0
         self._floor = 0
         self._reported = 0
-
-    def _on_ack(self, ack: Ack) -> None:
-        self.outbox.apply(ack)
-        self.acks.append(ack)
-
-    def _on_deliver(self, fields: tuple[Any, ...], body: Any) -> None:
-        _, _, number, ack, runs = fields
-        if len(runs) == 1:
-            if number > self._received:
-                run = runs[0]
-                self._received = number + run[5] - 1
-                self._take(Inbound(number, run, body))
-        else:
-            offset = 0
-            for run in runs:
-                count, size = run[5], run[6]
-                if number > self._received:
-                    self._received = number + count - 1
-                    self._take(Inbound(number, run, body[offset : offset + size]))
-                number += count
-                offset += size
-        if ack is not None:
-            self._on_ack(ack)
 
     def _take(self, inbound: Inbound) -> None:
         flags = inbound.flags

@@ -290,33 +290,34 @@ class Duty:
         link = self._link
         lock = self._lock
         ready: Ready = []
+        calls: list[Callable[[], None]] = []
         has_left = False
         try:
             while not has_left:
                 with lock:
                     if post.is_rung:
                         post.silence()
+                    rest = OVER
                     if self._holder is who and not self._is_closing:
                         self._is_away = False
                         self._is_at_work = True
                         link.take(ready)
-                        rest = OVER if is_over() else link.tend()
-                        self._is_at_work = False
-                        if rest >= 0:
+                        if not is_over():
+                            rest = link.tend()
                             if is_over():
                                 rest = OVER
                             elif deadline is not None:
                                 rest = min(rest, deadline - link.turned_at)
-                    else:
-                        rest = OVER
+                        self._is_at_work = False
                     if rest < 0:
                         self._end(who, post)
                         has_left = True
-                    else:
-                        self._is_away = rest > 0
-                    calls, self._calls = self._calls, []
-                for call in calls:
-                    call()
+                    elif rest > 0:
+                        self._is_away = True
+                    if self._calls:
+                        calls, self._calls = self._calls, []
+                while calls:
+                    calls.pop(0)()
                 if not has_left:
                     ready = post.poll(rest * 1000) if rest > 0 else []
         except BaseException:
@@ -326,13 +327,14 @@ class Duty:
                         self._is_at_work = False
                         link.is_torn = True  # Ctrl-C in the middle of it
                     self._end(who, post)
-                calls, self._calls = self._calls, []
+                calls, self._calls = calls + self._calls, []
             for call in calls:
                 call()
             raise
 
     def _end(self, who: Holder, post: Post | LoopServer) -> None:
-        post.silence()
+        if post.is_rung:
+            post.silence()
         if who is self:
             self._is_relief_there = False
         elif isinstance(post, Post):
@@ -347,7 +349,7 @@ class Duty:
             self._call_next()
         elif self._is_relief_there:
             self._relief_post.ring()  # it has not seen yet that its duty was taken
-        elif self._look_at - monotonic() > 2 * BUSY_LOOK:
+        elif self._look_at - self._link.turned_at > 2 * BUSY_LOOK:
             self._ring()
 
     def _call_next(self) -> None:

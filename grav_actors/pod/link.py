@@ -26,7 +26,9 @@ from grav_actors.protocol import (
     ACK_DELAY,
     BEAT_INTERVAL,
     BYE_CRASHED,
+    VERB_DELIVER,
     VERB_WELCOME,
+    Ack,
     Verb,
     max_frame_to_pod,
     pack,
@@ -100,6 +102,7 @@ class Link:
         self._next_slot = 1
         self._active: dict[Pod, None] = {}
         self._backlog: deque[tuple[bytes, Any]] = deque()
+        self._acks: deque[tuple[Pod, Ack]] = deque()
         self._sent_at = 0.0
         self._is_closing = False
         self._is_sending = False
@@ -218,6 +221,15 @@ class Link:
                 pod._core.flush(now)
                 self.send_out(pod)
 
+    def apply_acks(self) -> None:
+        """Take in the watermarks that came with what was handed on, before whoever waits for one goes to sleep."""
+        acks = self._acks
+        while acks:
+            pod, ack = acks[0]
+            pod._core.apply(ack)
+            collect(pod)
+            acks.popleft()  # last: Ctrl-C before it loses none, and to apply one again changes nothing
+
     # On duty
 
     def _is_reconnected(self) -> bool:
@@ -262,6 +274,8 @@ class Link:
             self.heard_at += now - self.turned_at  # this process was stopped, and cannot blame the bus for that time
         self.turned_at = now
         self._resting = 0.0
+        if self._acks:
+            self.apply_acks()
         if self.is_torn or self._is_sending:
             self._mend(now)
         is_announced = False
@@ -294,6 +308,8 @@ class Link:
         now = self.turned_at
         if self._has_input:
             self._drain(now)
+        if self._acks:
+            self.apply_acks()
         if self._active and now >= self._look_at:
             self._look_after(now)
             self._look_at = now + self._next_rest
@@ -374,7 +390,15 @@ class Link:
             if pod is None:
                 self._on_other_frame(fields, now)
                 return None
-            pod._core.receive(fields, body.bytes if len(body) < LARGE_BODY else body.buffer, now)
+            content = body.bytes if len(body) < LARGE_BODY else body.buffer
+            if fields[0] == VERB_DELIVER:
+                ack = pod._core.deliver(fields, content)
+                if ack is not None:
+                    self._acks.append((pod, ack))
+                return pod
+            if self._acks:
+                self.apply_acks()
+            pod._core.receive(fields, content, now)
             if fields[0] == VERB_WELCOME:
                 self._make_way(fields[8][0], now)
         except ProtocolError as exc:
@@ -415,6 +439,8 @@ class Link:
 
     def _on_other_frame(self, fields: tuple[Any, ...], now: float) -> None:
         """Take a frame that is for no pod of this link."""
+        if self._acks:
+            self.apply_acks()
         slot = fields[1]
         if slot != 0:  # the pod has left, and this was under way
             if fields[0] == VERB_WELCOME:

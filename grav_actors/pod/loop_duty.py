@@ -24,6 +24,7 @@ class LoopServer:
     It has duplicates of the link's descriptors: they are its own to close, whichever of link and loop ends first.
 
     Attributes:
+        is_rung: The loop will look, and has not since.
         stays: The loop is that of an actor, and serves also while no coroutine waits for an answer.
         waker: What its coroutines wait at.
     """
@@ -38,7 +39,7 @@ class LoopServer:
         self.waker: LoopWaker = waker_of(loop)
         self._descriptors = descriptors
         self._copies: dict[int, int] = {}
-        self._is_rung = False
+        self.is_rung = False
         self._timer: asyncio.TimerHandle | None = None
         self._quiet_since = 0.0
 
@@ -64,7 +65,7 @@ class LoopServer:
     def ring(self) -> None:
         """Have the loop look for work; if it has ended, the relief thread."""
         loop = self._loop()
-        if self._is_rung:
+        if self.is_rung:
             return
         if loop is None or loop.is_closed():
             self._duty.has_lost(self)
@@ -72,7 +73,7 @@ class LoopServer:
         if threading.get_ident() == self._ident:
             self._call_soon(loop)
         else:
-            self._is_rung = True
+            self.is_rung = True
             try:
                 loop.call_soon_threadsafe(self._look)
             except RuntimeError:  # it was closed just now
@@ -80,7 +81,7 @@ class LoopServer:
 
     def silence(self) -> None:
         """Note that the loop looks."""
-        self._is_rung = False
+        self.is_rung = False
 
     def is_gone(self) -> bool:
         """Whether the loop has ended."""
@@ -119,8 +120,8 @@ class LoopServer:
             os.close(copy)
 
     def _call_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._is_rung:
-            self._is_rung = True
+        if not self.is_rung:
+            self.is_rung = True
             loop.call_soon(self._look)
 
     def _look(self) -> None:

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
+from math import inf
 from time import monotonic, time_ns
 from typing import Any, Protocol, Self, TypeVar
 
@@ -25,7 +26,7 @@ from grav_actors.filters import FilterSet
 from grav_actors.ids import id_bytes, id_text, new_id, number_of
 from grav_actors.message import Message
 from grav_actors.options import check_callable, show
-from grav_actors.pattern import VALID_TYPES, check_pattern
+from grav_actors.pattern import FRAMEWORK_PREFIX, VALID_TYPES, check_pattern, check_type
 from grav_actors.pod import callbacks
 from grav_actors.pod.callbacks import Callbacks
 from grav_actors.pod.cancellations import Cancellations
@@ -36,7 +37,7 @@ from grav_actors.pod.outbox import ITEM, RECORD_BYTES, SMALL_DATA
 from grav_actors.pod.outcomes import UNHEALTHY_TEXT, Disconnected, late_answer_text
 from grav_actors.pod.receipt import NO_RECEIPT, Receipt
 from grav_actors.pod.replies import Heading, Question, ReplyTable
-from grav_actors.pod.waiter import LATE, Later, LoopQuestion, Waiter, waker_of
+from grav_actors.pod.waiter import LATE, Later, LoopQuestion, LoopWaker, Waiter, waker_of
 from grav_actors.protocol import (
     BUS_NAME,
     CLOSE_UNHEALTHY,
@@ -50,6 +51,7 @@ from grav_actors.protocol import (
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
     REPLY_TYPE,
+    WINDOW_MESSAGES,
     PodSettings,
 )
 from grav_actors.reference import ActorRef, RefPort
@@ -71,12 +73,12 @@ MAX_TIME = 1 << 63
 """Nanoseconds since 1970 that a time in a column can hold."""
 ANSWERS_TOGETHER = 32
 """Answers after which they leave although the handlers of a run have not ended."""
-TOGETHER = ITEM * MAX_RUN_MESSAGES
-"""Elements of `Outbox.incoming` from which the questions of coroutines do not wait for each other any more."""
 SMALL_QUESTION = SMALL_DATA + RECORD_BYTES
 """Bytes of a question that may come in without the lock."""
-SMALL_ELEMENT = SMALL_QUESTION // ITEM + 1
-"""Bytes of such a question for each of its elements in `Outbox.incoming`, at most."""
+QUESTIONS_BYTES = WINDOW_MESSAGES // ITEM * SMALL_QUESTION
+"""Bytes of all that may come in so before they are gathered."""
+HEADINGS = 1024
+"""Headings of questions that a pod keeps."""
 LOOK_INTERVAL = 1.0
 """Seconds between looks at a bus that takes nothing."""
 
@@ -115,7 +117,9 @@ class Pod:
         self._consume: Callable[[Inbound], None] = lambda inbound: callbacks.consume(self, inbound)
         self._callbacks = Callbacks(self)
         self._replies = ReplyTable(self._outbox.questions)
+        self._headings: dict[tuple[str | ActorRef | None, str], Heading] = {}
         self._later: Later = link.duty.later
+        self._waker: LoopWaker | None = None
         self._room = threading.Condition(link.lock)
         self._room_waiters = 0
         self._confirmations: dict[int, Waiter] = {}
@@ -444,6 +448,7 @@ class Pod:
     def _wait_for_room(self, count: int = 1) -> None:
         outbox = self._core.outbox
         self._flush_now()
+        self._link.apply_acks()
         self._room_waiters += 1
         try:
             while not outbox.has_room(count):
@@ -647,20 +652,34 @@ class Pod:
         parent_id: str = "",
     ) -> Any:
         """Ask in asyncio; see `ask`."""
-        limit = seconds(timeout)
+        limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
         loop = asyncio.get_running_loop()
-        waker = waker_of(loop)
-        future = waker.expect(loop, limit)
+        waker = self._waker
+        if waker is None or waker.loop() is not loop:
+            waker = self._waker = waker_of(loop)
+        future = loop.create_future()
+        waiting = waker.waiting
+        due = waiting[future] = inf if limit is None else loop.time() + limit
         try:
-            heading, uuid, record, size = self._prepare(type, data, to, parent_id)
+            if due < waker.looks_at:
+                waker.set_timer(loop, due)
+            try:
+                heading = self._headings[to, type]
+            except (KeyError, TypeError):
+                heading = self._heading_of(type, to)
+            gate = self._gate
+            if gate is not None:
+                raise self._error()
+            uuid = new_id()
+            record = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
+            if _class_of(data) is bytes and len(data) <= self._core.max_message:
+                size = RECORD_BYTES + len(data)
+            else:
+                record, size = _prepared(record, self._core.max_message)
             question = LoopQuestion(uuid, heading, future, waker, self._later)
             outbox = self._outbox
             incoming = outbox.incoming
-            if (
-                size <= SMALL_QUESTION
-                and TOGETHER > len(incoming) < outbox.room
-                and len(incoming) * SMALL_ELEMENT < outbox.room_bytes
-            ):
+            if size <= SMALL_QUESTION and len(incoming) < outbox.room and outbox.room_bytes > QUESTIONS_BYTES:
                 incoming += (heading, record, size, question, None)
                 if self._gate is not None:  # perhaps it came in when all others had been ended
                     with self._link.lock:
@@ -679,7 +698,7 @@ class Pod:
                 self._withdraw(question)
                 raise
         finally:
-            del waker.waiting[future]
+            del waiting[future]
         if answer is LATE:
             self._withdraw(question)
             raise AskTimeoutError(late_answer_text(type, to, limit))
@@ -695,35 +714,33 @@ class Pod:
                 self._link.duty.serve_in(loop)
 
     def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str) -> Question:
-        heading, uuid, record, size = self._prepare(type, data, to, parent_id)
+        try:
+            heading = self._headings[to, type]
+        except (KeyError, TypeError):
+            heading = self._heading_of(type, to)
+        if self._gate is not None:
+            raise self._error()
+        uuid = new_id()
+        fields = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
+        record, size = _prepared(fields, self._core.max_message)
         question = Question(0, uuid, heading, Waiter())
         with self._link.lock:
             self._queue(question, record, size)
             self._flush_now()
         return question
 
-    def _prepare(
-        self, type: str, data: Any, to: str | ActorRef | None, parent_id: str
-    ) -> tuple[Heading, bytes, Any, int]:
-        """Return the heading and the uuid of a question, and its record and size as `Outbox.add` takes them."""
-        name = to if to is None or to.__class__ is str else target_name(to)
-        if type.__class__ is str and type in VALID_TYPES and not parent_id:
-            heading = _heading_of(type, name)
-            fields: list[Any] = [new_id(), b"", b"", time_ns(), data, None]  # as of a Message, which nobody would see
-        else:
-            # The framework's own questions go to its own names.
-            make = Message._framework if name is not None and target_name(name).startswith("grav.") else Message
-            message = make(type, data, parent_id=parent_id)
-            fields = message._record
-            heading = _heading_of(message._type, name)
-        core = self._core
-        if name is not None and name == core.name and core.settings.actor:
+    def _heading_of(self, type: str, to: str | ActorRef | None) -> Heading:
+        """Return the heading of the questions of a type to an actor, or to whoever wants them; both are checked."""
+        name = None if to is None else target_name(to)
+        if name is not None and name == self.name and self._core.settings.actor:
             raise ValueError(f"actor {name!r} asked itself, and would wait for its own answer; call the method instead")
-        if self._gate is not None:
-            raise self._error()
-        if _class_of(data) is bytes and len(data) <= core.max_message:
-            return heading, fields[0], fields, RECORD_BYTES + len(data)
-        return heading, fields[0], *_prepared(fields, core.max_message)
+        # The framework's own questions go to its own names.
+        plain = check_type(type, framework=name is not None and name.startswith(FRAMEWORK_PREFIX))
+        heading = Heading(KIND_ASK_ANY if name is None else KIND_ASK, plain, name)
+        if len(self._headings) >= HEADINGS:
+            self._headings.clear()
+        self._headings[name, plain] = heading
+        return heading
 
     def _queue(self, question: Question, record: Any, size: int) -> None:
         """Queue a question. The caller holds the lock."""
@@ -827,6 +844,7 @@ class Pod:
             self._flush_now()
             self._core.sync()
             self._link.send_out(self)
+            self._link.apply_acks()
             self._room_waiters += 1
             try:
                 while (outbox.floor() < last) if settled else (outbox.accepted < last):
@@ -943,10 +961,16 @@ def _carried(data: Any, max_message: int) -> tuple[Any, int]:
 def _prepared(record: list[Any], max_message: int) -> tuple[Any, int]:
     """Return a record as `Outbox.add` takes it, and its size: encoded, unless that can be done with others later."""
     data = record[4]
+    if type(data) is bytes and len(data) <= max_message:
+        return record, RECORD_BYTES + len(data)
     if is_fixed(data, max_message):
-        return record, RECORD_BYTES + (len(data) if type(data) is bytes or type(data) is str else 0)
+        return record, RECORD_BYTES + (len(data) if type(data) is str else 0)
     packed = pack_fields(record, max_message)
     return packed, len(packed)
+
+
+def _parent(uuid: str) -> bytes:
+    return Message(parent_id=uuid)._record[2]  # type: ignore[no-any-return]
 
 
 def _not_a_message(seen: object) -> MessageEncodeError:
@@ -956,12 +980,6 @@ def _not_a_message(seen: object) -> MessageEncodeError:
 def target_name(to: str | ActorRef) -> str:
     """Return the name of whom a message is for; ValueError if nobody can be called so."""
     return to.name if isinstance(to, ActorRef) else _checked_name(to)
-
-
-@lru_cache(maxsize=1024)
-def _heading_of(type: str, name: str | None) -> Heading:
-    """Return the one heading of questions of a good type to a name, or to whoever wants them."""
-    return Heading(KIND_ASK_ANY, type, None) if name is None else Heading(KIND_ASK, type, _checked_name(name))
 
 
 @lru_cache(maxsize=1024)

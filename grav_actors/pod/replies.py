@@ -47,7 +47,7 @@ class Question:
     """An ask that waits for its answer.
 
     Attributes:
-        seq: What it has been given by the outbox; 0 while it is in no run.
+        seq: What the outbox has given it.
         waiter: Who waits; opaque here, but that it takes the outcome.
         error: The first error that came.
     """

@@ -122,12 +122,11 @@ class LoopQuestion(Question):
     __slots__ = ("_later", "_waker")
 
     def __init__(self, uuid: bytes, heading: Heading, future: Future, waker: LoopWaker, later: Later) -> None:
-        """Make one that has no seq yet.
+        """Make one that has no seq before it is gathered.
 
         Args:
             later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
         """
-        self.seq = 0
         self.uuid = uuid
         self.heading = heading
         self.waiter = future
@@ -182,10 +181,11 @@ class LoopWaker:
         future: Future = loop.create_future()
         due = self.waiting[future] = inf if timeout is None else loop.time() + timeout
         if due < self.looks_at:
-            self._set_timer(loop, due)
+            self.set_timer(loop, due)
         return future
 
-    def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+    def set_timer(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
+        """Look at this time of the loop at who is late."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(due, self._expire)
@@ -204,7 +204,7 @@ class LoopWaker:
             _set(future, LATE, None)
         due = min(waiting.values(), default=inf)
         if due < inf:
-            self._set_timer(loop, due)
+            self.set_timer(loop, due)
 
     # In any thread
 

@@ -1,5 +1,6 @@
 """Several threads at one pod: what one does between two steps of another. The steps are met at chosen places."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from time import monotonic, time_ns
@@ -14,9 +15,9 @@ from grav_actors.message import Origin
 from grav_actors.pod import pod as pod_module
 from grav_actors.pod.outbox import SMALL_DATA, Outbox
 from grav_actors.pod.outcomes import Disconnected
-from grav_actors.pod.replies import Question
+from grav_actors.pod.replies import Heading, Question
 from grav_actors.pod.waiter import Waiter
-from grav_actors.protocol import KIND_PUBLISH
+from grav_actors.protocol import KIND_ASK_ANY, KIND_PUBLISH
 from support.collecting import LIMIT, Collector, in_thread, settle
 
 Connect = Callable[..., Pod]
@@ -113,10 +114,10 @@ def test_what_is_published_behind_a_question_that_waits_for_its_loop_is_sent(con
     collected = Collector()
     receiver.on(collected)
     at_rest(sender)
-    heading, uuid, record, size = sender._prepare("n", "question", None, "")
-    question = Question(0, uuid, heading, Waiter())
+    record = Message("n", "question")._record
+    question = Question(0, record[0], Heading(KIND_ASK_ANY, "n", None), Waiter())
     # As `ask_async`, of which the loop does something else.
-    sender._outbox.incoming += (heading, record, size, question, None)
+    sender._outbox.incoming += (question.heading, record, 10, question, None)
     with sender._link.lock:
         sender._outbox.appended_at = time_ns()
     sender.publish("n", "behind")
@@ -125,6 +126,66 @@ def test_what_is_published_behind_a_question_that_waits_for_its_loop_is_sent(con
 
 
 # Questions
+
+
+def test_a_question_that_comes_in_while_the_pod_leaves_ends_with_an_error(connect: Connect) -> None:
+    receiver, asker = connect(), connect()
+    receiver.on_type("n", lambda message: pytest.fail("it was asked"))
+    at_rest(asker)
+    with asker._link.lock:
+        assert asker._outbox.has_room()
+    Met(asker, asker.disconnect)
+    with pytest.raises(ConnectionClosedError, match="disconnected"):
+        asyncio.run(asker.ask_async("n", timeout=None))
+    with pytest.raises(ConnectionClosedError, match="disconnected"):
+        asyncio.run(asker.ask_async("n", timeout=None))
+    assert not asker._replies._questions
+    assert len(asker._outbox._queue) == 1, "the second did not come in"
+
+
+def test_a_question_that_is_cancelled_before_it_is_sent_is_taken_back(connect: Connect) -> None:
+    receiver, asker = connect(), connect()
+    collected = Collector()
+    receiver.on(collected)
+    at_rest(asker)
+    with asker._link.lock:
+        assert asker._outbox.has_room()
+
+    async def main() -> None:
+        asking = asker.ask_async("n", "question", timeout=None)
+        asking.send(None)
+        assert asker._outbox.incoming
+        with pytest.raises(asyncio.CancelledError):
+            asking.throw(asyncio.CancelledError())
+        assert len(asker._replies._ended) == 1
+        assert not asker._outbox.incoming
+
+    asyncio.run(main())
+    assert not asker._replies._questions
+    asker.publish("n", "behind")
+    collected.wait(1)
+    assert collected.data[-1] == "behind"
+    asker.flush(LIMIT, settled=True)
+    assert asker._outbox.taken_back() == []
+
+
+def test_loops_that_ask_through_one_pod_serve_for_themselves(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver, asker = connect(), connect()
+    receiver.on_type("n", lambda message: receiver.reply_to(message, Message("n", message.data)))
+    other = asyncio.new_event_loop()
+    served: list[asyncio.AbstractEventLoop] = []
+    monkeypatch.setattr(asker._link.duty, "serve_in", served.append)
+
+    async def main() -> None:
+        task = asyncio.create_task(asker.ask_async("n", 1, timeout=LIMIT))
+        await asyncio.sleep(0)
+        asker._flush_loop = other  # as its thread does which asks too
+        assert await task == 1
+        assert served == [asyncio.get_running_loop()]
+        assert asker._flush_loop is other
+
+    asyncio.run(main())
+    other.close()
 
 
 def test_question_is_open_until_it_is_answered_whatever_others_publish_meanwhile(
