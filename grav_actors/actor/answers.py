@@ -31,17 +31,17 @@ class Answers:
 
     def returned(self, call: Call, result: Any) -> bool:
         """Answer with what a handler returned, if that is an answer; return whether the message is finished."""
-        if call.is_answered:
-            return not call.is_deferred
         inbound = call.inbound
         kind = inbound.kind
-        if kind == KIND_ASK or (result is not None and kind != KIND_TELL):
-            behind = self.behind
-            is_last = call.index + 1 == inbound.count and behind is not None and not behind
-            try:
-                self._pod._answer_result(inbound.sender, call.message._id, result, flush_follows=is_last)
-            except MessageEncodeError as exc:
-                raise MessageEncodeError(f"what the handler returned is no answer: {exc}") from None
+        if call.is_answered or kind == KIND_TELL or (result is None and kind != KIND_ASK):
+            return not call.is_deferred
+        source = call.message._source
+        question = source[0] if source.__class__ is list else call.message._id
+        is_last = call.index + 1 == inbound.count and self.behind is not None and not self.behind
+        try:
+            self._pod._answer_result(inbound.sender, question, result, is_last)
+        except MessageEncodeError as exc:
+            raise MessageEncodeError(f"what the handler returned is no answer: {exc}") from None
         return True
 
     def refuse(self, question: Message, error: str) -> None:

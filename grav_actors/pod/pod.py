@@ -355,7 +355,7 @@ class Pod:
             with self._link.lock:
                 self._append(KIND_ANSWER, type, origin.sender, record, size, now)
 
-    def _answer_result(self, asker: bytes, question: bytes, data: Any, *, flush_follows: bool) -> None:
+    def _answer_result(self, asker: bytes, question: bytes, data: Any, flush_follows: bool) -> None:
         """Send what a handler has returned: as `_answer`, with the question as the parent, and much quicker.
 
         While something is to be flushed soon anyway it goes without a lock into `Outbox.incoming`, as what is published
@@ -372,7 +372,7 @@ class Pod:
         number = ids.next_number()
         now = time_ns()
         record: Any = [outbox.prefix + number.to_bytes(8, "big"), question, question, now, data, None]
-        if _class_of(data) is bytes and len(data) <= self._core.max_message:
+        if _class_of(data) is bytes:
             size = RECORD_BYTES + len(data)
         else:
             record, size = _prepared(record, self._core.max_message)
@@ -380,11 +380,14 @@ class Pod:
         if limit and size <= outbox.limit_bytes:
             incoming = outbox.incoming
             elements = len(incoming)
+            # Who has asked may go on while the others are answered: the last of so many sends them, see `_appended`.
             if elements < limit and (outbox.queued + elements // ITEM + 1) % ANSWERS_TOGETHER:
                 incoming += ((asker,), number, now, record, size)
                 if not outbox.limit:
                     self._expect_flush(number)
                 return
+        if size > self._core.max_message and record.__class__ is list:
+            _prepared(record, self._core.max_message)  # raises the error if it is the data that is too large
         with self._link.lock:
             if not flush_follows:
                 self._append(KIND_ANSWER, REPLY_TYPE, asker, record, size, now)

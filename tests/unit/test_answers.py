@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -141,6 +142,23 @@ def test_a_failure_among_answers_is_an_error_in_its_place(bad: str) -> None:
             (KIND_ANSWER, REPLY_TYPE, ASKER, 1),
             (KIND_ANSWER, ERROR_TYPE, ASKER, 1),
         ]
+
+
+@pytest.mark.parametrize("kind", [bytes, lambda size: "x" * size])
+@pytest.mark.parametrize("place", [0, 3])
+def test_an_answer_may_be_as_large_as_a_message_and_no_larger(kind: Callable[[int], Any], place: int) -> None:
+    class Large(Actor):
+        @on_type("q")
+        def q(self, msg: Message) -> Any:
+            return kind(msg.data)
+
+    with Answerer(Large) as answerer:
+        answerer.pod._core.max_message = 2000
+        answerer.deliver([10] * place + [2000, 2001, 1999])
+        answerer.handle()
+        answers = [(run[1], record[4]) for frame in answerer.sent() for run in frame for record in run[3]]
+        assert [type_ for type_, _ in answers] == [REPLY_TYPE] * (place + 1) + [ERROR_TYPE, REPLY_TYPE]
+        assert "the data has 2001 bytes, 2000 are allowed" in answers[place + 1][1]["error"]
 
 
 def test_answers_that_are_ready_leave_while_the_next_handler_runs() -> None:
