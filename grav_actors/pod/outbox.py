@@ -14,6 +14,7 @@ from grav_actors.codec import (
     pack_columns,
     pack_each,
     pack_records,
+    pack_single,
     record_of,
     record_offsets,
     slice_body,
@@ -88,6 +89,10 @@ class OutRun:
     def close(self, prefix: bytes) -> None:
         """Make the body, or its parts; nothing is added any more."""
         if self.body:
+            return
+        if self.count == 1 and self.size < LARGE_DATA and self.columns is None:
+            self.body = pack_single(self.records[0])
+            self.records = []
             return
         if self.size >= LARGE_DATA and self.count == 1:
             self._part(prefix)
@@ -410,27 +415,55 @@ class Outbox:
             self.gather()
         self._last = None
 
-    def take_frames(self) -> Iterator[list[OutRun]]:
-        """Yield the runs of each frame to send, and keep them until they are settled."""
+    def take_frames(self) -> list[list[OutRun]]:
+        """Return the runs of each frame to send, and keep them until they are settled."""
         # First: who puts something in after this sees it, and has it flushed again.
         self.limit = 0
         if self.incoming:
             self.gather()
-        queue, self._queue = self._queue, []
+        queue = self._queue
+        if not queue:
+            return []
+        self._queue = []
         self._last = None
-        self.queued = 0
-        if queue:
-            self.sent = queue[-1].last
-            self._accept_marks.append((queue[-1].last, self.queued_bytes))
-            self.retained_bytes += self.queued_bytes
-        self.queued_bytes = 0
+        run = queue[-1]
+        size = self.queued_bytes
+        self.sent = sent = run.seq + run.count - 1
+        self._accept_marks.append((sent, size))
+        self.retained_bytes += size
+        self.retained_messages += self.queued
+        self.queued = self.queued_bytes = 0
+        if len(queue) == 1:
+            run.close(self.prefix)
+            self._retained[run.seq] = run
+            return [queue]
         if len(queue) >= TOGETHER:
             _close_singles(queue)
         for run in queue:
             run.close(self.prefix)
             self._retained[run.seq] = run
-            self.retained_messages += run.count
-        yield from _frames(queue)
+        return list(_frames(queue))
+
+    def take_alone(self, kind: int, message_type: str, dest: Any, record: Any, size: int) -> OutRun:
+        """Return the run of one small message to send, and keep it until it is settled.
+
+        What `add` and `take_frames` do together when nothing is queued.
+        """
+        seq = self.next_seq
+        run = OutRun(seq, kind, message_type, dest, None)
+        run.count = 1
+        run.size = size
+        run.body = pack_single(record)
+        self.next_seq = seq + 1
+        self.sent = seq
+        self.unaccepted_bytes += size
+        self.room -= 1
+        self.room_bytes -= size
+        self._accept_marks.append((seq, size))
+        self.retained_messages += 1
+        self.retained_bytes += size
+        self._retained[seq] = run
+        return run
 
     def resend_frames(self, received: int) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""
