@@ -26,7 +26,6 @@ from grav_actors.decoding import (
     slice_body,
     stem_record,
     stem_uuid,
-    unpack_answers,
     unpack_body,
     unpack_message,
 )
@@ -90,7 +89,6 @@ __all__ = [
     "slice_body",
     "stem_record",
     "stem_uuid",
-    "unpack_answers",
     "unpack_body",
     "unpack_message",
     "unpack_value",

@@ -518,8 +518,8 @@ class PodCore:
         """Take a DELIVER whose header is decoded; raise ProtocolError if it is malformed.
 
         Returns:
-            The watermark that came with it, for `apply`, before any other frame: it is in no hurry, but whoever waits
-            for what was delivered is.
+            The watermark that came with it, which the outbox is to apply before any other frame: it is in no hurry,
+            but whoever waits for what was delivered is.
         """
         check_deliver(fields, len(body))
         if self.state is not State.JOINED:
@@ -541,8 +541,7 @@ class PodCore:
                 offset += size
         return ack  # type: ignore[no-any-return]
 
-    def apply(self, ack: Ack) -> None:
-        """Take in a watermark."""
+    def _on_ack(self, ack: Ack) -> None:
         self.outbox.apply(ack)
         self.acks.append(ack)
 
@@ -552,10 +551,10 @@ class PodCore:
         if verb == VERB_DELIVER:
             ack = self.deliver(fields, body)
             if ack is not None:
-                self.apply(ack)
+                self._on_ack(ack)
             return
         if verb == VERB_ACK and len(fields) == 3:
-            self.apply(read_ack(fields[2]))
+            self._on_ack(read_ack(fields[2]))
             return
         check_control(fields)
         if verb < Verb.WELCOME:
@@ -688,22 +687,21 @@ class PodCore:
             else:
                 self._floor = self._received
             return
-        sender, first = inbound.sender, inbound.seq
-        last = first + inbound.count - 1
-        memory = self._memories.of(sender)
-        memory.floor = max(memory.floor, inbound.floor)
         if flags & FLAG_RESENT and not flags & FLAG_REDELIVERED:
-            self._take_resent(inbound, memory)
+            self._take_resent(inbound)
         else:
             if inbound.attempt > 1:
-                for seq in range(first, last + 1):
-                    self._failed_held.pop((sender, seq), None)
+                for seq in range(inbound.seq, inbound.last + 1):
+                    self._failed_held.pop((inbound.sender, seq), None)
             self._open.append(inbound)
             self.inbox.append(inbound)
-        memory.add(first, last)
+        seq = inbound.seq
+        self._memories.note(inbound.sender, seq, seq + inbound.count - 1, inbound.floor)
 
-    def _take_resent(self, inbound: Inbound, memory: Ranges) -> None:
+    def _take_resent(self, inbound: Inbound) -> None:
         """Take what its sender had sent to an earlier bus, from which this pod may have had it."""
+        memory = self._memories.of(inbound.sender)
+        memory.raise_floor(inbound.floor)
         fates = self._fates(inbound, memory)
         offsets: list[int] = []
         low = 0
