@@ -753,7 +753,7 @@ class Pod:
                 sent = core.send_alone(heading.kind, heading.type, heading.dest, record, size, monotonic())
             if sent:
                 question.seq = sent
-                self._replies.ask(question)
+                self._outbox.questions[uuid] = question
                 self._link.send_out(self)
             else:
                 self._queue(question, record, size)
