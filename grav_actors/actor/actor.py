@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from grav_actors.actor.call import current, parent_of
+from grav_actors.actor.call import cause, current, parent_of
 from grav_actors.actor.handlers import HandlerTable
 from grav_actors.errors import ConnectionClosedError
 from grav_actors.message import Message
@@ -184,12 +184,13 @@ class Actor:
 
     def ask(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
         """Ask one actor and return its answer; see `Pod.ask` for errors. ValueError if it is itself."""
-        return self._runtime.pod.ask(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))
+        return self._runtime.pod._ask_here(type, data, target_name(to), timeout, cause())
 
-    async def ask_async(self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0) -> Any:
+    def ask_async(
+        self, to: str | ActorRef, type: str, data: Any = None, *, timeout: Timeout = 5.0
+    ) -> Coroutine[Any, Any, Any]:
         """Ask in an `async def` handler; see `ask`."""
-        pod = self._runtime.pod
-        return await pod.ask_async(type, data, to=target_name(to), timeout=timeout, parent_id=parent_of(None))
+        return self._runtime.pod._ask_in_loop(type, data, target_name(to), timeout, cause())
 
     def reply(self, msg: Message, data: Any = None) -> None:
         """Answer a message now; what its handler returns is then no answer."""

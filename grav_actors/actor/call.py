@@ -39,6 +39,12 @@ set_current = current.set
 reset_current = current.reset
 
 
+def cause() -> bytes:
+    """Return the raw uuid of the message that is being handled, b"" if none is."""
+    call = current.get()
+    return b"" if call is None else call.message._id
+
+
 def parent_of(parent: Message | str | None) -> str:
     """Return the uuid of a message's cause: that of the message being handled when None is given."""
     if parent is None:

@@ -633,7 +633,7 @@ class Pod:
             AskTimeoutError: No answer within `timeout` seconds; the question is taken back.
             ConnectionClosedError: The node or the bus ended.
         """
-        return self._ask_here(type, data, to, timeout, parent_id)
+        return self._ask_here(type, data, to, timeout, _parent(parent_id) if parent_id else b"")
 
     def ask_async(
         self,
@@ -645,13 +645,13 @@ class Pod:
         parent_id: str = "",
     ) -> Coroutine[Any, Any, Any]:
         """Ask in asyncio; see `ask`."""
-        return self._ask_in_loop(type, data, to, timeout, parent_id)
+        return self._ask_in_loop(type, data, to, timeout, _parent(parent_id) if parent_id else b"")
 
-    # By place, as names cost more than the rest of such a call.
+    # By place, as names cost more than the rest of such a call; the parent as a raw uuid, or b"".
 
-    def _ask_here(self, type: str, data: Any, to: str | ActorRef | None, timeout: Timeout, parent_id: str = "") -> Any:
+    def _ask_here(self, type: str, data: Any, to: str | ActorRef | None, timeout: Timeout, parent: bytes = b"") -> Any:
         limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
-        question = self._ask(type, data, to, parent_id)
+        question = self._ask(type, data, to, parent)
         try:
             is_answered = self._link.duty.wait(question.waiter, limit)
         except BaseException:
@@ -663,7 +663,7 @@ class Pod:
         return question.waiter.result()
 
     async def _ask_in_loop(
-        self, type: str, data: Any, to: str | ActorRef | None, timeout: Timeout, parent_id: str = ""
+        self, type: str, data: Any, to: str | ActorRef | None, timeout: Timeout, parent: bytes = b""
     ) -> Any:
         limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
         loop = asyncio.get_running_loop()
@@ -684,7 +684,7 @@ class Pod:
             if gate is not None:
                 raise self._error()
             uuid = new_id()
-            record = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
+            record = [uuid, b"", parent, time_ns(), data, None]
             if _class_of(data) is bytes and len(data) <= self._core.max_message:
                 size = RECORD_BYTES + len(data)
             else:
@@ -732,7 +732,7 @@ class Pod:
             if self._gate is None:
                 self._link.duty.serve_in(loop)
 
-    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent_id: str) -> Question:
+    def _ask(self, type: str, data: Any, to: str | ActorRef | None, parent: bytes) -> Question:
         try:
             heading = self._headings[to, type]
         except (KeyError, TypeError):
@@ -741,7 +741,7 @@ class Pod:
             raise self._error()
         uuid = new_id()
         core = self._core
-        record: Any = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
+        record: Any = [uuid, b"", parent, time_ns(), data, None]
         if _class_of(data) is bytes and len(data) <= core.max_message:
             size = RECORD_BYTES + len(data)
         else:

@@ -312,7 +312,7 @@ def test_a_question_knows_its_number_whatever_others_publish_meanwhile(
         return has_room
 
     monkeypatch.setattr(Outbox, "has_room", look_before_another_thread_publishes)
-    assert asker._ask("nobody", None, None, "").seq == 2
+    assert asker._ask("nobody", None, None, b"").seq == 2
 
 
 def test_a_uuid_read_in_a_handler_is_that_of_the_message_sent(connect: Connect) -> None:

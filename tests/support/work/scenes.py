@@ -87,7 +87,7 @@ def _question(rig: Rig) -> Script:
         if turn >= WARM_UP:
             rig.begin()
         with rig.meter.part("sender"):
-            question = asker.pod._ask(TYPE, DATA, None, "")
+            question = asker.pod._ask(TYPE, DATA, None, b"")
         yield
         if question.waiter.result() != DATA:
             raise AssertionError("the answer is not what was asked")
