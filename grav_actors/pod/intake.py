@@ -7,13 +7,12 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from grav_actors.codec import unpack_answers
-from grav_actors.errors import ConfigError, MessageDecodeError
+from grav_actors.errors import ConfigError
 from grav_actors.filters import FILTERS_FULL
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
 from grav_actors.pod.outcomes import Disconnected, closed_error, unanswered_error
-from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE, REPLY_TYPE
+from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE, REPLY_TYPE, Ack
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
@@ -72,11 +71,7 @@ def _collect_for_gateway(pod: Pod, gateway: GatewayPort) -> None:
 
 
 def _take_replies(pod: Pod, inbound: Inbound) -> None:
-    try:
-        records = unpack_answers(inbound.body, inbound.count, pod._make_ref)
-    except MessageDecodeError:
-        callbacks.open_run(pod, inbound)  # it says what is garbled
-        return
+    records = callbacks.decode(pod, inbound)
     if inbound.type == REPLY_TYPE:
         records = pod._replies.answer(records)
         if not records:
@@ -104,8 +99,19 @@ def _take_acks(pod: Pod) -> None:
     core = pod._core
     acks, core.acks = core.acks, []
     for ack in acks:
-        for question in pod._replies.settled(ack):
-            question.fail(unanswered_error(question, question.error))
+        _tell(pod, ack)
+
+
+def settle(pod: Pod, ack: Ack) -> None:
+    """Take in a watermark that came with a delivery which was handed on before."""
+    pod._core.outbox.apply(ack)
+    _tell(pod, ack)
+
+
+def _tell(pod: Pod, ack: Ack) -> None:
+    """Tell those who wait for a watermark, which is applied."""
+    for question in pod._replies.settled(ack):
+        question.fail(unanswered_error(question, question.error))
     if pod._room_waiters:
         pod._room.notify_all()
 

@@ -643,7 +643,7 @@ def test_a_retried_message_says_nothing_of_what_else_its_sender_has_settled() ->
     net.settle()
     actor.handler = None
     assert retry(net, all=True).count == 1
-    memory = actor.core._memories._by_sender[sender.uuid]
+    memory = actor.core._memories.of(sender.uuid)
     assert memory.floor == 0
 
 
