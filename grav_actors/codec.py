@@ -26,7 +26,6 @@ from grav_actors.decoding import (
     slice_body,
     stem_record,
     stem_uuid,
-    unpack_answers,
     unpack_body,
     unpack_message,
 )
@@ -47,6 +46,7 @@ from grav_actors.encoding import (
     pack_message,
     pack_record,
     pack_records,
+    pack_single,
     pack_value,
     record_of,
 )
@@ -81,6 +81,7 @@ __all__ = [
     "pack_message",
     "pack_record",
     "pack_records",
+    "pack_single",
     "pack_value",
     "record_ids",
     "record_of",
@@ -88,7 +89,6 @@ __all__ = [
     "slice_body",
     "stem_record",
     "stem_uuid",
-    "unpack_answers",
     "unpack_body",
     "unpack_message",
     "unpack_value",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from grav_actors.actor.call import Call, current
@@ -15,25 +16,32 @@ from grav_actors.protocol import ERROR_TYPE, KIND_ASK, KIND_TELL, REPLY_TYPE
 
 
 class Answers:
-    """Answers and finishes what comes to one pod; any thread may use it."""
+    """Answers and finishes what comes to one pod; any thread may use it.
+
+    Attributes:
+        behind: What waits behind the run whose handlers are called one after another on the callback thread; None if
+            they are called otherwise.
+    """
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
+        self.behind: deque[Any] | None = None
         self._deferred: dict[bytes, tuple[Inbound, int]] = {}
         pod._cancellations.on_cancelled = self._cancelled
 
     def returned(self, call: Call, result: Any) -> bool:
         """Answer with what a handler returned, if that is an answer; return whether the message is finished."""
-        if call.is_deferred:
-            return False
-        if not call.is_answered:
-            kind = call.inbound.kind
-            if kind == KIND_ASK or (result is not None and kind != KIND_TELL):
-                message = call.message
-                try:
-                    self._pod._answer(message, REPLY_TYPE, result, message._record[0])
-                except MessageEncodeError as exc:
-                    raise MessageEncodeError(f"what the handler returned is no answer: {exc}") from None
+        inbound = call.inbound
+        kind = inbound.kind
+        if call.is_answered or kind == KIND_TELL or (result is None and kind != KIND_ASK):
+            return not call.is_deferred
+        source = call.message._source
+        question = source[0] if source.__class__ is list else call.message._id
+        is_last = call.index + 1 == inbound.count and self.behind is not None and not self.behind
+        try:
+            self._pod._answer_result(inbound.sender, question, result, is_last)
+        except MessageEncodeError as exc:
+            raise MessageEncodeError(f"what the handler returned is no answer: {exc}") from None
         return True
 
     def refuse(self, question: Message, error: str) -> None:

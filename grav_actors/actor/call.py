@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from grav_actors.message import Message
@@ -14,9 +12,8 @@ if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
 
 
-@dataclass(slots=True)
 class Call:
-    """The handling of one message.
+    """The handling of one message. Whoever begins it sets the first three: quicker than a constructor.
 
     Attributes:
         is_answered: Its handler has answered, or has promised to.
@@ -33,24 +30,13 @@ class Call:
 
     def concerns(self, message: Message) -> bool:
         """Whether this is the handling of that message."""
-        return not self.is_over and bool(self.message._record[0] == message._record[0])
+        return not self.is_over and self.message._id == message._id
 
 
 current: contextvars.ContextVar[Call | None] = contextvars.ContextVar("grav_call", default=None)
 """The call that runs in this thread or task; None outside of handlers."""
-
-
-def begin_call(message: Message, inbound: Inbound, index: int) -> Call:
-    """Return the call of a handler; as the constructor, in half the time."""
-    call = _new(Call)
-    call.message = message
-    call.inbound = inbound
-    call.index = index
-    call.is_answered = call.is_deferred = call.is_over = False
-    return call
-
-
-_new: Callable[[type[Call]], Call] = object.__new__
+set_current = current.set
+reset_current = current.reset
 
 
 def parent_of(parent: Message | str | None) -> str:

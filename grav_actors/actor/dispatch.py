@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from grav_actors.actor.slate import Slot
 from grav_actors.message import Message
-from grav_actors.pod.callbacks import Callbacks, Job, consume_with, decode, origin_of
+from grav_actors.pod.callbacks import Callbacks, Job, consume_with, open_run, origin_of
 from grav_actors.protocol import ACK_DELAY, FLAG_SUSPECT, QUESTION_KINDS
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ class Pooled:
         runtime = self._runtime
         pod = runtime.pod
         origin = origin_of(inbound)
-        records = decode(pod, inbound)
+        opened = open_run(pod, inbound)
+        records = opened.records()
         if inbound.kind in QUESTION_KINDS:
-            pod._begin(inbound, records, origin)
+            pod._cancellations.begin(inbound, opened, origin)
         for index in range(inbound.skip, len(records)):
             if inbound.flags & FLAG_SUSPECT:
                 if not self._is_alone():
@@ -256,9 +257,10 @@ class ActorLoop(Callbacks):
         runtime = self._runtime
         pod = self._pod
         origin = origin_of(inbound)
-        records = decode(pod, inbound)
+        opened = open_run(pod, inbound)
+        records = opened.records()
         if inbound.kind in QUESTION_KINDS:
-            pod._begin(inbound, records, origin)
+            pod._cancellations.begin(inbound, opened, origin)
         is_in_order = self._concurrency == 1
         slot = runtime.slot if is_in_order else None
         if slot is not None:

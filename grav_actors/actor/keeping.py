@@ -53,6 +53,7 @@ class KeepingRuntime(ActorRuntime):
         memory: Memory,
     ) -> None:
         super().__init__(spec, link, on_end, spawn)
+        self.answers.behind = None  # it answers when its state is kept, and that may be followed by anything
         self._kept = SnapshotMemory(memory, spec.snapshot)
         self._pending: list[Pending] = []
         self._kept_at = 0.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from grav_actors.actor.actor import Actor
 from grav_actors.actor.answers import Answers
-from grav_actors.actor.call import Call, begin_call, current
+from grav_actors.actor.call import Call, reset_current, set_current
 from grav_actors.actor.dispatch import ActorLoop, ActorThread, Dispatch, Pooled, Sequential
 from grav_actors.actor.handlers import FOUND_LIMIT
 from grav_actors.actor.port import PodPort
@@ -88,6 +88,8 @@ class ActorRuntime:
             self._thread = ActorThread(self)
             if cls.concurrency > 1:
                 self._dispatch = Pooled(self, cls.concurrency)
+            else:
+                self.answers.behind = self._thread.items
             self.pod._consume = self._dispatch
         self.pod._callbacks = self._thread
         self.spawner = spawn
@@ -254,8 +256,9 @@ class ActorRuntime:
         if self.slot is not None:
             seq = inbound.seq + index
             self.slot.note(seq, message._id, seq)
-        call = begin_call(message, inbound, index)
-        token = current.set(call)
+        call = Call()
+        call.message, call.inbound, call.index = message, inbound, index
+        token = set_current(call)
         try:
             result = method(message)
         except Exception:
@@ -264,7 +267,7 @@ class ActorRuntime:
             raise Crash(f"{type(exc).__name__}: {exc}") from exc
         finally:
             call.is_over = True
-            current.reset(token)
+            reset_current(token)
         return self._handled(call, result)
 
     async def handle_async(self, message: Message, inbound: Inbound, index: int) -> bool:
@@ -275,8 +278,9 @@ class ActorRuntime:
         if self.slot is not None:
             seq = inbound.seq + index
             self.slot.note(seq, message._id, seq)
-        call = begin_call(message, inbound, index)
-        token = current.set(call)
+        call = Call()
+        call.message, call.inbound, call.index = message, inbound, index
+        token = set_current(call)
         try:
             result = method(message)
             if asyncio.iscoroutine(result):
@@ -291,7 +295,7 @@ class ActorRuntime:
             raise Crash(f"{type(exc).__name__}: {exc}") from exc
         finally:
             call.is_over = True
-            current.reset(token)
+            reset_current(token)
         return self._handled(call, result)
 
     def _find_method(self, message: Message, inbound: Inbound) -> Callable[[Message], Any] | None:
@@ -316,8 +320,8 @@ class ActorRuntime:
     def _handled(self, call: Call, result: Any) -> bool:
         if self._ticks:
             self.timers.handled(call.message._id)
-        if result is None and not call.is_deferred and call.inbound.kind != KIND_ASK:
-            return True
+        if result is None and call.inbound.kind != KIND_ASK:
+            return not call.is_deferred
         return self.answers.returned(call, result)
 
     def failed(self, inbound: Inbound, index: int, message: Message, exc: Exception) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from grav_actors.codec import Opened, open_body
+from grav_actors.codec import Opened, open_body, unpack_body
 from grav_actors.errors import MessageDecodeError, Reject
 from grav_actors.filters import FilterSet
 from grav_actors.message import Message, Origin, new_message
@@ -52,6 +52,7 @@ class Callbacks:
         bell: Locked; released to wake the thread from its rest.
         is_resting: The thread waits for the bell.
         post: Where the thread serves the socket, if it does.
+        owes_flush: The thread flushes next, before it calls anything: what is queued needs nobody else for that.
     """
 
     is_callbacks = True
@@ -69,6 +70,7 @@ class Callbacks:
         self._handled_bytes = 0
         self.ident = 0
         self.is_busy = False
+        self.owes_flush = False
 
     def put(self, item: Inbound | Job) -> None:
         """Have a run handled or a function called. The caller holds the link's lock."""
@@ -126,23 +128,37 @@ class Callbacks:
             self.is_busy = False
             is_idle = not items
             now = time.monotonic()
-            if is_idle or now - self._flushed_at >= FLUSH_AFTER or self._handled_bytes >= QUARTER_WINDOW:
+            if (
+                is_idle
+                or self.owes_flush
+                or now - self._flushed_at >= FLUSH_AFTER
+                or self._handled_bytes >= QUARTER_WINDOW
+            ):
                 self._flushed_at = now
                 self._flush(now, is_idle)
 
     def _flush(self, now: float, is_idle: bool) -> None:
         pod = self._pod
+        core = pod._core
+        outbox = core.outbox
         with pod._link.lock:
-            core = pod._core
-            late = now - core.ack_sent_at >= ACK_DELAY
-            # A narrow window, or a small mailbox, would stand still until the next acknowledgement.
-            half = min(WINDOW_MESSAGES, core.settings.prefetch, core.settings.mailbox_limit) / 2
+            self.owes_flush = False
             is_large = self._handled_bytes >= QUARTER_WINDOW
             if is_large:
                 self._handled_bytes = 0
-            core.flush(now, force=(is_idle and late) or is_large or core.progress() >= half)
+            # What is queued takes along what was handled; else that may have to be told alone.
+            is_alone = not (outbox.queued or outbox.incoming)
+            core.flush(now, force=is_alone and (is_large or self._is_ack_due(now, is_idle)))
             if core.out:
                 pod._link.send_out(pod)
+
+    def _is_ack_due(self, now: float, is_idle: bool) -> bool:
+        core = self._pod._core
+        if is_idle and now - core.ack_sent_at >= ACK_DELAY:
+            return True
+        # A narrow window, or a small mailbox, would stand still until the next acknowledgement.
+        half = min(WINDOW_MESSAGES, core.settings.prefetch, core.settings.mailbox_limit) / 2
+        return core.progress() >= half
 
     def _call(self, job: Job) -> None:
         try:
@@ -156,14 +172,22 @@ def open_run(pod: Pod, inbound: Inbound) -> Opened:
     try:
         return open_body(inbound.body, inbound.count, pod._make_ref)
     except MessageDecodeError as exc:
-        logger.warning("pod %s dropped a garbled run of %s: %s", pod.label, inbound.type, exc)
-        inbound.finish_all()
+        _drop_garbled(pod, inbound, exc)
         return Opened((), (), (), [])
 
 
 def decode(pod: Pod, inbound: Inbound) -> list[list[Any]]:
     """Return the records of a run; none, and the run finished, if it is garbled."""
-    return open_run(pod, inbound).records()
+    try:
+        return unpack_body(inbound.body, inbound.count, pod._make_ref)
+    except MessageDecodeError as exc:
+        _drop_garbled(pod, inbound, exc)
+        return []
+
+
+def _drop_garbled(pod: Pod, inbound: Inbound, exc: MessageDecodeError) -> None:
+    logger.warning("pod %s dropped a garbled run of %s: %s", pod.label, inbound.type, exc)
+    inbound.finish_all()
 
 
 def origin_of(inbound: Inbound) -> Origin:
@@ -273,13 +297,15 @@ def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None
     opened = open_run(pod, inbound)
     origin = origin_of(inbound)
     message_type = inbound.type
-    is_question = inbound.kind in QUESTION_KINDS
     is_fresh = inbound.attempt == 1
     core = pod._core
-    if is_question:
-        pod._begin(inbound, opened.records(), origin)
+    if inbound.kind in QUESTION_KINDS:
+        pod._cancellations.begin(inbound, opened, origin)
+        if pod._gate is not None:
+            return  # it left before it could say that these are begun with: they are given to others
+    index = inbound.skip
     entries = zip(opened.sources, opened.numbers, opened.stamps, opened.data, strict=False)
-    for index, (source, number, stamp, data) in islice(enumerate(entries), inbound.skip, None):
+    for source, number, stamp, data in islice(entries, index, None) if index else entries:
         message = new_message(Message)
         message._source = source
         message._number = number
@@ -288,21 +314,23 @@ def consume_with(pod: Pod, inbound: Inbound, handle: Handle, fail: Fail) -> None
         message._type = message_type
         message._origin = origin
         try:
-            is_finished = (is_question and message.cancelled) or handle(message, inbound, index)
+            is_finished = (origin.cancelled is not None and message.cancelled) or handle(message, inbound, index)
         except Exception as exc:
             if fail(inbound, index, message, exc):
                 return
         else:
-            if is_finished and inbound.done == index:
-                inbound.done = index + 1
-            elif is_finished:
-                with pod._link.lock:
-                    inbound.finish(index)
-            if is_fresh and core.open_failures:
+            if is_finished:
+                if inbound.done == index:
+                    inbound.done = index + 1
+                else:
+                    with pod._link.lock:
+                        inbound.finish(index)
+            if core.open_failures and is_fresh:
                 with pod._link.lock:
                     core.succeeded()
         if pod._gate is not None:
             break
+        index += 1
     if core.has_gaps:
         with pod._link.lock:
             core.finished_ahead(inbound)

@@ -7,8 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from grav_actors.codec import unpack_answers
-from grav_actors.errors import ConfigError, MessageDecodeError
+from grav_actors.errors import ConfigError
 from grav_actors.filters import FILTERS_FULL
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
@@ -72,11 +71,7 @@ def _collect_for_gateway(pod: Pod, gateway: GatewayPort) -> None:
 
 
 def _take_replies(pod: Pod, inbound: Inbound) -> None:
-    try:
-        records = unpack_answers(inbound.body, inbound.count, pod._make_ref)
-    except MessageDecodeError:
-        callbacks.open_run(pod, inbound)  # it says what is garbled
-        return
+    records = callbacks.decode(pod, inbound)
     if inbound.type == REPLY_TYPE:
         records = pod._replies.answer(records)
         if not records:

@@ -14,6 +14,7 @@ from grav_actors.codec import (
     pack_columns,
     pack_each,
     pack_records,
+    pack_single,
     record_of,
     record_offsets,
     slice_body,
@@ -21,11 +22,13 @@ from grav_actors.codec import (
 from grav_actors.ids import process_prefix
 from grav_actors.protocol import (
     BUS_NAME,
+    KIND_ANSWER,
     KIND_PUBLISH,
     MAX_NUMBER,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
     QUESTION_KINDS,
+    REPLY_TYPE,
     RETAIN_BYTES,
     RETAIN_MESSAGES,
     WINDOW_BYTES,
@@ -86,6 +89,10 @@ class OutRun:
     def close(self, prefix: bytes) -> None:
         """Make the body, or its parts; nothing is added any more."""
         if self.body:
+            return
+        if self.count == 1 and self.size < LARGE_DATA and self.columns is None:
+            self.body = pack_single(self.records[0])
+            self.records = []
             return
         if self.size >= LARGE_DATA and self.count == 1:
             self._part(prefix)
@@ -148,13 +155,14 @@ class Outbox:
     """Runs not yet sent, and runs sent and not yet settled.
 
     What is published all the time, by any thread, goes without a lock into `incoming`: the elements of each message
-    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list; and what is asked
-    by the coroutines of a loop: of each question (heading, record, size, itself, None). `gather` brings
+    (type, number of its id, time, data, raw uuid of its parent) put in by one extension of the list. So does what is
+    asked by the coroutines of a loop: of each question (heading, record, size, itself, None); and what handlers return:
+    of each answer (uuid of the asking pod in a tuple, number of its id, time, record, size). `gather` brings
     it into runs, and all else here is under the lock of the link and gathers first. That rests on CPython: it extends,
     slices and cuts a list of plain items in one step each, and each thread sees what another did before.
 
     Attributes:
-        incoming: Published messages, and questions, that are in no run yet.
+        incoming: Published messages, questions and answers that are in no run yet.
         questions: Those that came so and are in runs, by their uuids; for the table of replies, which takes them out.
         limit: Elements that `incoming` may have, but for what threads put in that have looked at the same moment; 0 if
             perhaps nobody is going to gather and flush soon, so that who has put something in and then sees 0 must
@@ -230,14 +238,18 @@ class Outbox:
         del incoming[:size]
         self.limit = max(0, self.limit - size)
 
-    def _gather_alike(self, message_type: str | Heading, columns: Columns | Asked, count: int) -> None:
-        if message_type.__class__ is str:
-            self._publish(message_type, columns, count)  # type: ignore[arg-type]
+    def _gather_alike(self, to: Any, columns: Any, count: int) -> None:
+        """Append what came in with the same first element: a type, an asker in a tuple, or a heading."""
+        if to.__class__ is str:
+            self._publish(to, columns, count)
+            self.appended_at = columns[1][-1]
+        elif to.__class__ is tuple:
+            self._answer(to[0], columns[2], columns[3], count)
             self.appended_at = columns[1][-1]
         else:
-            self._ask(message_type, columns, count)  # type: ignore[arg-type]
+            self._ask(to, columns, count)
 
-    def _gather_mixed(self, types: list[str | Heading], columns: Any) -> None:
+    def _gather_mixed(self, types: list[Any], columns: Any) -> None:
         numbers, stamps, data, parents = columns
         count = len(types)
         first = 0
@@ -252,7 +264,7 @@ class Outbox:
                 # Nothing goes before or behind it in its run: the type changes with every message.
                 record = [self.prefix + numbers[first].to_bytes(8, "big"), b"", parents[first], stamps[first],
                           data[first], None]  # fmt: skip
-                self._publish_alone(types[first], record)  # type: ignore[arg-type]
+                self._publish_alone(types[first], record)
                 self.appended_at = stamps[first]
             else:
                 part = (numbers[first:index], stamps[first:index], data[first:index], parents[first:index])
@@ -260,7 +272,7 @@ class Outbox:
             first = index
 
     def forget_incoming(self, number: int) -> bool:
-        """Take out a published message, by the number of its id; return whether it was in no run yet."""
+        """Take out a message, by the number of its id; return whether it was in no run yet."""
         numbers = self.incoming[1::ITEM]
         if number not in numbers:
             return False
@@ -325,9 +337,22 @@ class Outbox:
             question.seq = seq
             known[question.uuid] = question
             seq += 1
+        self._add_records(heading.kind, heading.type, heading.dest, records, size, count)
+
+    def _answer(self, asker: bytes, records: list[Any], sizes: list[int], count: int) -> None:
+        """Append answers to one pod."""
+        size = sum(sizes)
+        if count > 1 and (count > MAX_RUN_MESSAGES or size > MAX_RUN_BYTES):
+            half = count // 2  # seldom, as above
+            self._answer(asker, records[:half], sizes[:half], half)
+            self._answer(asker, records[half:], sizes[half:], count - half)
+            return
+        self._add_records(KIND_ANSWER, REPLY_TYPE, asker, records, size, count)
+
+    def _add_records(self, kind: int, message_type: str, dest: Any, records: list[Any], size: int, count: int) -> None:
         run = self._last
-        if run is None or not run.takes(heading.kind, heading.type, heading.dest, size, count):
-            run = self._last = OutRun(self.next_seq, heading.kind, heading.type, heading.dest, None)
+        if run is None or not run.takes(kind, message_type, dest, size, count):
+            run = self._last = OutRun(self.next_seq, kind, message_type, dest, None)
             self._queue.append(run)
         run.records += records
         self._count(run, size, count)
@@ -390,27 +415,55 @@ class Outbox:
             self.gather()
         self._last = None
 
-    def take_frames(self) -> Iterator[list[OutRun]]:
-        """Yield the runs of each frame to send, and keep them until they are settled."""
+    def take_frames(self) -> list[list[OutRun]]:
+        """Return the runs of each frame to send, and keep them until they are settled."""
         # First: who puts something in after this sees it, and has it flushed again.
         self.limit = 0
         if self.incoming:
             self.gather()
-        queue, self._queue = self._queue, []
+        queue = self._queue
+        if not queue:
+            return []
+        self._queue = []
         self._last = None
-        self.queued = 0
-        if queue:
-            self.sent = queue[-1].last
-            self._accept_marks.append((queue[-1].last, self.queued_bytes))
-            self.retained_bytes += self.queued_bytes
-        self.queued_bytes = 0
+        run = queue[-1]
+        size = self.queued_bytes
+        self.sent = sent = run.seq + run.count - 1
+        self._accept_marks.append((sent, size))
+        self.retained_bytes += size
+        self.retained_messages += self.queued
+        self.queued = self.queued_bytes = 0
+        if len(queue) == 1:
+            run.close(self.prefix)
+            self._retained[run.seq] = run
+            return [queue]
         if len(queue) >= TOGETHER:
             _close_singles(queue)
         for run in queue:
             run.close(self.prefix)
             self._retained[run.seq] = run
-            self.retained_messages += run.count
-        yield from _frames(queue)
+        return list(_frames(queue))
+
+    def take_alone(self, kind: int, message_type: str, dest: Any, record: Any, size: int) -> OutRun:
+        """Return the run of one small message to send, and keep it until it is settled.
+
+        What `add` and `take_frames` do together when nothing is queued.
+        """
+        seq = self.next_seq
+        run = OutRun(seq, kind, message_type, dest, None)
+        run.count = 1
+        run.size = size
+        run.body = pack_single(record)
+        self.next_seq = seq + 1
+        self.sent = seq
+        self.unaccepted_bytes += size
+        self.room -= 1
+        self.room_bytes -= size
+        self._accept_marks.append((seq, size))
+        self.retained_messages += 1
+        self.retained_bytes += size
+        self._retained[seq] = run
+        return run
 
     def resend_frames(self, received: int) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""

@@ -368,7 +368,7 @@ class Liar:
         lambda: Mock(spec=bool),
     ],
 )
-@pytest.mark.parametrize("how", ["publish", "send", "ask", "answer"])
+@pytest.mark.parametrize("how", ["publish", "send", "ask", "answer", "result"])
 def test_what_only_says_that_it_is_data_raises_where_it_is_sent_and_the_pod_goes_on(
     connect: Connect, make: Callable[[], Any], how: str
 ) -> None:
@@ -382,6 +382,7 @@ def test_what_only_says_that_it_is_data_raises_where_it_is_sent_and_the_pod_goes
         "send": lambda: sender.send(Message("n", make())),
         "ask": lambda: sender.ask("n", make(), timeout=LIMIT),
         "answer": lambda: sender._answer(question, "grav.reply", make()),
+        "result": lambda: sender._answer_result(receiver._id, question._id, make(), False),
     }
     with pytest.raises(MessageEncodeError):
         ways[how]()

@@ -16,12 +16,14 @@ from grav_actors.pod.outbox import ITEM, MAX_FRAME_HEADER, RECORD_BYTES, SMALL_D
 from grav_actors.pod.replies import Heading, Question
 from grav_actors.protocol import (
     BUS_NAME,
+    KIND_ANSWER,
     KIND_ASK,
     KIND_ASK_ANY,
     KIND_PUBLISH,
     KIND_TELL,
     MAX_RUN_BYTES,
     MAX_RUN_MESSAGES,
+    REPLY_TYPE,
     RETAIN_MESSAGES,
     WINDOW_BYTES,
     WINDOW_MESSAGES,
@@ -351,6 +353,60 @@ def test_all_ways_into_a_run_carry_a_message_as_it_is(
     ]
     assert outbox.next_seq == len(messages) + 1
     assert [type_ for type_, _ in runs] == [type_ for type_, _ in groupby(messages, key=itemgetter(0))]
+
+
+sent_given = st.one_of(
+    st.tuples(st.sampled_from("xy"), st.integers(1, 3)),
+    st.tuples(st.sampled_from([b"a" * 16, b"b" * 16]), st.integers(1, 40)),
+)
+
+
+@given(st.lists(sent_given, max_size=12), st.sets(st.integers(0, 11)))
+def test_answers_come_in_as_if_each_were_added(sent: list[tuple[str | bytes, int]], gathered: set[int]) -> None:
+    quick, slow = Outbox(), Outbox()
+    number = 0
+    for place, (to, count) in enumerate(sent):
+        for _ in range(count):
+            number += 1
+            if isinstance(to, str):
+                quick.incoming += item(to, number)
+                slow.publish(*item(to, number))
+                continue
+            fields = [quick.prefix + number.to_bytes(8, "big"), b"q" * 16, b"q" * 16, number, number, None]
+            record = fields if number % 3 else pack_fields(fields, 1 << 20)
+            quick.incoming += ((to,), number, number, record, 50 + number)
+            slow.add(KIND_ANSWER, REPLY_TYPE, to, record, 50 + number)
+        if place in gathered:
+            quick.gather()
+    assert quick.has_room() == slow.has_room()
+    for name in ("next_seq", "queued", "queued_bytes", "unaccepted_bytes", "room", "room_bytes"):
+        assert getattr(quick, name) == getattr(slow, name)
+    quick_runs, slow_runs = ([run for frame in box.take_frames() for run in frame] for box in (quick, slow))
+    seen = [(run.seq, run.kind, run.type, run.dest, run.count, run.size, run.body) for run in quick_runs]
+    assert seen == [(run.seq, run.kind, run.type, run.dest, run.count, run.size, run.body) for run in slow_runs]
+
+
+def test_an_answer_can_be_taken_out_while_it_is_in_no_run() -> None:
+    outbox = Outbox()
+    for number in (1, 2, 3):
+        outbox.incoming += ((b"a" * 16,), number, number, RECORD, len(RECORD))
+    assert outbox.forget_incoming(2)
+    assert not outbox.forget_incoming(2)
+    outbox.gather()
+    assert outbox.next_seq == 3
+
+
+@pytest.mark.parametrize("size", [10, 100 * 1024])
+def test_answers_of_threads_at_the_same_moment_make_no_run_beyond_the_limits(size: int) -> None:
+    outbox = Outbox()
+    count = 1300 if size == 10 else 7
+    for number in range(count):
+        fields = [outbox.prefix + number.to_bytes(8, "big"), b"q" * 16, b"q" * 16, number, bytes(size), None]
+        outbox.incoming += ((b"a" * 16,), number, number, fields, RECORD_BYTES + size)
+    sent = [run for frame in outbox.take_frames() for run in frame]
+    assert all(run.count <= MAX_RUN_MESSAGES and run.size <= MAX_RUN_BYTES for run in sent)
+    records = [record for run in sent for record in unpack_body(run.body, run.count, ActorRef)]
+    assert [record[3] for record in records] == list(range(count))
 
 
 asked_or_published = st.tuples(st.sampled_from("xy"), st.sampled_from([None, "a", "b", "published"]), st.booleans())
