@@ -348,10 +348,14 @@ class Link:
         for pod in list(self._active):
             core = pod._core
             outbox = core.outbox
-            core.tick(now)
+            if core.state is not State.JOINED:
+                core.tick(now)
+            is_late = now - core.ack_sent_at >= ACK_DELAY
             if outbox.queued or outbox.incoming:
                 self._next_rest = SHORTEST_REST
-            core.flush(now, force=now - core.ack_sent_at >= ACK_DELAY)
+                core.flush(now, force=is_late)
+            elif is_late:
+                core.flush(now, force=True)
             if core.out:
                 self.send_out(pod)
             is_idle = not (core.has_open or outbox.queued or outbox.incoming or core.is_joining)
