@@ -140,6 +140,9 @@ class Link:
             ) from exc
         self._descriptor = int(socket.getsockopt(zmq.FD))
         self._send_part = super(zmq.Socket, socket).send  # without the checks of the class above, which take as long
+        # Looked up once: by the class above each look-up takes the long way.
+        self._receive_part = socket.recv
+        self._get_option = socket.getsockopt
         self._monitor_descriptor = int(self._monitor.getsockopt(zmq.FD))
         self._is_reconnected()  # its descriptor tells of what comes after a look that found nothing
         self.duty = Duty(self, (self._descriptor, self._monitor_descriptor))
@@ -203,7 +206,7 @@ class Link:
 
     def _check_input(self) -> None:
         # Sending may have eaten the edge that announced input.
-        if not self._has_input and self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        if not self._has_input and self._get_option(_EVENTS) & _POLLIN:  # type: ignore[operator]
             self._has_input = True
             self.duty.wake()
 
@@ -366,10 +369,10 @@ class Link:
         """Receive what there is, or part of it, and hand it on."""
         self._has_input = False
         touched: dict[Pod, None] = {}
-        events = self._socket.getsockopt
+        get_option = self._get_option
         for _ in range(DRAIN_FRAMES):
             # Asked first: an exception to say that there is nothing costs several times as much.
-            if not events(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            if not get_option(_EVENTS) & _POLLIN:  # type: ignore[operator]
                 break
             pod = self._receive(now)
             if pod is not None:
@@ -385,7 +388,7 @@ class Link:
         Raises:
             zmq.Again: There is none.
         """
-        receive = self._socket.recv
+        receive = self._receive_part
         header = receive(_NOBLOCK, copy=False)
         self.heard_at = now
         if not header.more:
