@@ -149,6 +149,26 @@ def test_answer_comes_before_the_watermark_by_which_its_question_is_settled(serv
     assert question.waiter.result() == "answer"
 
 
+@pytest.mark.parametrize("behind", [Verb.ACK, Verb.REJOIN, Verb.PING])
+def test_answer_comes_before_the_watermark_whatever_frame_is_taken_with_it(served: Served, behind: Verb) -> None:
+    question = served.ask()
+    body = answer(question, "answer")
+    run = (SENDER, 1, 0, KIND_ANSWER, REPLY_TYPE, 1, len(body), FLAG_RECEIPT, 1)
+    socket = served.member.socket
+    frames = {
+        Verb.ACK: pack(Verb.ACK.value, served._slot, (1, 1)),
+        Verb.REJOIN: pack(Verb.REJOIN.value, 0),
+        Verb.PING: pack(Verb.PING.value, 0),
+    }
+    with served.link.lock:
+        served.link._has_input = True
+        socket.feed(pack(Verb.DELIVER.value, served._slot, 1, (1, 1), (run,)), body)
+        socket.feed(frames[behind], b"")
+        served.link.take([])
+        served.link.tend()
+    assert question.waiter.result() == "answer"
+
+
 def test_question_that_is_settled_without_an_answer_ends_with_the_turn_after_the_frame_that_says_so(
     served: Served,
 ) -> None:
