@@ -241,7 +241,9 @@ class ActorRuntime:
         return self.pod._core.outbox.next_seq - 1
 
     def _is_settled(self, number: int) -> bool:
-        with self.pod._link.lock:
+        link = self.pod._link
+        with link.lock:
+            link.apply_acks()
             return self.pod._core.outbox.floor() >= number
 
     # Messages
