@@ -234,10 +234,9 @@ class PodCore:
         outbox = self.outbox
         if outbox.queued or outbox.incoming:
             handled = self._news()
-            frames = list(outbox.take_frames())
-            last = len(frames) - 1
-            for index, frame in enumerate(frames):
-                self._send_frame(frame, handled if index == last else None)
+            frames = outbox.take_frames()
+            for frame in frames:
+                self._send_frame(frame, handled if frame is frames[-1] else None)
             if handled is not None:
                 self.ack_sent_at = now
             if self._failures:
@@ -253,10 +252,14 @@ class PodCore:
             handled = self._news() if self._failures else None
 
     def _send_frame(self, frame: list[OutRun], handled: Handled | None) -> None:
-        bodies = [run.body or run.whole() for run in frame]
-        runs = [(run.kind, run.type, run.count, len(body), run.dest) for run, body in zip(frame, bodies, strict=True)]
-        body = bodies[0] if len(frame) == 1 else b"".join(bodies)
-        self.out.append((pack(VERB_SEND, self.slot, frame[0].seq, handled, runs), body))
+        first = frame[0]
+        body = first.body or first.whole()
+        runs = [(first.kind, first.type, first.count, len(body), first.dest)]
+        if len(frame) > 1:
+            bodies = [run.body or run.whole() for run in frame]
+            runs = [(run.kind, run.type, run.count, len(one), run.dest) for run, one in zip(frame, bodies, strict=True)]
+            body = b"".join(bodies)
+        self.out.append((pack(VERB_SEND, self.slot, first.seq, handled, runs), body))
 
     def sync(self) -> None:
         """Ask for the watermarks at once."""
@@ -417,6 +420,8 @@ class PodCore:
     def _handled(self) -> Handled:
         self._advance()
         floor = self._floor
+        if not (self._ahead or self._failures or self._done_ahead):
+            return floor
         ranges = self._ranges_above(floor) if self._ahead or len(self._done_ahead) else ()
         failures = tuple(self._failures)
         if len(failures) > MAX_FAILURES:

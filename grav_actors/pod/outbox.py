@@ -410,27 +410,28 @@ class Outbox:
             self.gather()
         self._last = None
 
-    def take_frames(self) -> Iterator[list[OutRun]]:
-        """Yield the runs of each frame to send, and keep them until they are settled."""
+    def take_frames(self) -> list[list[OutRun]]:
+        """Return the runs of each frame to send, and keep them until they are settled."""
         # First: who puts something in after this sees it, and has it flushed again.
         self.limit = 0
         if self.incoming:
             self.gather()
-        queue, self._queue = self._queue, []
+        queue = self._queue
+        if not queue:
+            return []
+        self._queue = []
         self._last = None
-        self.queued = 0
-        if queue:
-            self.sent = queue[-1].last
-            self._accept_marks.append((queue[-1].last, self.queued_bytes))
-            self.retained_bytes += self.queued_bytes
-        self.queued_bytes = 0
+        sent = self.sent = self.next_seq - 1
+        self._accept_marks.append((sent, self.queued_bytes))
+        self.retained_bytes += self.queued_bytes
+        self.retained_messages += self.queued
+        self.queued = self.queued_bytes = 0
         if len(queue) >= TOGETHER:
             _close_singles(queue)
         for run in queue:
             run.close(self.prefix)
             self._retained[run.seq] = run
-            self.retained_messages += run.count
-        yield from _frames(queue)
+        return [queue] if len(queue) == 1 else list(_frames(queue))
 
     def resend_frames(self, received: int) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""
