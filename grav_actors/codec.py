@@ -46,6 +46,7 @@ from grav_actors.encoding import (
     pack_message,
     pack_record,
     pack_records,
+    pack_single,
     pack_value,
     record_of,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "pack_message",
     "pack_record",
     "pack_records",
+    "pack_single",
     "pack_value",
     "record_ids",
     "record_of",

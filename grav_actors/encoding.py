@@ -115,6 +115,11 @@ def pack_records(records: list[Any]) -> bytes:
     return join_body([record if record.__class__ is bytes else _pack(record, record) for record in records])
 
 
+def pack_single(record: Any) -> bytes:
+    """Return the body of one small record, as `pack_records`."""
+    return FIX_HEADERS[1] + record if record.__class__ is bytes else _pack(record, [record])
+
+
 def pack_each(records: list[list[Any]]) -> list[bytes]:
     """Return for each of these records the body that holds it alone; the data of each `is_fixed`.
 

@@ -452,7 +452,7 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
     if len(fields) != 5:
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     _, _, seq, handled, runs = fields
-    if type(seq) is not int or not 1 <= seq <= MAX_NUMBER or type(runs) is not tuple or not runs:
+    if type(seq) is not int or seq < 1 or type(runs) is not tuple or not runs:
         raise ProtocolError(f"SEND: malformed, saw {_brief(fields)}")
     total = 0
     last = seq - 1
@@ -463,17 +463,17 @@ def check_send(fields: tuple[Any, ...], body_size: int) -> None:
         if (
             type(kind) is not int
             or type(message_type) is not str
-            or not (0 < len(message_type) <= _SURELY_SHORT or _is_short(message_type))
+            or not ((message_type and len(message_type) <= _SURELY_SHORT) or _is_short(message_type))
             or type(count) is not int
             or type(size) is not int
-            or not 1 <= count <= MAX_ITEMS
-            or size < count
+            or not 0 < count <= size
+            or count > MAX_ITEMS
         ):
             raise ProtocolError(f"SEND: malformed run, saw {_brief(run)}")
         if dest is None:
             fits = kind in UNADDRESSED_KINDS
         elif type(dest) is str:
-            fits = kind in NAMED_KINDS and (0 < len(dest) <= _SURELY_SHORT or _is_short(dest))
+            fits = kind in NAMED_KINDS and ((dest and len(dest) <= _SURELY_SHORT) or _is_short(dest))
         elif type(dest) is bytes:
             fits = kind in RETURNED_KINDS and len(dest) in (8, 16)
         else:

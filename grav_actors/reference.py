@@ -89,7 +89,7 @@ class ActorRef:
             NoRespondersError: The name is unknown, or the actor does not handle the type.
             ActorStoppedError: The actor ended with the question.
         """
-        return self._reach().ask(self.name, type, data, timeout)
+        return (self._port or self._reach()).ask(self.name, type, data, timeout)
 
     def ask_async(self, type: str, data: Any = None, timeout: Timeout = 5.0) -> Coroutine[Any, Any, Any]:
         """Do what `ask` does, under asyncio."""

@@ -64,7 +64,7 @@ class BusCore(Membership):
         self.max_body = max(max_message + MAX_OVERHEAD, MAX_RUN_BYTES * 2)
         self.started_at: float | None = None
         self._next_second = 0.0
-        self._late: tuple[Receiver, Handled] | None = None
+        self._late: tuple[Receiver, Handled | None] | None = None
         self._on: dict[int, Callable[[Receiver, tuple[Any, ...], float], None]] = {
             Verb.FILTER: self._on_filter,
             Verb.BYE: self._on_bye,
@@ -147,12 +147,24 @@ class BusCore(Membership):
     def _on_send(self, receiver: Receiver, fields: tuple[Any, ...], body: Body, now: float) -> None:
         _, _, seq, handled, runs = fields
         sender = receiver.sender
+        postman = self.postman
         if handled is not None and (type(handled) is not int or handled >= receiver.number):
             receiver.check(handled)
         single = len(runs) == 1
         if not single or sender.blockers:  # else it has all of its window, which takes any run
             sender.check(seq, runs, self.max_body)
-        counts = self.postman.counts
+        if single and seq == sender.received + 1 and (kind := runs[0][0]) in HASTY_KINDS:
+            if kind == KIND_ANSWER and handled is not None:
+                # First: that the question is settled travels with its answer.
+                self.handling.handled(receiver, handled, now)
+                handled = None
+            # Not while an error is to be sent: the frame may say that a question has been settled with it.
+            frame = postman.pass_on(receiver, seq, runs[0], body) if not postman.own_messages.queue else None
+            if frame is not None:
+                self.out.append(frame)
+                self._late = (receiver, handled)
+                return
+        counts = postman.counts
         offset = 0
         for kind, message_type, count, size, dest in runs:
             if seq <= sender.received:
@@ -171,39 +183,27 @@ class BusCore(Membership):
                     answer_inquiry(self, run, now)
                     sender.taken(size)
                 else:
-                    if single and kind in HASTY_KINDS:
-                        if kind == KIND_ANSWER and handled is not None:
-                            # First: that the question is settled travels with its answer.
-                            self.handling.handled(receiver, handled, now)
-                            handled = None
-                        self._pass_on(run, receiver, now)
-                    else:
-                        self.postman.route(run, receiver, now)
+                    postman.route(run, receiver, now)
                     sender.taken(size, count)
             seq += count
             offset += size
-        unacked = self.ledger.unacked
-        if sender not in unacked:
-            unacked[sender] = now + ACK_DELAY
+        self.ledger.note(sender, now)
         # After its output: what a handler sent is ahead of the news that the handler has ended.
         if handled is not None:
             self._late = (receiver, handled)
 
-    def _pass_on(self, run: Run, source: Receiver, now: float) -> None:
-        """Put a run into a frame at once if that can be done, else route it."""
-        postman = self.postman
-        # Not while an error is to be sent: the frame may say that a question has been settled with it.
-        frame = postman.pass_on(run, source) if not postman.own_messages.queue else None
-        if frame is not None:
-            self.out.append(frame)
-        else:
-            postman.route(run, source, now)
-
     def _apply_late(self, now: float) -> None:
-        """Take in what came as handled with the last frame: what that brought can have left before."""
-        late, self._late = self._late, None
-        if late is not None:
-            self.handling.handled(*late, now)
+        """Note what was passed on of the last frame, and what came as handled with it: its output can have left before.
+
+        It comes before anything else that is done; only that a route cannot be reached may be learned in between.
+        """
+        if self._late is not None:
+            receiver, handled = self._late
+            self._late = None
+            if self.postman.passed is not None:
+                self.postman.note_passed(now)
+            if handled is not None:
+                self.handling.handled(receiver, handled, now)
 
     def _on_sync(self, receiver: Receiver, fields: tuple[Any, ...], now: float) -> None:
         receiver.sender.urgent = True
@@ -228,9 +228,10 @@ class BusCore(Membership):
             self._apply_late(now)
         if self.directory.news is not None:
             self.notices.tell_local()
-        if self.dead_letters.has_untold:
+        if self.dead_letters.untold:
             postman.post_dead(now)
         self._deliver(now)
+        self.mailroom.turn += 1
         if self.ledger.unacked:
             self._send_acks(now)
         if postman.own_messages.queue:
@@ -330,7 +331,7 @@ class BusCore(Membership):
             self._next_second = now + BEAT_INTERVAL
             self._each_second(now)
         self.flush(now)
-        if self.dead_letters.has_untold:
+        if self.dead_letters.untold:
             return now
         for due in self.ledger.unacked.values():
             return min(self._next_second, due)  # they were noted in order

@@ -38,6 +38,7 @@ class DeadLetters:
     Attributes:
         shelf: The dead letters.
         log: What is to be logged of them.
+        untold: Those of which events are still to be made.
     """
 
     def __init__(self, ledger: Ledger, own_messages: OwnMessages, counts: Counts) -> None:
@@ -46,7 +47,7 @@ class DeadLetters:
         self._ledger = ledger
         self._own_messages = own_messages
         self._counts = counts
-        self._untold: deque[DeadLetter] = deque()
+        self.untold: deque[DeadLetter] = deque()
         self._untold_messages = 0
         self._untold_bytes = 0
 
@@ -101,26 +102,21 @@ class DeadLetters:
             return
         # The shelf cuts its own when it overflows.
         piece = delivery.piece(delivery.lo, delivery.hi)
-        self._untold.append(DeadLetter(piece, letter.reason, letter.target, letter.attempts, letter.error))
+        self.untold.append(DeadLetter(piece, letter.reason, letter.target, letter.attempts, letter.error))
         self._untold_messages += delivery.count
         self._untold_bytes += delivery.run.size
-
-    @property
-    def has_untold(self) -> bool:
-        """Whether events are still to be made."""
-        return bool(self._untold)
 
     def take_events(self) -> list[Message]:
         """Return the next events of dead letters, one for each message, oldest first."""
         events: list[Message] = []
-        while self._untold and len(events) < EVENTS_PER_DRAIN:
-            letter = self._untold[0]
+        while self.untold and len(events) < EVENTS_PER_DRAIN:
+            letter = self.untold[0]
             delivery = letter.delivery
             if delivery.count > EVENTS_PER_DRAIN - len(events):
                 piece = delivery.split(EVENTS_PER_DRAIN - len(events))
             else:
                 piece = delivery
-                self._untold.popleft()
+                self.untold.popleft()
                 self._untold_bytes -= delivery.run.size
             self._untold_messages -= piece.count
             events += _events(letter, piece)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from grav_actors.bus.counts import Counts
 from grav_actors.bus.dead_letters import DeadLetters
 from grav_actors.bus.directory import Directory
@@ -35,7 +33,8 @@ class Handling:
     def handled(self, receiver: Receiver, handled: Handled, now: float) -> None:
         """Apply a pod's watermark; the caller has checked it."""
         if type(handled) is int:
-            finished, highest = self._settle(receiver.finish_floor(handled))
+            finished, highest = receiver.finish_floor(handled, self._ledger.settle)
+            self._counts.handled += finished
         else:
             finished, highest = self._apply_long(receiver, handled, now)  # type: ignore[arg-type]
         if not finished:
@@ -65,26 +64,15 @@ class Handling:
         handled: tuple[int, tuple[tuple[int, int], ...], tuple[tuple[int, int, str], ...]],
         now: float,
     ) -> tuple[int, int]:
-        """Apply a watermark with ranges and failures; return as `_settle` does."""
+        """Apply a watermark with ranges and failures; return how many it finishes, and the highest success."""
         floor, ranges, failures = handled
-        finished = sum(self._fail(receiver, number, how, error, now) for number, how, error in failures)
-        done = [one for first, last in ranges for one in receiver.finish_range(first, last)]
-        done += receiver.finish_floor(floor)
-        settled, highest = self._settle(done)
-        return finished + settled, highest
-
-    def _settle(self, done: Iterable[tuple[Delivery, int, int]]) -> tuple[int, int]:
-        """Settle what a receiver has finished; return how many, and the highest number that counts as a success."""
-        finished = highest = 0
         settle = self._ledger.settle
-        for delivery, count, number in done:
-            if count:
-                settle(delivery.run, count)
-                finished += count
-                if number > highest and not (delivery.flush or delivery.priority):
-                    highest = number
+        failed = sum(self._fail(receiver, number, how, error, now) for number, how, error in failures)
+        done = [receiver.finish_range(first, last, settle) for first, last in ranges]
+        done.append(receiver.finish_floor(floor, settle))
+        finished = sum(count for count, _ in done)
         self._counts.handled += finished
-        return finished, highest
+        return failed + finished, max(success for _, success in done)
 
     def _fail(self, receiver: Receiver, number: int, how: int, error: str, now: float) -> int:
         """Note that a handler raised; return how many messages that finishes."""

@@ -43,8 +43,6 @@ class Ledger:
         """
         sender = run.sender
         sender.open[run.seq] = run
-        if run.traces is not None:
-            sender.asked(run.seq)
         self.held_bytes += run.size
         if self.held_bytes > HELD_BYTES and sender is not self.own and not is_working:
             sender.blockers.add(self)

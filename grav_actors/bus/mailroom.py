@@ -27,6 +27,7 @@ class Mailroom:
     Attributes:
         dirty: Receivers that may have something to be sent.
         dirty_groups: Groups whose members may have room.
+        turn: Counts the ends of drains. In each a receiver is given one frame at most before all else has come.
         full: Mailboxes with the policy `block` that hold back their senders.
         pressed: Mailboxes of any policy that became full and are not half empty again.
         unhealthy: Receivers to disconnect: too many failures.
@@ -41,6 +42,7 @@ class Mailroom:
         self._dead_letters = dead_letters
         self._own_messages = own_messages
         self._counts = counts
+        self.turn = 1
         self.dirty: list[Receiver] = []
         self.dirty_groups: OrderedSet[str] = OrderedSet()
         self.full: OrderedSet[Mailbox] = OrderedSet()
@@ -237,10 +239,10 @@ class Mailroom:
         holders: dict[Receiver, list[int]] = {}
         for seq in seqs:
             run = sender.take_back(seq)
-            if run is None or run.traces is None:
+            if run is None:
                 continue
             index = seq - run.seq
-            for holder, key in run.traces:
+            for holder, key in run.traces or ():
                 if isinstance(holder, Mailbox):
                     if holder.remove(run, key, index):
                         self._ledger.settle(run, 1)

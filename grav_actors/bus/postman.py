@@ -23,12 +23,14 @@ from grav_actors.filters import FilterSet, is_framework_type
 from grav_actors.ids import new_id
 from grav_actors.message import Message
 from grav_actors.protocol import (
+    BUS_NAME,
     CODE_NO_RESPONDERS,
     CODE_SETTLED,
     FLAG_GROUP,
     FLAG_RECEIPT,
     FLAG_REDELIVERED,
     FLAG_RELAYED,
+    FLAG_RESENT,
     KIND_ANSWER,
     KIND_ASK,
     KIND_PUBLISH,
@@ -39,6 +41,8 @@ from grav_actors.protocol import (
     QUESTION_KINDS,
     RELAY_REDELIVERED,
     STOP_TYPE,
+    VERB_DELIVER,
+    pack,
 )
 
 
@@ -54,12 +58,14 @@ class Postman:
         handover: What pods leave.
         retry: Gives dead letters again.
         own: The sender of what the bus itself says.
+        passed: What was passed on and is not noted yet: from whom, seq, run as it came, body, to whom, number, flags.
     """
 
     def __init__(self, directory: Directory, replay_limit: int) -> None:
         self.directory = directory
         self.ring = ReplayRing(replay_limit)
         self.counts = counts = Counts()
+        self.passed: tuple[Receiver, int, tuple[Any, ...], Body, Receiver, int, int] | None = None
         self.own = Sender(new_id())
         self.ledger = ledger = Ledger(self.own)
         self.own_messages = own_messages = OwnMessages(directory)
@@ -70,47 +76,77 @@ class Postman:
         self.shelf = dead_letters.shelf
         self.retry = DeadLetterRetry(directory, ledger, mailroom, dead_letters, counts)
 
-    def pass_on(self, run: Run, source: Receiver) -> tuple[bytes, bytes, Body] | None:
-        """Put a run into a frame at once, without having it wait, if it is for one pod that can take it; else `route`.
+    def pass_on(
+        self, source: Receiver, seq: int, entry: tuple[Any, ...], body: Body
+    ) -> tuple[bytes, bytes, Body] | None:
+        """Put a run into a frame at once if it is for one pod that can take it without having it wait; else `route` it.
 
-        For what is alone in its frame, is for a name or is an answer, and while the bus has nothing to say itself: the
-        frame may say that a question has been settled. What else comes for that pod meanwhile waits, so that it goes
-        out together. Without a look for other pods: where any might be meant, or room has to be made, it is not done.
+        For the next run of a pod that is alone in its frame, is for a name or is an answer, and while the bus has
+        nothing to say itself: the frame may say that a question has been settled. What else comes for the receiver in
+        this turn waits, so that it goes out together. Where other pods may be meant, or room has to be made, nothing is
+        done.
+
+        All that the frame does not need is left to `note_passed`, which has to be called before anything else.
+
+        Args:
+            entry: The run as it came: kind, type, count, bytes, destination.
 
         Returns:
             The frame: `(route, header, body)`. None if nothing was done.
         """
-        dest = run.dest
-        count = run.count
-        size = run.unit * count
-        if run.kind == KIND_ANSWER:
+        kind, message_type, count, size, dest = entry
+        sender = source.sender
+        turn = self.mailroom.turn
+        flags = FLAG_RESENT if seq <= sender.resent_until else 0
+        if kind == KIND_ANSWER:
             receiver = self.directory.by_uuid.get(dest)
-            if receiver is None or not receiver.takes_answer_at_once():
+            if receiver is None or not receiver.takes_answer_at_once(turn):
                 return None
-            receiver.answers += count
-            receiver.answer_bytes += size
-            delivery = Delivery(run, 0, count, FLAG_RECEIPT)
-            delivery.priority = True
+            flags |= FLAG_RECEIPT
         else:
             receiver = self.directory.by_name.get(dest)
-            if receiver is None or run.type == STOP_TYPE or not receiver.takes_at_once(count, size):
+            if (
+                receiver is None
+                or message_type == STOP_TYPE
+                or dest == BUS_NAME
+                or not receiver.takes_at_once(count, size, turn)
+            ):
                 return None
-            mailbox = receiver.mailbox
-            receiver.window_used += count
-            receiver.window_bytes += size
-            mailbox.used += count
-            mailbox.used_bytes += size
-            delivery = Delivery(run, 0, count)
+        number = receiver.number
+        receiver.number = number + count
+        receiver.turn = turn
+        self.passed = (source, seq, entry, body, receiver, number, flags)
+        ack = None
+        if self.ledger.unacked.pop(receiver.sender, None) is not None:
+            ack = receiver.sender.ack()
+            if receiver.sender.unheard:
+                self.tell_unheard(receiver.sender)
+        run = (sender.uuid, seq, sender.settled(), kind, message_type, count, size, flags, 1)
+        return receiver.route, pack(VERB_DELIVER, receiver.slot, number, ack, (run,)), body
+
+    def note_passed(self, now: float) -> None:
+        """Note what was passed on last: it is open, and in flight."""
+        assert self.passed is not None
+        source, seq, (kind, message_type, count, size, dest), body, receiver, number, flags = self.passed
+        self.passed = None
+        sender = source.sender
+        run = Run(sender, seq, kind, message_type, count, body, size, dest)
+        sender.received += count
         run.pending = count
-        # First: the frame says what of its sender is settled.
+        delivery = Delivery(run, 0, count, flags)
+        delivery.number = number
+        receiver.in_flight.append(delivery)
+        if run.traces is not None:
+            run.trace(receiver, number)
+        delivery.priority = kind == KIND_ANSWER
+        receiver.take_room(delivery)
+        counts = self.counts
+        counts.runs += 1
+        counts.messages += count
+        counts.deliveries += count
         self.ledger.open(run, is_working=source.mailbox.used > 0)
-        header = receiver.frame(delivery, self.ledger.unacked)
-        self.counts.deliveries += count
-        receiver.is_dirty = True
-        self.mailroom.dirty.append(receiver)
-        if receiver.sender.unheard:
-            self.tell_unheard(receiver.sender)
-        return receiver.route, header, run.body
+        sender.taken(size, count)
+        self.ledger.note(sender, now)
 
     def route(self, run: Run, source: Receiver | None, now: float) -> None:
         """Bring a run to everybody whom it is for."""

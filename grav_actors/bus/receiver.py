@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from grav_actors.bus.mailbox import MAILBOX_BYTES, Mailbox
@@ -64,6 +64,7 @@ class Receiver:
         retry_at, retry_delay: When the oldest failure is tried without one, and how long after.
         replayed: It, or an earlier incarnation, has listened: the replay ring is not given to it any more.
         suspects: Messages in whose handlers it has met its end, as run and index.
+        turn: The drain in which it was last given a frame at once.
         is_charged: All of them are known, or charged already.
     """
 
@@ -71,7 +72,7 @@ class Receiver:
         "answer_bytes", "answers",
         "claims", "epoch", "failed", "filters", "in_flight", "is_charged", "is_dirty", "mailbox", "name", "number",
         "priority", "repeats", "replayed", "retry_at", "retry_delay", "route", "sender", "settings", "slot", "suspects",
-        "uuid", "window_bytes", "window_limit", "window_used",
+        "turn", "uuid", "window_bytes", "window_limit", "window_used",
     )  # fmt: skip
 
     def __init__(self, uuid: bytes, name: str, settings: PodSettings, filters: FilterSet, sender: Sender) -> None:
@@ -100,6 +101,7 @@ class Receiver:
         self.repeats = 0
         self.replayed = False
         self.is_dirty = False
+        self.turn = 0
         self.suspects: set[tuple[Run, int]] = set()
         self.is_charged = False
 
@@ -124,11 +126,11 @@ class Receiver:
         """Messages that may be in flight: a mailbox that drops its oldest has to keep them here."""
         return min(self.settings.prefetch, self.settings.mailbox_limit)
 
-    def takes_at_once(self, count: int, size: int) -> bool:
+    def takes_at_once(self, count: int, size: int, turn: int) -> bool:
         """Return whether so many messages may go into a frame of their own without having waited in the mailbox."""
         mailbox = self.mailbox
         return (
-            not (self.is_dirty or mailbox.waiting or self.priority or mailbox.stuck)
+            not (self.is_dirty or mailbox.waiting or self.priority or mailbox.stuck or self.turn == turn)
             and self.route != b""
             and self.window_used + count <= self.settings.prefetch
             and self.window_bytes < self.window_limit
@@ -136,35 +138,14 @@ class Receiver:
             and mailbox.used_bytes + size < MAILBOX_BYTES
         )
 
-    def takes_answer_at_once(self) -> bool:
+    def takes_answer_at_once(self, turn: int) -> bool:
         """Return the same of an answer, which passes the mailbox."""
         return (
-            not (self.is_dirty or self.priority)
+            not (self.is_dirty or self.priority or self.turn == turn)
             and self.route != b""
             and self.answers < ANSWERS_LIMIT
             and self.answer_bytes < ANSWERS_BYTES
         )
-
-    def frame(self, delivery: Delivery, unacked: dict[Sender, float]) -> bytes:
-        """Return the header of a frame with a whole run alone, new to it, while no answer waits to be sent.
-
-        What it holds in its mailbox and its window is noted by the caller.
-
-        Args:
-            unacked: As for `frames`.
-        """
-        run = delivery.run
-        sender = run.sender
-        number = delivery.number = self.number
-        self.number = number + run.count
-        self.in_flight.append(delivery)
-        if run.traces is not None:
-            run.trace(self, number)
-        ack = None if unacked.pop(self.sender, None) is None else self.sender.ack()
-        entry = (
-            sender.uuid, run.seq, sender.settled(), run.kind, run.type, run.count, run.size, delivery.flags, 1,
-        )  # fmt: skip
-        return pack(VERB_DELIVER, self.slot, number, ack, (entry,))
 
     def frames(self, unacked: dict[Sender, float]) -> Iterator[tuple[bytes, Body, list[Delivery]]]:
         """Yield DELIVER frames for what waits and fits the window: header, body, and what could not be cut.
@@ -286,11 +267,12 @@ class Receiver:
                 return True
         return False
 
-    def finish_range(self, first: int, last: int) -> Iterator[tuple[Delivery, int, int]]:
-        """Mark numbers above the floor as finished, and free their room; yield delivery, how many, and the highest."""
+    def finish_range(self, first: int, last: int, settle: Callable[[Run, int], None]) -> tuple[int, int]:
+        """Mark numbers above the floor as finished; see `finish_floor`."""
+        finished = success = 0
         for delivery in self.in_flight:
             if delivery.number > last:
-                return
+                break
             low = max(first, delivery.number + delivery.settled)
             high = min(last, delivery.number + delivery.count - 1)
             if low > high:
@@ -301,15 +283,23 @@ class Receiver:
                 marks.update(new)
                 delivery.marks = marks
                 self.free_window(delivery, len(new))
-                yield delivery, len(new), new[-1]
+                settle(delivery.run, len(new))
+                finished += len(new)
+                if not (delivery.flush or delivery.priority):
+                    success = new[-1]
+        return finished, success
 
-    def finish_floor(self, floor: int) -> list[tuple[Delivery, int, int]]:
+    def finish_floor(self, floor: int, settle: Callable[[Run, int], None]) -> tuple[int, int]:
         """Finish all numbers up to the floor, and free their room.
 
+        Args:
+            settle: Called with each run of which something was finished, and how many that were.
+
         Returns:
-            Of each delivery: it, how many of it that were, and the highest of them; what was marked is not among these.
+            How many were finished, and the highest of them that counts as a success; 0 if none does. Numbers that were
+            marked have been finished before.
         """
-        finished: list[tuple[Delivery, int, int]] = []
+        finished = success = 0
         in_flight = self.in_flight
         while in_flight:
             delivery = in_flight[0]
@@ -323,14 +313,32 @@ class Receiver:
             else:
                 end = floor + 1
             delivery.settled = end - number
+            count, highest = end - begin, end - 1
             if delivery.marks:
                 fresh = [number for number in range(begin, end) if number not in delivery.marks]
-                count, highest = len(fresh), fresh[-1] if fresh else 0
-            else:
-                count, highest = end - begin, end - 1
+                if not fresh:
+                    continue
+                count, highest = len(fresh), fresh[-1]
             self.free_window(delivery, count)
-            finished.append((delivery, count, highest))
-        return finished
+            settle(delivery.run, count)
+            finished += count
+            if not (delivery.priority or delivery.flush):
+                success = highest
+        return finished, success
+
+    def take_room(self, delivery: Delivery) -> None:
+        """Note that the messages of a delivery which has not waited take room, until they are finished."""
+        count = delivery.hi - delivery.lo
+        size = delivery.run.unit * count
+        if delivery.priority:
+            self.answers += count
+            self.answer_bytes += size
+        else:
+            mailbox = self.mailbox
+            self.window_used += count
+            self.window_bytes += size
+            mailbox.used += count
+            mailbox.used_bytes += size
 
     def free_window(self, delivery: Delivery, count: int) -> None:
         """Note that messages of a delivery no longer take room: they are finished, or were moved elsewhere."""

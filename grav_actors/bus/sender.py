@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from grav_actors.errors import ProtocolError
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 SCANNED_RUNS = 2048
 """Open runs that one acknowledgement looks at, unless its sender keeps much; what lies behind counts as open."""
 
-SPARE_ASKED = 32
-"""Settled questions whose seqs may be among those of the open ones, and once more as many as runs are open."""
+SPARE_LISTED = 32
+"""Settled runs that may be listed among the open ones to find questions, and once more as many as are open."""
 
 WINDOWS_TAKEN = 2
 """Windows that are taken from a sender beyond what is accepted: one that keeps to its window never fills a second."""
@@ -53,7 +54,7 @@ class Sender:
         resent, resent_bytes: What it sent again while `accepted` stood still.
     """
 
-    __slots__ = ("_asked", "_sent_accepted", "_sent_bytes", "_sent_settled", "accepted", "beyond", "beyond_bytes",
+    __slots__ = ("_listed", "_sent_accepted", "_sent_bytes", "_sent_settled", "accepted", "beyond", "beyond_bytes",
                  "blockers", "ended", "is_behind", "open", "received", "resent", "resent_bytes", "resent_until",
                  "sent_bytes", "taken_back", "unheard", "urgent", "uuid")  # fmt: skip
 
@@ -63,7 +64,7 @@ class Sender:
         self.accepted = received
         # Ordered by a linked list: a plain dict is slow to find its first entry when many before it are gone.
         self.open: OrderedDict[int, Run] = OrderedDict()
-        self._asked: list[int] = []  # first seqs of open runs of questions, in order, and of some that are settled
+        self._listed: list[int] = []  # first seqs of runs in `open`, in order, and of some that were
         self.taken_back: set[int] = set()
         self.blockers: set[Any] = set()
         self.urgent = False
@@ -80,21 +81,24 @@ class Sender:
         self._sent_settled = received
         self._sent_bytes = 0
 
-    def asked(self, seq: int) -> None:
-        """Note that the run which begins with this seq is one of questions."""
-        asked = self._asked
-        if len(asked) > 2 * len(self.open) + SPARE_ASKED:
-            asked[:] = [first for first in asked if first in self.open]
-        asked.append(seq)
-
     def take_back(self, seq: int) -> Run | None:
         """Return the open run of a question that is taken back; None if it is settled, or was taken back before."""
-        position = bisect_right(self._asked, seq) - 1
-        run = self.open.get(self._asked[position]) if position >= 0 else None
-        if run is None or seq >= run.seq + run.count or seq in self.taken_back:
+        self._list_open()
+        position = bisect_right(self._listed, seq) - 1
+        run = self.open.get(self._listed[position]) if position >= 0 else None
+        if run is None or run.traces is None or seq >= run.seq + run.count or seq in self.taken_back:
             return None
         self.taken_back.add(seq)
         return run
+
+    def _list_open(self) -> None:
+        """List the runs that were opened since the last time: only who takes questions back pays for it, once a run."""
+        listed = self._listed
+        if len(listed) > 2 * len(self.open) + SPARE_LISTED:
+            listed[:] = [seq for seq in listed if seq in self.open]
+        last = listed[-1] if listed else 0
+        new = [*takewhile(last.__lt__, reversed(self.open))]
+        listed.extend(reversed(new))
 
     def settled(self) -> int:
         """Return the floor: the highest seq up to which everything is settled."""

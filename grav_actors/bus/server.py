@@ -71,6 +71,9 @@ class BusServer:
         self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
         socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket = socket
+        # Looked up once: the class above asks for more at each access.
+        self._receive = socket.recv
+        self._option = socket.getsockopt
         self._send_part = super(zmq.Socket, socket).send  # without the checks of the class above, which take as long
         max_frame = max(core.max_body, MAX_HEADER)
         self._connections = Connections(self._context, socket, max_frame, report)
@@ -127,7 +130,10 @@ class BusServer:
             if now >= connections.due:
                 core.cut(connections.look(now, core.ledger.held_bytes, is_drained=is_drained))
             rest = min(core.tick(now), connections.due) - now
-            self._send_out()
+            if core.out or core.journal:
+                self._send_out()
+            if core.dead_letters.log.lines:
+                self._report_lines()
             if taken and is_drained and rest >= PATIENCE and now < look_at and not self._waiting:
                 route = self._await_route()
                 continue
@@ -143,14 +149,15 @@ class BusServer:
         if self.is_final:
             core.stop(time.monotonic())
             self._send_out()
+            self._report_lines()
 
     def _has_input(self) -> bool:
-        return bool(self._socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator]
+        return bool(self._option(_EVENTS) & _POLLIN)  # type: ignore[operator]
 
     def _await_route(self) -> bytes | None:
         """Return the first frame of the next message; None if none has come soon."""
         try:
-            return self._socket.recv()
+            return self._receive()
         except zmq.Again:
             return None
 
@@ -160,8 +167,8 @@ class BusServer:
         Args:
             route: The first frame of a message that has been begun.
         """
-        receive = self._socket.recv
-        take = self._core.receive
+        receive = self._receive
+        core = self._core
         connections = self._connections if self._connections.is_alert else None
         for count in range(DRAIN_FRAMES):
             if route is None:
@@ -170,21 +177,21 @@ class BusServer:
                     return count
                 route = receive(_NOBLOCK)
             # Frames tell for nothing whether more follow; the socket option costs more than the frame.
-            header = receive(_NOBLOCK, copy=False)
+            header = receive(_NOBLOCK, False)
             if connections is not None:
                 connections.heard(header, now)
             if header.more:
-                body = receive(_NOBLOCK, copy=False)
+                body = receive(_NOBLOCK, False)
                 if not body.more:
-                    size = len(body)
-                    take(route, header.bytes, body.bytes if size < LARGE_BODY else body.buffer, now)
+                    is_small = len(body) < LARGE_BODY
+                    core.receive(route, header.bytes, body.bytes if is_small else body.buffer, now)
                     route = None
-                    if not count and self._core.out:
+                    if not count and core.out:
                         self._send_out()  # a question or an answer, before anything else is looked at
                     continue
                 while body.more:
-                    body = receive(_NOBLOCK, copy=False)
-            self._core.bad_frame(route, now)
+                    body = receive(_NOBLOCK, False)
+            core.bad_frame(route, now)
             route = None
         return DRAIN_FRAMES
 
@@ -193,13 +200,6 @@ class BusServer:
         if core.journal:
             records, core.journal = core.journal, []
             self._write_roster(records)
-        log = core.dead_letters.log
-        if log.lines:
-            lines, log.lines = log.lines, []
-            for line in lines:
-                self._report(line)
-        if not core.out:
-            return
         out, core.out = core.out, []
         waiting = self._waiting
         for route, header, body in out:
@@ -207,6 +207,12 @@ class BusServer:
                 self._keep(route, header, body)
                 continue
             self._send(route, header, body)
+
+    def _report_lines(self) -> None:
+        log = self._core.dead_letters.log
+        lines, log.lines = log.lines, []
+        for line in lines:
+            self._report(line)
 
     def _send(self, route: bytes, header: bytes, body: Body) -> bool:
         send = self._send_part

@@ -303,13 +303,9 @@ class Duty:
                         self._is_at_work = True
                         link.take(ready)
                         if not is_over():
-                            rest = link.tend()
-                            if is_over():
-                                rest = OVER
-                            elif deadline is not None:
-                                rest = min(rest, deadline - link.turned_at)
+                            rest = link.tend() if deadline is None else min(link.tend(), deadline - link.turned_at)
                         self._is_at_work = False
-                    if rest < 0:
+                    if rest < 0 or is_over():
                         self._end(who, post)
                         has_left = True
                     elif rest > 0:

@@ -12,7 +12,7 @@ from grav_actors.filters import FILTERS_FULL
 from grav_actors.message import Message
 from grav_actors.pod import callbacks
 from grav_actors.pod.outcomes import Disconnected, closed_error, unanswered_error
-from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE, REPLY_TYPE
+from grav_actors.protocol import CLOSE_UNHEALTHY, ERROR_TYPE, REPLY_TYPE, Ack
 
 if TYPE_CHECKING:
     from grav_actors.pod.inbound import Inbound
@@ -99,8 +99,19 @@ def _take_acks(pod: Pod) -> None:
     core = pod._core
     acks, core.acks = core.acks, []
     for ack in acks:
-        for question in pod._replies.settled(ack):
-            question.fail(unanswered_error(question, question.error))
+        _tell(pod, ack)
+
+
+def settle(pod: Pod, ack: Ack) -> None:
+    """Take in a watermark that came with a delivery which was handed on before."""
+    pod._core.outbox.apply(ack)
+    _tell(pod, ack)
+
+
+def _tell(pod: Pod, ack: Ack) -> None:
+    """Tell those who wait for a watermark, which is applied."""
+    for question in pod._replies.settled(ack):
+        question.fail(unanswered_error(question, question.error))
     if pod._room_waiters:
         pod._room.notify_all()
 

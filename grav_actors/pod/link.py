@@ -21,7 +21,7 @@ import zmq
 from grav_actors.errors import BusBusyError, ConfigError, ConnectionClosedError, ProtocolError, WrongProcessError
 from grav_actors.pod.core import State
 from grav_actors.pod.duty import Duty, Ready
-from grav_actors.pod.intake import collect
+from grav_actors.pod.intake import collect, settle
 from grav_actors.protocol import (
     ACK_DELAY,
     BEAT_INTERVAL,
@@ -226,8 +226,7 @@ class Link:
         acks = self._acks
         while acks:
             pod, ack = acks[0]
-            pod._core.apply(ack)
-            collect(pod)
+            settle(pod, ack)
             acks.popleft()  # last: Ctrl-C before it loses none, and to apply one again changes nothing
 
     # On duty

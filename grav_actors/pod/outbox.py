@@ -14,6 +14,7 @@ from grav_actors.codec import (
     pack_columns,
     pack_each,
     pack_records,
+    pack_single,
     record_of,
     record_offsets,
     slice_body,
@@ -88,6 +89,10 @@ class OutRun:
     def close(self, prefix: bytes) -> None:
         """Make the body, or its parts; nothing is added any more."""
         if self.body:
+            return
+        if self.count == 1 and self.size < LARGE_DATA and self.columns is None:
+            self.body = pack_single(self.records[0])
+            self.records = []
             return
         if self.size >= LARGE_DATA and self.count == 1:
             self._part(prefix)
@@ -421,17 +426,44 @@ class Outbox:
             return []
         self._queue = []
         self._last = None
-        sent = self.sent = self.next_seq - 1
-        self._accept_marks.append((sent, self.queued_bytes))
-        self.retained_bytes += self.queued_bytes
+        run = queue[-1]
+        size = self.queued_bytes
+        self.sent = sent = run.seq + run.count - 1
+        self._accept_marks.append((sent, size))
+        self.retained_bytes += size
         self.retained_messages += self.queued
         self.queued = self.queued_bytes = 0
+        if len(queue) == 1:
+            run.close(self.prefix)
+            self._retained[run.seq] = run
+            return [queue]
         if len(queue) >= TOGETHER:
             _close_singles(queue)
         for run in queue:
             run.close(self.prefix)
             self._retained[run.seq] = run
-        return [queue] if len(queue) == 1 else list(_frames(queue))
+        return list(_frames(queue))
+
+    def take_alone(self, kind: int, message_type: str, dest: Any, record: Any, size: int) -> OutRun:
+        """Return the run of one small message to send, and keep it until it is settled.
+
+        What `add` and `take_frames` do together when nothing is queued.
+        """
+        seq = self.next_seq
+        run = OutRun(seq, kind, message_type, dest, None)
+        run.count = 1
+        run.size = size
+        run.body = pack_single(record)
+        self.next_seq = seq + 1
+        self.sent = seq
+        self.unaccepted_bytes += size
+        self.room -= 1
+        self.room_bytes -= size
+        self._accept_marks.append((seq, size))
+        self.retained_messages += 1
+        self.retained_bytes += size
+        self._retained[seq] = run
+        return run
 
     def resend_frames(self, received: int) -> Iterator[list[OutRun]]:
         """Yield the runs of each frame to send to a bus that has them up to `received`."""
@@ -456,14 +488,16 @@ class Outbox:
 
     def _accept(self, accepted: int) -> None:
         # What is settled is accepted too: a bus that was restarted never hears of it.
-        if accepted < self.sent:
+        sent = self.sent
+        if accepted < sent:
             retained = self._retained
             if retained:
                 accepted = max(accepted, next(iter(retained)) - 1)
-                if accepted >= retained[next(reversed(retained))].last:
-                    accepted = self.sent
+                newest = next(reversed(retained.values()))
+                if accepted >= newest.seq + newest.count - 1:
+                    accepted = sent
             else:
-                accepted = self.sent
+                accepted = sent
         if accepted > self.accepted:
             self.accepted = accepted
             marks = self._accept_marks

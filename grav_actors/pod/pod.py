@@ -633,7 +633,7 @@ class Pod:
             AskTimeoutError: No answer within `timeout` seconds; the question is taken back.
             ConnectionClosedError: The node or the bus ended.
         """
-        limit = seconds(timeout)
+        limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
         question = self._ask(type, data, to, parent_id)
         try:
             is_answered = self._link.duty.wait(question.waiter, limit)
@@ -724,12 +724,24 @@ class Pod:
         if self._gate is not None:
             raise self._error()
         uuid = new_id()
-        fields = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
-        record, size = _prepared(fields, self._core.max_message)
+        core = self._core
+        record: Any = [uuid, b"", _parent(parent_id) if parent_id else b"", time_ns(), data, None]
+        if _class_of(data) is bytes and len(data) <= core.max_message:
+            size = RECORD_BYTES + len(data)
+        else:
+            record, size = _prepared(record, core.max_message)
         question = Question(0, uuid, heading, Waiter())
         with self._link.lock:
-            self._queue(question, record, size)
-            self._flush_now()
+            sent = 0
+            if self._gate is None:
+                sent = core.send_alone(heading.kind, heading.type, heading.dest, record, size, monotonic())
+            if sent:
+                question.seq = sent
+                self._replies.ask(question)
+                self._link.send_out(self)
+            else:
+                self._queue(question, record, size)
+                self._flush_now()
         return question
 
     def _heading_of(self, type: str, to: str | ActorRef | None) -> Heading:

@@ -119,7 +119,7 @@ def test_events_are_made_a_few_at_a_time_so_that_others_need_not_wait(monkeypatc
         listener.handle()
         made.append(len(listener.got))
     assert made == [10, 20, 25]
-    assert not net.bus.dead_letters.has_untold
+    assert not net.bus.dead_letters.untold
 
 
 def test_no_body_is_opened_for_events_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +128,7 @@ def test_no_body_is_opened_for_events_when_nobody_listens(monkeypatch: pytest.Mo
     sender = net.pod()
     sender.tell("nobody", "x", *range(25))
     net.settle()
-    assert not net.bus.dead_letters.has_untold
+    assert not net.bus.dead_letters.untold
     assert len(net.dead()) == 25
 
 
@@ -643,7 +643,7 @@ def test_a_retried_message_says_nothing_of_what_else_its_sender_has_settled() ->
     net.settle()
     actor.handler = None
     assert retry(net, all=True).count == 1
-    memory = actor.core._memories._by_sender[sender.uuid]
+    memory = actor.core._memories.of(sender.uuid)
     assert memory.floor == 0
 
 

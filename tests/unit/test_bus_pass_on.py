@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from hypothesis import given, settings
@@ -67,7 +68,7 @@ class Bus:
         self.give(number, pack_hello(1, hello))
 
     def give(self, number: int, header: bytes, body: bytes = b"") -> list[Any]:
-        """Give a frame of an actor; return what goes out, but for watermarks, which may ride on other frames."""
+        """Give a frame of an actor; return what goes out by each route, but for watermarks: they may ride elsewhere."""
         self.core.receive(b"route%d" % number, header, body, self.now)
         self.core.tick(self.now)
         out, self.core.out = self.core.out, []
@@ -79,7 +80,7 @@ class Bus:
                 seen.append((route, fields[2], runs))
             elif fields[0] == Verb.CANCELLED:
                 seen.append((route, fields))
-        return seen
+        return sorted(seen, key=itemgetter(0))
 
     def receiver(self, number: int) -> Receiver:
         return self.core.directory.by_uuid[UUIDS[number]]
@@ -135,7 +136,7 @@ class RoutingBus(Bus):
     def __init__(self) -> None:
         super().__init__()
         postman: Any = self.core.postman
-        postman.pass_on = lambda run, source: None
+        postman.pass_on = lambda *_: None
 
 
 @settings(max_examples=150, deadline=None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from grav_actors.bus.ledger import Ledger
 from grav_actors.bus.mailbox import Mailbox
 from grav_actors.bus.run import Run
-from grav_actors.bus.sender import SCANNED_RUNS, Sender
-from grav_actors.protocol import MAX_OPEN_RANGES, WINDOW_BYTES, WINDOW_MESSAGES
+from grav_actors.bus.sender import SCANNED_RUNS, SPARE_LISTED, Sender
+from grav_actors.protocol import KIND_ASK, MAX_OPEN_RANGES, WINDOW_BYTES, WINDOW_MESSAGES
 
 
 def take(sender: Sender, count: int = 1, *, is_open: bool = True, size: int = 10) -> Run:
@@ -122,3 +123,46 @@ def test_a_run_within_what_was_sent_before_is_marked_as_sent_again() -> None:
     sender = Sender(b"s" * 16, 4)
     sender.resent_until = 6
     assert [take(sender).flags for _ in range(3)] == [8, 8, 0]
+
+
+def ask(sender: Sender, count: int = 1) -> Run:
+    """Have the bus take a run of questions."""
+    run = Run(sender, sender.received + 1, KIND_ASK, "q", count, b"", 10, "a")
+    sender.received += count
+    sender.open[run.seq] = run
+    return run
+
+
+def test_a_question_that_is_taken_back_is_found_once_by_any_seq_of_its_run() -> None:
+    sender, _ = new(2)
+    first, second = ask(sender, 3), ask(sender, 2)
+    assert sender.take_back(4) is first
+    assert sender.take_back(7) is second
+    assert sender.take_back(4) is None
+    assert [sender.take_back(seq) for seq in (1, 2, 8, 100)] == [None] * 4, "no questions"
+    third = ask(sender)
+    del sender.open[first.seq]
+    assert sender.take_back(3) is None, "settled"
+    assert sender.take_back(8) is third
+
+
+def test_settled_questions_are_not_listed_for_ever() -> None:
+    sender, _ = new()
+    hung = ask(sender)
+    for _ in range(1000):
+        run = ask(sender)
+        assert sender.take_back(run.seq) is run
+        del sender.open[run.seq]
+    assert len(sender._listed) <= 2 + SPARE_LISTED + 1
+    assert sender.take_back(hung.seq) is hung
+
+
+def test_a_settled_question_is_not_remembered_as_taken_back() -> None:
+    own, sender = Sender(b"o" * 16), Sender(b"s" * 16)
+    ledger = Ledger(own)
+    run = Run(sender, 1, KIND_ASK, "q", 3, b"", 30, "a")
+    run.pending = sender.received = 3
+    ledger.open(run)
+    assert sender.take_back(2) is run
+    ledger.settle(run, 3)
+    assert sender.taken_back == set()

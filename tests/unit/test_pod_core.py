@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grav_actors.codec import join_body, pack_record, unpack_body
 from grav_actors.errors import ProtocolError
@@ -13,6 +15,7 @@ from grav_actors.ids import new_id
 from grav_actors.message import Message
 from grav_actors.pod.core import HELLO_INTERVAL, PodCore, State
 from grav_actors.pod.inbound import Inbound
+from grav_actors.pod.outbox import Outbox
 from grav_actors.protocol import (
     FAIL_ERROR,
     FAIL_REJECT,
@@ -119,6 +122,138 @@ def send(pod: PodCore, count: int = 1, message_type: str = "x") -> None:
 def ask(pod: PodCore, count: int) -> None:
     for _ in range(count):
         pod.outbox.add(KIND_ASK, "q", "a", RECORD, len(RECORD))
+
+
+# Sending
+
+
+class Twin:
+    """One of two pods to which the same happens, but that one may send questions alone."""
+
+    def __init__(self, *, sends_alone: bool) -> None:
+        self.pod = PodCore(SENDER, "pod", PodSettings(), 1)
+        self.pod.hello(10.0)
+        self.bus = Bus(self.pod)
+        self.bus.welcome()
+        self.out: list[Any] = []
+        self.alone = 0
+        self._sends_alone = sends_alone
+
+    def ask(self, size: int) -> None:
+        pod, outbox = self.pod, self.pod.outbox
+        record = [bytes(16), b"", b"", 5, bytes(size), None] if size else RECORD
+        question = (KIND_ASK, "q", "a", record, max(size, len(RECORD)))
+        seq = pod.send_alone(*question, 20.0) if self._sends_alone else 0
+        self.alone += seq > 0
+        if not seq and outbox.has_room():
+            outbox.add(*question)
+            pod.flush(20.0)
+
+    def do(self, what: str, number: int) -> None:
+        pod, outbox = self.pod, self.pod.outbox
+        if what == "ask":
+            self.ask(number)
+        elif what == "tighten":
+            outbox.room, outbox.room_bytes = number % 3, 99_900 + number
+        elif what == "queue":
+            outbox.add(KIND_PUBLISH, "x", None, RECORD, len(RECORD))
+        elif what == "publish":
+            outbox.incoming += ("x", number, 5, b"", b"")
+        elif what == "flush":
+            pod.flush(15.0, force=bool(number % 2))
+        elif what == "settle":
+            pod.receive(unpack_header(pack(Verb.ACK.value, 1, (outbox.sent, outbox.sent))), b"", 10.0)
+        else:
+            self.receive(what, number)
+        self.out += pod.out
+        pod.out.clear()
+
+    def receive(self, what: str, number: int) -> None:
+        pod = self.pod
+        if what == "deliver":
+            self.bus.deliver(self.bus.number, 1 + number % 31)
+        elif what == "fail" and pod.inbox:
+            for index in range(pod.inbox[0].count):
+                pod.failed(pod.inbox[0], index, FAIL_ERROR, "text")
+            finish(pod, pod.inbox[0].count)
+        elif what == "finish last" and pod.inbox:
+            pod.inbox[-1].finish_all()
+            pod.finished_ahead(pod.inbox[-1])
+        elif what == "finish":
+            finish(pod, 1)
+        elif what == "lose":
+            pod.rejoin(10.0)
+        elif what == "welcome":
+            self.bus.welcome(is_resumed=True, received=pod.outbox.sent)
+
+    def picture(self) -> list[Any]:
+        outbox = self.pod.outbox
+        run = ("seq", "kind", "type", "dest", "count", "size", "body", "records", "columns")
+        return [
+            self.out,
+            self.pod._reported,
+            self.pod.ack_sent_at,
+            outbox.has_room(),
+            [getattr(outbox, name) for name in Outbox.__slots__ if name not in ("_retained", "_queue", "_last")],
+            [[getattr(one, name) for name in run] for one in (*outbox._retained.values(), *outbox._queue)],
+        ]
+
+
+happenings = st.tuples(
+    st.sampled_from(["ask", "queue", "publish", "flush", "settle", "deliver", "fail", "finish", "finish last", "lose",
+                     "welcome", "tighten"]),
+    st.sampled_from([0, 1, 100, 300, 100_000]),
+)  # fmt: skip
+
+
+@given(st.lists(st.one_of(happenings, st.just(("ask", 1))), max_size=15))
+def test_a_question_that_is_sent_alone_leaves_everything_as_one_that_is_queued_and_flushed(
+    happened: list[tuple[str, int]],
+) -> None:
+    one, other = Twin(sends_alone=True), Twin(sends_alone=False)
+    for what, number in happened:
+        one.do(what, number)
+        other.do(what, number)
+        assert one.picture() == other.picture()
+
+
+def test_most_questions_are_sent_alone_until_the_window_is_nearly_used_up() -> None:
+    one = Twin(sends_alone=True)
+    for _ in range(WINDOW_MESSAGES + 100):
+        one.do("ask", 0)
+    assert one.alone == WINDOW_MESSAGES - 1, "the first has the room counted"
+    one.do("settle", 0)
+    one.do("ask", 1)
+    one.do("ask", 100_000)
+    one.do("queue", 1)
+    one.do("ask", 1)
+    assert one.alone == WINDOW_MESSAGES - 1
+    one.do("ask", 1)
+    assert one.alone == WINDOW_MESSAGES
+
+
+def test_what_a_handler_asked_before_it_was_finished_leaves_before_that_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    twin = Twin(sends_alone=True)
+    twin.do("deliver", 0)
+    twin.do("ask", 1)
+    assert twin.alone == 0
+    pod, news = twin.pod, twin.pod._news
+
+    def finish_first() -> Any:
+        pod.outbox.incoming += ("x", 7, 5, b"", b"")
+        finish(pod)
+        return news()
+
+    monkeypatch.setattr(pod, "_news", finish_first)
+    twin.out.clear()
+    twin.do("ask", 1)
+    assert twin.alone == 1
+    (fields,) = [unpack_header(header) for header, _ in twin.out]
+    assert (fields[2], fields[3], [run[:3] for run in fields[4]]) == (
+        2, 1, [(KIND_PUBLISH, "x", 1), (KIND_ASK, "q", 1)],
+    )  # fmt: skip
 
 
 # Joining

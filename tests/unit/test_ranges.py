@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grav_actors.pod.ranges import SENDERS, Memories, Ranges
+from grav_actors.pod.ranges import NOTED, SENDERS, Memories, Ranges
 
 pairs = st.tuples(st.integers(1, 40), st.integers(0, 6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -61,6 +61,28 @@ def test_a_thousand_times_more_senders_than_are_remembered_cost_no_more_memory()
         memories.of(number.to_bytes(16, "big")).add(1, 1)
         assert 5 in memories.of(b"old"), "who is heard of stays"
     assert len(memories) <= SENDERS
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(1, 40), st.integers(0, 5), st.integers(0, 30)),
+             max_size=2 * NOTED),
+    st.integers(0, 2 * NOTED),
+)  # fmt: skip
+def test_what_is_noted_is_there_whenever_somebody_asks(
+    deliveries: list[tuple[bytes, int, int, int]], asked_after: int
+) -> None:
+    noted, plain = Memories(), Memories()
+    for index, (sender, first, more, floor) in enumerate(deliveries):
+        noted.note(sender, first, first + more, floor)
+        memory = plain.of(sender)
+        memory.raise_floor(floor)
+        memory.add(first, first + more)
+        if index == asked_after:
+            assert noted.claims(1000) == plain.claims(1000)
+    for sender in (b"a", b"b", b"c"):
+        assert all(noted.is_settled(sender, seq) == plain.is_settled(sender, seq) for seq in range(50))
+    assert len(noted) == len(plain)
+    assert noted.claims(1000) == plain.claims(1000)
 
 
 def test_claims_list_the_senders_heard_of_last_first_and_the_floor_as_a_range() -> None:

@@ -164,20 +164,20 @@ class World(Net):
         """Write down what the bus takes."""
         route, pass_on = bus.postman.route, bus.postman.pass_on
 
-        def note(run: Run) -> None:
-            for seq in range(run.seq, run.seq + run.count):
-                uuid = self.messages.get((run.sender.uuid, seq))
+        def note(sender: bytes, first: int, count: int) -> None:
+            for seq in range(first, first + count):
+                uuid = self.messages.get((sender, seq))
                 if uuid is not None:
                     self.record(Taken, uuid)
 
         def watched_route(run: Run, source: Receiver | None, now: float) -> None:
-            note(run)
+            note(run.sender.uuid, run.seq, run.count)
             route(run, source, now)
 
-        def watched_pass_on(run: Run, source: Receiver) -> tuple[bytes, bytes, Any] | None:
-            frame = pass_on(run, source)
+        def watched_pass_on(source: Receiver, seq: int, entry: tuple[Any, ...], body: Any) -> Any:
+            frame = pass_on(source, seq, entry, body)
             if frame is not None:
-                note(run)
+                note(source.uuid, seq, entry[2])
             return frame
 
         watched: Any = bus.postman
