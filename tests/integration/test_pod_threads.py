@@ -13,6 +13,7 @@ from grav_actors import ConnectionClosedError, Grav, Message, MessageEncodeError
 from grav_actors.codec import pack_record
 from grav_actors.message import Origin
 from grav_actors.pod import pod as pod_module
+from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.outbox import SMALL_DATA, Outbox
 from grav_actors.pod.outcomes import Disconnected
 from grav_actors.pod.replies import Heading, Question
@@ -377,12 +378,13 @@ def test_what_only_says_that_it_is_data_raises_where_it_is_sent_and_the_pod_goes
     receiver.on(collected)
     question = Message("question")
     question._origin = Origin(receiver._id, 0)
+    asked = Inbound(1, (receiver._id, 1, 0, 0, "question", 1, 0, 0, 1), b"")
     ways: dict[str, Callable[[], object]] = {
         "publish": lambda: sender.publish("n", make()),
         "send": lambda: sender.send(Message("n", make())),
         "ask": lambda: sender.ask("n", make(), timeout=LIMIT),
         "answer": lambda: sender._answer(question, "grav.reply", make()),
-        "result": lambda: sender._answer_result(receiver._id, question._id, make(), False),
+        "result": lambda: sender._answer_result(asked, question._id, make(), False),
     }
     with pytest.raises(MessageEncodeError):
         ways[how]()
