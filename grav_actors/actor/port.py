@@ -27,11 +27,11 @@ class PodPort:
 
     def ask(self, to: str, type: str, data: Any, timeout: Timeout) -> Any:
         """Ask one actor; see `Pod.ask`."""
-        return self._pod.ask(type, data, to=to, timeout=timeout)
+        return self._pod._ask_here(type, data, to, timeout)
 
     def ask_async(self, to: str, type: str, data: Any, timeout: Timeout) -> Coroutine[Any, Any, Any]:
         """Ask one actor in asyncio; see `Pod.ask`."""
-        return self._pod.ask_async(type, data, to=to, timeout=timeout)
+        return self._pod._ask_in_loop(type, data, to, timeout)
 
     def stop_actor(self, name: str) -> None:
         """Have an actor, or all instances behind a name, end for good; returns at once."""

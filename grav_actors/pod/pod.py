@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from functools import lru_cache
 from math import inf
 from time import monotonic, time_ns
@@ -37,7 +37,7 @@ from grav_actors.pod.outbox import ITEM, RECORD_BYTES, SMALL_DATA
 from grav_actors.pod.outcomes import UNHEALTHY_TEXT, Disconnected, late_answer_text
 from grav_actors.pod.receipt import NO_RECEIPT, Receipt
 from grav_actors.pod.replies import Heading, Question, ReplyTable
-from grav_actors.pod.waiter import LATE, Later, LoopQuestion, LoopWaker, Waiter, waker_of
+from grav_actors.pod.waiter import LATE, Later, LoopQuestion, LoopWaker, Waiter, new_question, waker_of
 from grav_actors.protocol import (
     BUS_NAME,
     CLOSE_UNHEALTHY,
@@ -635,6 +635,23 @@ class Pod:
             AskTimeoutError: No answer within `timeout` seconds; the question is taken back.
             ConnectionClosedError: The node or the bus ended.
         """
+        return self._ask_here(type, data, to, timeout, parent_id)
+
+    def ask_async(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        to: str | ActorRef | None = None,
+        timeout: Timeout = 5.0,
+        parent_id: str = "",
+    ) -> Coroutine[Any, Any, Any]:
+        """Ask in asyncio; see `ask`."""
+        return self._ask_in_loop(type, data, to, timeout, parent_id)
+
+    # By place, as names cost more than the rest of such a call.
+
+    def _ask_here(self, type: str, data: Any, to: str | ActorRef | None, timeout: Timeout, parent_id: str = "") -> Any:
         limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
         question = self._ask(type, data, to, parent_id)
         try:
@@ -647,16 +664,9 @@ class Pod:
             raise AskTimeoutError(late_answer_text(type, to, limit))
         return question.waiter.result()
 
-    async def ask_async(
-        self,
-        type: str,
-        data: Any = None,
-        *,
-        to: str | ActorRef | None = None,
-        timeout: Timeout = 5.0,
-        parent_id: str = "",
+    async def _ask_in_loop(
+        self, type: str, data: Any, to: str | ActorRef | None, timeout: Timeout, parent_id: str = ""
     ) -> Any:
-        """Ask in asyncio; see `ask`."""
         limit = timeout if isinstance(timeout, float) and timeout >= 0 else seconds(timeout)
         loop = asyncio.get_running_loop()
         waker = self._waker
@@ -681,7 +691,13 @@ class Pod:
                 size = RECORD_BYTES + len(data)
             else:
                 record, size = _prepared(record, self._core.max_message)
-            question = LoopQuestion(uuid, heading, future, waker, self._later)
+            question = new_question(LoopQuestion)
+            question.uuid = uuid
+            question.heading = heading
+            question.waiter = future
+            question.error = None
+            question.waker = waker
+            question.later = self._later
             outbox = self._outbox
             incoming = outbox.incoming
             if size <= SMALL_QUESTION and len(incoming) < outbox.room and outbox.room_bytes > QUESTIONS_BYTES:
@@ -739,7 +755,7 @@ class Pod:
                 sent = core.send_alone(heading.kind, heading.type, heading.dest, record, size, monotonic())
             if sent:
                 question.seq = sent
-                self._replies.ask(question)
+                self._outbox.questions[uuid] = question
                 self._link.send_out(self)
             else:
                 self._queue(question, record, size)
@@ -756,7 +772,7 @@ class Pod:
         heading = Heading(KIND_ASK_ANY if name is None else KIND_ASK, plain, name)
         if len(self._headings) >= HEADINGS:
             self._headings.clear()
-        self._headings[name, plain] = heading
+        self._headings[to if isinstance(to, ActorRef) else name, plain] = heading
         return heading
 
     def _queue(self, question: Question, record: Any, size: int) -> None:

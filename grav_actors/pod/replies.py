@@ -185,15 +185,14 @@ class ReplyTable:
 
     def settled(self, ack: Ack) -> list[Question]:
         """Return the questions that everybody has handled without an answer, and forget them."""
-        if not self._questions:
-            return []
         floor = ack[1]
         newest, ranges = (ack[2], ack[3]) if len(ack) == 4 else (floor, ())
         ended: list[Question] = []
         for question in self._questions.values():  # in the order of their seqs
-            if question.seq > newest:
+            seq = question.seq
+            if seq > newest:
                 break
-            if question.seq <= floor or not any(first <= question.seq <= last for first, last in ranges):
+            if seq <= floor or not any(first <= seq <= last for first, last in ranges):
                 ended.append(question)
         for question in ended:
             del self._questions[question.uuid]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from grav_actors.pod.replies import Heading, Question
+from grav_actors.pod.replies import Question
 
 Later = Callable[[Callable[[], None]], None]
 """Takes a call to make it at once or soon."""
@@ -117,36 +117,32 @@ class LoopQuestion(Question):
 
     Attributes:
         waiter: The future.
+        waker: That of its loop.
+        later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
     """
 
-    __slots__ = ("_later", "_waker")
+    __slots__ = ("later", "waker")
 
-    def __init__(self, uuid: bytes, heading: Heading, future: Future, waker: LoopWaker, later: Later) -> None:
-        """Make one that has no seq before it is gathered.
-
-        Args:
-            later: Puts off what wakes the loop until its thread will not have to wait for the one that does it.
-        """
-        self.uuid = uuid
-        self.heading = heading
-        self.waiter = future
-        self.error = None
-        self._waker = waker
-        self._later = later
+    waker: LoopWaker
+    later: Later
 
     def resolve(self, value: Any) -> None:
         """Give the answer; it is ignored if the coroutine has ended its wait."""
-        waker = self._waker
+        waker = self.waker
         if waker.is_here:
             future = self.waiter
             if not future.done():
                 future.set_result(value)
         else:
-            waker.wake(self.waiter, value, None, self._later)
+            waker.wake(self.waiter, value, None, self.later)
 
     def fail(self, error: BaseException) -> None:
         """Give an error; it is ignored if the coroutine has ended its wait."""
-        self._waker.wake(self.waiter, None, error, self._later)
+        self.waker.wake(self.waiter, None, error, self.later)
+
+
+new_question = LoopQuestion.__new__
+"""Makes one without attributes, which who makes it sets: to call the class takes as long again as all of these."""
 
 
 class LoopWaker:

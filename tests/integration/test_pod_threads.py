@@ -144,11 +144,14 @@ def test_a_question_that_comes_in_while_the_pod_leaves_ends_with_an_error(connec
     assert len(asker._outbox._queue) == 1, "the second did not come in"
 
 
-def test_a_question_that_is_cancelled_before_it_is_sent_is_taken_back(connect: Connect) -> None:
+def test_a_question_that_is_cancelled_before_it_is_sent_is_taken_back(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     receiver, asker = connect(), connect()
     collected = Collector()
     receiver.on(collected)
     at_rest(asker)
+    monkeypatch.setattr(asker._link, "_look_after", lambda now: None)
     with asker._link.lock:
         assert asker._outbox.has_room()
 

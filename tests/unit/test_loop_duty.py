@@ -32,7 +32,8 @@ def wait_in_loop(line: Line, timeout: float | None = LIMIT) -> LoopQuestion:
     """Have the running loop serve, and return what to wait at."""
     loop = asyncio.get_running_loop()
     waker = waker_of(loop)
-    question = LoopQuestion(new_id(), Heading(KIND_ASK, "x", "a"), waker.expect(loop, timeout), waker, line.duty.later)
+    question = LoopQuestion(1, new_id(), Heading(KIND_ASK, "x", "a"), waker.expect(loop, timeout))
+    question.waker, question.later = waker, line.duty.later
     with line.lock:
         line.duty.serve_in(loop)
     return question

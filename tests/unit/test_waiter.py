@@ -125,7 +125,9 @@ def test_what_wakes_the_loop_can_be_put_off_and_wakes_for_all() -> None:
         heading = Heading(KIND_ASK, "x", "a")
         futures = [waker.expect(loop, LIMIT) for _ in range(3)]
         for number, future in enumerate(futures):
-            LoopQuestion(new_id(), heading, future, waker, calls.append).resolve(number)
+            question = LoopQuestion(number + 1, new_id(), heading, future)
+            question.waker, question.later = waker, calls.append
+            question.resolve(number)
         await asyncio.sleep(0.01)
         assert not any(future.done() for future in futures)
         (call,) = calls
