@@ -103,8 +103,14 @@ def _take_acks(pod: Pod) -> None:
 
 
 def settle(pod: Pod, ack: Ack) -> None:
-    """Take in a watermark that came with a delivery which was handed on before."""
-    pod._core.outbox.apply(ack)
+    """Take in a watermark that came with a delivery.
+
+    That is handed on first, if it was not: else its answers would come to questions that have ended without any.
+    """
+    core = pod._core
+    if core.replies:
+        collect(pod)
+    core.outbox.apply(ack)
     _tell(pod, ack)
 
 

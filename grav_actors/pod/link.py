@@ -222,7 +222,7 @@ class Link:
                 self.send_out(pod)
 
     def apply_acks(self) -> None:
-        """Take in the watermarks that came with what was handed on, before whoever waits for one goes to sleep."""
+        """Take in the watermarks that came with deliveries, before whoever waits for one goes to sleep."""
         acks = self._acks
         while acks:
             pod, ack = acks[0]
