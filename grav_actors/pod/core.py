@@ -300,6 +300,10 @@ class PodCore:
     def _send_handled(self, now: float) -> None:
         handled = self._news()
         while handled is not None:
+            if self.outbox.incoming:
+                # As in `send_alone`: what comes in without the lock does so at any moment.
+                self._send_queued(handled, now)
+                return
             self.out.append((pack(VERB_HANDLED, self.slot, handled), b""))
             self.ack_sent_at = now
             handled = self._news() if self._failures else None

@@ -711,8 +711,8 @@ class Pod:
                     if outbox.queued >= MAX_RUN_MESSAGES:
                         self._flush_now()
             if self._flush_loop is not loop:
-                self._flush_loop = loop
                 loop.call_soon(self._flush_called, loop)
+                self._flush_loop = loop  # last: after Ctrl-C before it nobody relies on a call that is not due
             try:
                 answer = await future
             except BaseException:
@@ -940,10 +940,11 @@ class Pod:
         logger.error("pod %s has 64 failed messages and is disconnected", self.label)
         with self._link.lock:
             if self._gate is None:
+                self._gate = Disconnected(UNHEALTHY_TEXT)  # first: no further handler is called
                 self._core.flush(monotonic(), force=True)
                 self._core.request_bye(CLOSE_UNHEALTHY, self._cancellations.begun())
                 self._link.send_out(self)
-                self._end(Disconnected(UNHEALTHY_TEXT))
+                self._end(self._gate)
         if self._on_end is not None:
             self._on_end(ConnectionClosedError(UNHEALTHY_TEXT))
 

@@ -192,6 +192,50 @@ def test_loops_that_ask_through_one_pod_serve_for_themselves(connect: Connect, m
     other.close()
 
 
+def test_a_question_has_its_loop_send_although_the_one_before_was_interrupted_at_that(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = connect()
+
+    def interrupt(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "call_soon", interrupt)
+            asking = asker.ask_async("n", "first")
+            with pytest.raises(KeyboardInterrupt):
+                asking.send(None)
+        due: list[Any] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "call_soon", lambda call, *args: due.append(call))
+            asking = asker.ask_async("n", "second", timeout=LIMIT)
+            assert asking.send(None) is not None
+        assert asker._flush_called in due
+        asking.close()
+
+    asyncio.run(main())
+
+
+def test_a_pod_that_leaves_for_its_failures_says_with_which_questions_it_has_begun_when_it_begins_with_none(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = connect()
+    gates: list[Any] = []
+    begun = pod._cancellations.begun
+
+    class Watched:
+        def begun(self) -> Any:
+            gates.append(pod._gate)
+            return begun()
+
+    monkeypatch.setattr(pod, "_cancellations", Watched())
+    pod._leave_unhealthy()
+    (gate,) = gates
+    assert isinstance(gate, Disconnected)
+
+
 def test_question_is_open_until_it_is_answered_whatever_others_publish_meanwhile(
     connect: Connect, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
