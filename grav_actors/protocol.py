@@ -536,7 +536,9 @@ def check_deliver(fields: tuple[Any, ...], body_size: int) -> None:
             or kind < 0
             or kind > KIND_ANSWER
             or type(message_type) is not str
-            or not _is_short(message_type)
+            or not message_type
+            or len(message_type) > MAX_TYPE
+            or not (message_type.isascii() or _is_short(message_type))
             or type(count) is not int
             or count < 1
             or count > MAX_ITEMS

@@ -7,6 +7,7 @@ from typing import Any
 
 from grav_actors.actor.call import Call, current
 from grav_actors.actor.dispatch import flush_late
+from grav_actors.actor.slate import Slot
 from grav_actors.errors import MessageEncodeError
 from grav_actors.message import Message
 from grav_actors.options import show
@@ -21,16 +22,22 @@ class Answers:
     Attributes:
         behind: What waits behind the run whose handlers are called one after another on the callback thread; None if
             they are called otherwise.
+        slot: Where it is noted then what is in the handler, in a process.
     """
 
     def __init__(self, pod: Pod) -> None:
         self._pod = pod
         self.behind: deque[Any] | None = None
+        self.slot: Slot | None = None
         self._deferred: dict[bytes, tuple[Inbound, int]] = {}
         pod._cancellations.on_cancelled = self._cancelled
 
     def returned(self, call: Call, result: Any) -> bool:
-        """Answer with what a handler returned, if that is an answer; return whether the message is finished."""
+        """Answer with what a handler returned, if that is an answer.
+
+        Returns:
+            Whether the message is finished and that is still to be noted.
+        """
         inbound = call.inbound
         kind = inbound.kind
         if call.is_answered or kind == KIND_TELL or (result is None and kind != KIND_ASK):
@@ -38,11 +45,12 @@ class Answers:
         source = call.message._source
         question = source[0] if source.__class__ is list else call.message._id
         is_last = call.index + 1 == inbound.count and self.behind is not None and not self.behind
+        if is_last and self.slot is not None:
+            self.slot.clear()  # no handler runs any more, and the bus may be told so right now
         try:
-            self._pod._answer_result(inbound.sender, question, result, is_last)
+            return not self._pod._answer_result(inbound, question, result, is_last)
         except MessageEncodeError as exc:
             raise MessageEncodeError(f"what the handler returned is no answer: {exc}") from None
-        return True
 
     def refuse(self, question: Message, error: str) -> None:
         """Tell an asker that nobody here handles the type."""

@@ -112,7 +112,7 @@ class ActorRuntime:
         """Have it noted what is in the handlers; call it before the start."""
         self.slate = slate
         if self.spec.actor_class.concurrency == 1:
-            self.slot = slate.take()
+            self.slot = self.answers.slot = slate.take()
 
     def start(self, timeout: float | None, on_ready: Callable[[], None] | None = None) -> None:
         """Join the bus, make the object and run its hooks; return when `on_start` has returned.
@@ -241,13 +241,15 @@ class ActorRuntime:
         return self.pod._core.outbox.next_seq - 1
 
     def _is_settled(self, number: int) -> bool:
-        with self.pod._link.lock:
+        link = self.pod._link
+        with link.lock:
+            link.apply_acks()
             return self.pod._core.outbox.floor() >= number
 
     # Messages
 
     def handle(self, message: Message, inbound: Inbound, index: int) -> bool:
-        """Call the handler of a message; return whether it is finished, which a deferred reply is not."""
+        """Call the handler of a message; return whether it is to be noted as finished, see `callbacks.Handle`."""
         method = self._methods.get(inbound.type) or self._find_method(message, inbound)
         if method is None:
             return True

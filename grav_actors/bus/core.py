@@ -195,7 +195,8 @@ class BusCore(Membership):
     def _apply_late(self, now: float) -> None:
         """Note what was passed on of the last frame, and what came as handled with it: its output can have left before.
 
-        It comes before anything else that is done; only that a route cannot be reached may be learned in between.
+        It comes before anything else that is done; only of routes something may be learned in between: that one cannot
+        be reached, or sends what is malformed.
         """
         if self._late is not None:
             receiver, handled = self._late

@@ -99,5 +99,6 @@ class Ledger:
                 blocker.blocked.discard(sender)
         sender.blockers.clear()
         sender.accept()
+        sender.unlist()  # its numbers are remembered for long
         self.starved.discard(sender)
         self.unacked.pop(sender, None)

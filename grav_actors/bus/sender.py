@@ -100,6 +100,10 @@ class Sender:
         new = [*takewhile(last.__lt__, reversed(self.open))]
         listed.extend(reversed(new))
 
+    def unlist(self) -> None:
+        """Forget the list by which questions are found: it is made again when one is taken back."""
+        self._listed.clear()
+
     def settled(self) -> int:
         """Return the floor: the highest seq up to which everything is settled."""
         for seq in self.open:

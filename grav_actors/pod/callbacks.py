@@ -52,7 +52,6 @@ class Callbacks:
         bell: Locked; released to wake the thread from its rest.
         is_resting: The thread waits for the bell.
         post: Where the thread serves the socket, if it does.
-        owes_flush: The thread flushes next, before it calls anything: what is queued needs nobody else for that.
     """
 
     is_callbacks = True
@@ -70,7 +69,6 @@ class Callbacks:
         self._handled_bytes = 0
         self.ident = 0
         self.is_busy = False
-        self.owes_flush = False
 
     def put(self, item: Inbound | Job) -> None:
         """Have a run handled or a function called. The caller holds the link's lock."""
@@ -128,12 +126,7 @@ class Callbacks:
             self.is_busy = False
             is_idle = not items
             now = time.monotonic()
-            if (
-                is_idle
-                or self.owes_flush
-                or now - self._flushed_at >= FLUSH_AFTER
-                or self._handled_bytes >= QUARTER_WINDOW
-            ):
+            if is_idle or now - self._flushed_at >= FLUSH_AFTER or self._handled_bytes >= QUARTER_WINDOW:
                 self._flushed_at = now
                 self._flush(now, is_idle)
 
@@ -142,7 +135,6 @@ class Callbacks:
         core = pod._core
         outbox = core.outbox
         with pod._link.lock:
-            self.owes_flush = False
             is_large = self._handled_bytes >= QUARTER_WINDOW
             if is_large:
                 self._handled_bytes = 0
@@ -196,7 +188,7 @@ def origin_of(inbound: Inbound) -> Origin:
 
 
 Handle = Callable[[Message, "Inbound", int], bool]
-"""Handles one message; returns whether it is finished, which it is not while its answer is deferred."""
+"""Handles one message; returns whether it is to be noted as finished: not while its answer is deferred, nor again."""
 Fail = Callable[["Inbound", int, Message, Exception], bool]
 """Reports a failure; returns whether no handler may be called any more."""
 

@@ -250,8 +250,20 @@ class PodCore:
         if self._failures:
             self._send_handled(now)
 
-    def send_alone(self, kind: int, message_type: str, dest: Any, record: Any, size: int, now: float) -> int:
+    def send_alone(
+        self,
+        kind: int,
+        message_type: str,
+        dest: Any,
+        record: Any,
+        size: int,
+        now: float,
+        answered: Inbound | None = None,
+    ) -> int:
         """Send one small message at once if nothing waits before it: what `Outbox.add` and `flush` do, in fewer steps.
+
+        Args:
+            answered: A run whose last message is finished by this one, and told as handled with it.
 
         Returns:
             Its seq; 0, and nothing is done, if something is queued, the window is nearly used up, or the pod is not
@@ -267,6 +279,8 @@ class PodCore:
             or self.state is not State.JOINED
         ):
             return 0
+        if answered is not None:
+            answered.finish(answered.count - 1)
         handled = self._news()
         if outbox.incoming:
             # A handler that has been told as finished just now may have asked for it in a coroutine.
@@ -286,6 +300,10 @@ class PodCore:
     def _send_handled(self, now: float) -> None:
         handled = self._news()
         while handled is not None:
+            if self.outbox.incoming:
+                # As in `send_alone`: what comes in without the lock does so at any moment.
+                self._send_queued(handled, now)
+                return
             self.out.append((pack(VERB_HANDLED, self.slot, handled), b""))
             self.ack_sent_at = now
             handled = self._news() if self._failures else None

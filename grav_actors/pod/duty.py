@@ -313,7 +313,8 @@ class Duty:
                     if self._calls:
                         calls, self._calls = self._calls, []
                 while calls:
-                    calls.pop(0)()
+                    calls[0]()
+                    del calls[0]  # last: Ctrl-C before it has it made once more, and none is lost
                 if not has_left:
                     ready = post.poll(rest * 1000) if rest > 0 else []
         except BaseException:

@@ -103,8 +103,11 @@ def _take_acks(pod: Pod) -> None:
 
 
 def settle(pod: Pod, ack: Ack) -> None:
-    """Take in a watermark that came with a delivery which was handed on before."""
-    pod._core.outbox.apply(ack)
+    """Take in a watermark that came with a delivery, after what was delivered is handed on."""
+    core = pod._core
+    if core.replies:  # else a question that is answered here would end as settled without an answer
+        collect(pod)
+    core.outbox.apply(ack)
     _tell(pod, ack)
 
 

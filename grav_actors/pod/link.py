@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN_FRAMES = 64
 """Frame pairs taken while the lock is held; senders wait meanwhile."""
+ACKS_TOGETHER = 16
+"""Watermarks of deliveries that are taken in at once, or within ACK_DELAY, if nobody waits for them."""
 LARGE_BODY = 256 * 1024
 """Bytes from which a body that came stays in its frame. Below, copying it is faster. What is sent is always copied:
 for a reference pyzmq would start a thread that outlives every socket."""
@@ -103,6 +105,7 @@ class Link:
         self._active: dict[Pod, None] = {}
         self._backlog: deque[tuple[bytes, Any]] = deque()
         self._acks: deque[tuple[Pod, Ack]] = deque()
+        self._settle_at = self._acked_at = 0.0
         self._sent_at = 0.0
         self._is_closing = False
         self._is_sending = False
@@ -137,6 +140,9 @@ class Link:
             ) from exc
         self._descriptor = int(socket.getsockopt(zmq.FD))
         self._send_part = super(zmq.Socket, socket).send  # without the checks of the class above, which take as long
+        # Looked up once: by the class above each look-up takes the long way.
+        self._receive_part = socket.recv
+        self._get_option = socket.getsockopt
         self._monitor_descriptor = int(self._monitor.getsockopt(zmq.FD))
         self._is_reconnected()  # its descriptor tells of what comes after a look that found nothing
         self.duty = Duty(self, (self._descriptor, self._monitor_descriptor))
@@ -200,7 +206,7 @@ class Link:
 
     def _check_input(self) -> None:
         # Sending may have eaten the edge that announced input.
-        if not self._has_input and self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        if not self._has_input and self._get_option(_EVENTS) & _POLLIN:  # type: ignore[operator]
             self._has_input = True
             self.duty.wake()
 
@@ -222,7 +228,11 @@ class Link:
                 self.send_out(pod)
 
     def apply_acks(self) -> None:
-        """Take in the watermarks that came with what was handed on, before whoever waits for one goes to sleep."""
+        """Take in the watermarks that came with what was handed on.
+
+        Who leaves the duty with what it waited for leaves that to the next turn; and if nobody waits for them they are
+        taken in many at a time, in a fraction of the time. But all of them before any frame that is no delivery.
+        """
         acks = self._acks
         while acks:
             pod, ack = acks[0]
@@ -243,6 +253,7 @@ class Link:
 
     def _greet(self, now: float) -> None:
         """Say something over a new connection, which the bus answers with REJOIN if it does not know these pods."""
+        self.apply_acks()
         for pod in self.pods():
             if pod._core.is_joining:
                 pod._core.hello(now)  # the one before may have gone to a bus that has died
@@ -273,8 +284,6 @@ class Link:
             self.heard_at += now - self.turned_at  # this process was stopped, and cannot blame the bus for that time
         self.turned_at = now
         self._resting = 0.0
-        if self._acks:
-            self.apply_acks()
         if self.is_torn or self._is_sending:
             self._mend(now)
         is_announced = False
@@ -294,6 +303,8 @@ class Link:
     def _hand_on(self, pod: Pod, now: float) -> None:
         """Give what a pod's core has made of frames to whoever waits for it."""
         collect(pod)
+        if self._acks and (pod._room_waiters or pod._replies.is_expecting()):
+            self._settle_at = now
         self._active[pod] = None
         self._next_rest = SHORTEST_REST
         self._look_at = min(self._look_at, now + SHORTEST_REST)
@@ -307,7 +318,7 @@ class Link:
         now = self.turned_at
         if self._has_input:
             self._drain(now)
-        if self._acks:
+        if self._acks and (now >= self._settle_at or now == self._acked_at or len(self._acks) >= ACKS_TOGETHER):
             self.apply_acks()
         if self._active and now >= self._look_at:
             self._look_after(now)
@@ -322,6 +333,8 @@ class Link:
         if self._has_input:
             return 0
         rest = self._sent_at + BEAT_INTERVAL - now
+        if self._acks:
+            rest = min(rest, self._settle_at - now)
         if self._backlog:
             rest = SHORTEST_REST
         elif self._active:
@@ -338,10 +351,14 @@ class Link:
         for pod in list(self._active):
             core = pod._core
             outbox = core.outbox
-            core.tick(now)
+            if core.state is not State.JOINED:
+                core.tick(now)
+            is_late = now - core.ack_sent_at >= ACK_DELAY
             if outbox.queued or outbox.incoming:
                 self._next_rest = SHORTEST_REST
-            core.flush(now, force=now - core.ack_sent_at >= ACK_DELAY)
+                core.flush(now, force=is_late)
+            elif is_late:
+                core.flush(now, force=True)
             if core.out:
                 self.send_out(pod)
             is_idle = not (core.has_open or outbox.queued or outbox.incoming or core.is_joining)
@@ -352,10 +369,10 @@ class Link:
         """Receive what there is, or part of it, and hand it on."""
         self._has_input = False
         touched: dict[Pod, None] = {}
-        events = self._socket.getsockopt
+        get_option = self._get_option
         for _ in range(DRAIN_FRAMES):
             # Asked first: an exception to say that there is nothing costs several times as much.
-            if not events(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            if not get_option(_EVENTS) & _POLLIN:  # type: ignore[operator]
                 break
             pod = self._receive(now)
             if pod is not None:
@@ -371,7 +388,7 @@ class Link:
         Raises:
             zmq.Again: There is none.
         """
-        receive = self._socket.recv
+        receive = self._receive_part
         header = receive(_NOBLOCK, copy=False)
         self.heard_at = now
         if not header.more:
@@ -393,7 +410,10 @@ class Link:
             if fields[0] == VERB_DELIVER:
                 ack = pod._core.deliver(fields, content)
                 if ack is not None:
+                    if not self._acks:
+                        self._settle_at = now + ACK_DELAY
                     self._acks.append((pod, ack))
+                    self._acked_at = now
                 return pod
             if self._acks:
                 self.apply_acks()
@@ -417,6 +437,7 @@ class Link:
     def _mend(self, now: float) -> None:
         """Connect anew: to both ends an interrupted thread, with half a frame sent or taken, is a broken connection."""
         self.is_torn = False
+        self.apply_acks()
         try:
             if self._is_sending:
                 self._socket.send(b"", _NOBLOCK)

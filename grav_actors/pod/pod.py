@@ -355,19 +355,22 @@ class Pod:
             with self._link.lock:
                 self._append(KIND_ANSWER, type, origin.sender, record, size, now)
 
-    def _answer_result(self, asker: bytes, question: bytes, data: Any, flush_follows: bool) -> None:
+    def _answer_result(self, inbound: Inbound, question: bytes, data: Any, is_last: bool) -> bool:
         """Send what a handler has returned: as `_answer`, with the question as the parent, and much quicker.
 
         While something is to be flushed soon anyway it goes without a lock into `Outbox.incoming`, as what is published
         does.
 
         Args:
-            asker: Uuid of the pod that has asked.
-            question: Uuid of the question.
-            flush_follows: This is the callback thread, and it flushes next: `Callbacks.owes_flush` is set for that.
+            inbound: The run that the question came in.
+            question: Its uuid.
+            is_last: It is the last of its run, and nothing waits behind it: the answer leaves at once, if it can.
+
+        Returns:
+            Whether the question is finished by that; else it is for the caller to note.
         """
         if self._gate is not None:
-            return
+            return False
         outbox = self._outbox
         number = ids.next_number()
         now = time_ns()
@@ -382,21 +385,20 @@ class Pod:
             elements = len(incoming)
             # Who has asked may go on while the others are answered: the last of so many sends them, see `_appended`.
             if elements < limit and (outbox.queued + elements // ITEM + 1) % ANSWERS_TOGETHER:
-                incoming += ((asker,), number, now, record, size)
+                incoming += ((inbound.sender,), number, now, record, size)
                 if not outbox.limit:
                     self._expect_flush(number)
-                return
+                return False
         if size > self._core.max_message and record.__class__ is list:
             _prepared(record, self._core.max_message)  # raises the error if it is the data that is too large
         with self._link.lock:
-            if not flush_follows:
-                self._append(KIND_ANSWER, REPLY_TYPE, asker, record, size, now)
-                return
-            if not outbox.has_room():
-                self._wait_for_room()
-            outbox.add(KIND_ANSWER, REPLY_TYPE, asker, record, size)
-            outbox.appended_at = now
-            self._callbacks.owes_flush = True
+            asker = inbound.sender
+            if is_last and self._core.send_alone(KIND_ANSWER, REPLY_TYPE, asker, record, size, monotonic(), inbound):
+                outbox.appended_at = now
+                self._link.send_out(self)
+                return True
+            self._append(KIND_ANSWER, REPLY_TYPE, asker, record, size, now)
+        return False
 
     def _answer_error(self, question: Message, exc: BaseException) -> None:
         text = traceback_text(exc)
@@ -709,8 +711,8 @@ class Pod:
                     if outbox.queued >= MAX_RUN_MESSAGES:
                         self._flush_now()
             if self._flush_loop is not loop:
-                self._flush_loop = loop
                 loop.call_soon(self._flush_called, loop)
+                self._flush_loop = loop  # last: after Ctrl-C before it nobody relies on a call that is not due
             try:
                 answer = await future
             except BaseException:
@@ -938,10 +940,11 @@ class Pod:
         logger.error("pod %s has 64 failed messages and is disconnected", self.label)
         with self._link.lock:
             if self._gate is None:
+                self._gate = Disconnected(UNHEALTHY_TEXT)  # first: no further handler is called
                 self._core.flush(monotonic(), force=True)
                 self._core.request_bye(CLOSE_UNHEALTHY, self._cancellations.begun())
                 self._link.send_out(self)
-                self._end(Disconnected(UNHEALTHY_TEXT))
+                self._end(self._gate)
         if self._on_end is not None:
             self._on_end(ConnectionClosedError(UNHEALTHY_TEXT))
 

@@ -179,6 +179,10 @@ class ReplyTable:
                 self.late += 1
         return None, message
 
+    def is_expecting(self) -> bool:
+        """Whether any question is open."""
+        return bool(self._questions)
+
     def settled(self, ack: Ack) -> list[Question]:
         """Return the questions that everybody has handled without an answer, and forget them."""
         floor = ack[1]

@@ -195,7 +195,10 @@ class LoopWaker:
             return
         waiting = self.waiting
         now = loop.time() + CLOCK_RESOLUTION
-        for future in [future for future, due in waiting.items() if due <= now]:
+        # A copy: a coroutine that nobody has any more may be closed in between, and strikes its own.
+        for future in [future for future, due in list(waiting.items()) if due <= now]:
+            if future not in waiting:
+                continue
             waiting[future] = inf  # it is late once
             _set(future, LATE, None)
         due = min(waiting.values(), default=inf)

@@ -13,6 +13,7 @@ from grav_actors import ConnectionClosedError, Grav, Message, MessageEncodeError
 from grav_actors.codec import pack_record
 from grav_actors.message import Origin
 from grav_actors.pod import pod as pod_module
+from grav_actors.pod.inbound import Inbound
 from grav_actors.pod.outbox import SMALL_DATA, Outbox
 from grav_actors.pod.outcomes import Disconnected
 from grav_actors.pod.replies import Heading, Question
@@ -189,6 +190,50 @@ def test_loops_that_ask_through_one_pod_serve_for_themselves(connect: Connect, m
 
     asyncio.run(main())
     other.close()
+
+
+def test_a_question_has_its_loop_send_although_the_one_before_was_interrupted_at_that(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = connect()
+
+    def interrupt(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "call_soon", interrupt)
+            asking = asker.ask_async("n", "first")
+            with pytest.raises(KeyboardInterrupt):
+                asking.send(None)
+        due: list[Any] = []
+        with monkeypatch.context() as patched:
+            patched.setattr(loop, "call_soon", lambda call, *args: due.append(call))
+            asking = asker.ask_async("n", "second", timeout=LIMIT)
+            assert asking.send(None) is not None
+        assert asker._flush_called in due
+        asking.close()
+
+    asyncio.run(main())
+
+
+def test_a_pod_that_leaves_for_its_failures_says_with_which_questions_it_has_begun_when_it_begins_with_none(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = connect()
+    gates: list[Any] = []
+    begun = pod._cancellations.begun
+
+    class Watched:
+        def begun(self) -> Any:
+            gates.append(pod._gate)
+            return begun()
+
+    monkeypatch.setattr(pod, "_cancellations", Watched())
+    pod._leave_unhealthy()
+    (gate,) = gates
+    assert isinstance(gate, Disconnected)
 
 
 def test_question_is_open_until_it_is_answered_whatever_others_publish_meanwhile(
@@ -380,12 +425,13 @@ def test_what_only_says_that_it_is_data_raises_where_it_is_sent_and_the_pod_goes
     receiver.on(collected)
     question = Message("question")
     question._origin = Origin(receiver._id, 0)
+    asked = Inbound(1, (receiver._id, 1, 0, 0, "question", 1, 0, 0, 1), b"")
     ways: dict[str, Callable[[], object]] = {
         "publish": lambda: sender.publish("n", make()),
         "send": lambda: sender.send(Message("n", make())),
         "ask": lambda: sender.ask("n", make(), timeout=LIMIT),
         "answer": lambda: sender._answer(question, "grav.reply", make()),
-        "result": lambda: sender._answer_result(receiver._id, question._id, make(), False),
+        "result": lambda: sender._answer_result(asked, question._id, make(), False),
     }
     with pytest.raises(MessageEncodeError):
         ways[how]()

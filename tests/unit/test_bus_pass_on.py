@@ -146,3 +146,48 @@ def test_what_is_passed_on_ends_as_what_is_routed(story: list[Step]) -> None:
     for step in story:
         assert passing.act(*step) == routing.act(*step), step
         assert passing.state() == routing.state(), step
+
+
+def ask(bus: Bus, number: int, name: str) -> None:
+    """Have an actor ask another, and nothing more."""
+    seq = bus.seqs[number]
+    bus.seqs[number] += 1
+    run = (KIND_ASK, "q", 1, len(BODIES[0]), name)
+    bus.core.receive(b"route%d" % number, pack(VERB_SEND, 1, seq, None, (run,)), BODIES[0], bus.now)
+
+
+def delivered(bus: Bus) -> list[tuple[bytes, int]]:
+    """Take what is to be sent; return the routes of deliveries, and how many runs each frame has."""
+    out, bus.core.out = bus.core.out, []
+    frames = [(route, unpack_header(header)) for route, header, _ in out]
+    return [(route, len(fields[4])) for route, fields in frames if fields[0] == VERB_DELIVER]
+
+
+def test_a_question_leaves_at_once_and_what_follows_in_the_same_drain_leaves_together() -> None:
+    bus = Bus()
+    ask(bus, 0, "a2")
+    assert delivered(bus) == [(b"route2", 1)]
+    ask(bus, 1, "a2")
+    ask(bus, 0, "a2")
+    ask(bus, 2, "a0")
+    assert delivered(bus) == [(b"route0", 1)], "the other ones wait for the end of the drain"
+    bus.core.tick(bus.now)
+    assert delivered(bus) == [(b"route2", 2)]
+    ask(bus, 1, "a2")
+    assert delivered(bus) == [(b"route2", 1)], "the next drain"
+
+
+def test_what_was_passed_on_to_a_pod_that_cannot_be_reached_is_in_flight_to_it() -> None:
+    bus = Bus()
+    ask(bus, 0, "a1")
+    assert delivered(bus) == [(b"route1", 1)]
+    bus.core.unreachable(b"route1", bus.now)  # as the socket says when the frame is to leave
+    ask(bus, 0, "a1")
+    bus.core.tick(bus.now)
+    assert delivered(bus) == []
+    receiver = bus.receiver(1)
+    assert [delivery.number for delivery in receiver.in_flight] == [1]
+    assert receiver.mailbox.used == 2
+    assert list(bus.receiver(0).sender.open) == [1, 2]
+    bus.join(1)
+    assert [delivery.number for delivery in receiver.in_flight] == [1, 2]

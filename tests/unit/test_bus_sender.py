@@ -166,3 +166,18 @@ def test_a_settled_question_is_not_remembered_as_taken_back() -> None:
     assert sender.take_back(2) is run
     ledger.settle(run, 3)
     assert sender.taken_back == set()
+
+
+def test_a_sender_that_is_gone_keeps_no_list_of_its_questions_and_finds_them_when_it_is_back() -> None:
+    ledger = Ledger(Sender(b"o" * 16))
+    sender = Sender(b"s" * 16)
+    for seq in range(1, 101):
+        run = Run(sender, seq, KIND_ASK, "q", 1, b"", 10, "a")
+        run.pending = 1
+        sender.received = seq
+        ledger.open(run)
+    assert sender.take_back(1) is sender.open[1]
+    ledger.forget(sender)
+    assert sender._listed == []
+    assert sender.take_back(1) is None
+    assert sender.take_back(50) is sender.open[50]

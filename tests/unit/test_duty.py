@@ -208,6 +208,37 @@ def test_an_interrupted_thread_leaves_a_torn_link_and_its_duty() -> None:
     line.close()
 
 
+def test_a_call_that_was_put_off_is_made_although_its_thread_is_interrupted_before_it(line: Line) -> None:
+    made: list[int] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        made.append(len(made))
+        if len(made) == 1:
+            raise KeyboardInterrupt  # as if it came right before the call
+
+    def ask() -> None:
+        try:
+            line.duty.wait(waiter, LIMIT)
+        except KeyboardInterrupt as exc:
+            errors.append(exc)
+
+    waiter = Waiter()
+    thread = threading.Thread(target=ask)
+    thread.start()
+    until(lambda: line.duty._holder is waiter)
+
+    def put_off() -> None:
+        line.duty.later(call)
+        line.duty.later(lambda: made.append(9))
+
+    line.give(put_off)
+    thread.join(LIMIT)
+    assert errors
+    assert made == [0, 1, 9]
+    assert not line.is_torn, "it had done with the link"
+
+
 def test_many_callback_threads_and_askers_leave_no_post_behind(line: Line) -> None:
     many = [Idle(line) for _ in range(2 * POSTS)]
     for _ in range(20):

@@ -256,6 +256,42 @@ def test_what_a_handler_asked_before_it_was_finished_leaves_before_that_is_told(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("is_behind_failures", [False, True])
+def test_what_comes_in_without_the_lock_leaves_before_its_handler_is_told_as_finished_without_a_frame(
+    monkeypatch: pytest.MonkeyPatch, is_behind_failures: bool
+) -> None:
+    twin = Twin(sends_alone=True)
+    if is_behind_failures:  # more than one frame tells, so that the second follows what was queued
+        twin.do("deliver", 19)
+        twin.do("fail", 0)
+        twin.do("queue", 0)
+    twin.do("deliver", 0)
+    pod, news = twin.pod, twin.pod._news
+    calls: list[int] = []
+
+    def finish_first() -> Any:
+        calls.append(1)
+        if len(calls) == 1 + is_behind_failures:
+            pod.outbox.incoming += ("x", 7, 5, b"", b"")
+            finish(pod)
+        return news()
+
+    monkeypatch.setattr(pod, "_news", finish_first)
+    twin.out.clear()
+    twin.do("flush", 1)
+    last = unpack_header(twin.out[-1][0])
+    assert last[0] == Verb.SEND
+    assert [run[1] for run in last[4]] == ["x"]
+    assert not pod.has_news(), "the handler was told, and no frame before has told it"
+    assert all(floor_of(fields) < pod._floor for fields in (unpack_header(header) for header, _ in twin.out[:-1]))
+
+
+def floor_of(fields: tuple[Any, ...]) -> int:
+    """Return the watermark that a frame carries."""
+    handled = fields[2 if fields[0] == Verb.HANDLED else 3]
+    return int(handled[0] if isinstance(handled, tuple) else handled or 0)
+
+
 # Joining
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from grav_actors.ids import new_id
 from grav_actors.pod.replies import Heading
-from grav_actors.pod.waiter import LoopQuestion, Waiter, waker_of
+from grav_actors.pod.waiter import LATE, LoopQuestion, Waiter, waker_of
 from grav_actors.protocol import KIND_ASK
 
 LIMIT = 5.0
@@ -157,3 +157,26 @@ def test_an_outcome_that_follows_a_call_is_not_lost() -> None:
     assert waiter.block(LIMIT)
     assert waiter.take_call()
     assert waiter.is_done
+
+
+def test_a_wait_that_ends_while_it_is_looked_who_is_late_keeps_nobody_else_waiting() -> None:
+    class Due(float):
+        """A time at whose comparison a coroutine is closed that nobody has any more: as the garbage collector may."""
+
+        def __le__(self, other: float) -> bool:
+            waker.waiting.pop(gone, None)
+            return True
+
+    async def scenario() -> None:
+        for future in futures:
+            waker.waiting[future] = Due(0)
+        waker.waiting[gone] = 0.0
+        waker._expire()
+        assert [await future for future in futures] == [LATE, LATE]
+        assert set(waker.waiting) == set(futures)
+
+    loop = asyncio.new_event_loop()
+    waker = waker_of(loop)
+    gone, *futures = [waker.expect(loop, LIMIT) for _ in range(3)]
+    loop.run_until_complete(scenario())
+    loop.close()

@@ -168,6 +168,11 @@ class FakeZmq:
         return getattr(zmq, name)
 
 
+def poll_fakes(sockets: list[tuple[FakeSocket, int]], timeout: int) -> list[tuple[FakeSocket, int]]:
+    """Stand for `zmq_poll`: return which of the sockets have input."""
+    return [(socket, int(zmq.POLLIN)) for socket, _ in sockets if socket.getsockopt(zmq.EVENTS)]
+
+
 class NoConnections:
     """Stands for what watches the connections: there are none."""
 
@@ -208,7 +213,7 @@ class Stage:
         self._kept: list[tuple[ModuleType, str, Any]] = []
         fake = FakeZmq()
         instead: dict[ModuleType, dict[str, Any]] = {
-            server: {"zmq": fake, "time": clock, "Connections": NoConnections},
+            server: {"zmq": fake, "zmq_poll": poll_fakes, "time": clock, "Connections": NoConnections},
             link: {"zmq": fake, "time": clock, "Duty": NoDuty},
             pod: {"monotonic": clock.monotonic, "time_ns": clock.time_ns},
         }
