@@ -151,7 +151,6 @@ def test_a_question_that_is_cancelled_before_it_is_sent_is_taken_back(
     collected = Collector()
     receiver.on(collected)
     at_rest(asker)
-    monkeypatch.setattr(asker._link, "_look_after", lambda now: None)
     with asker._link.lock:
         assert asker._outbox.has_room()
 
@@ -164,7 +163,9 @@ def test_a_question_that_is_cancelled_before_it_is_sent_is_taken_back(
         assert len(asker._replies._ended) == 1
         assert not asker._outbox.incoming
 
-    asyncio.run(main())
+    with monkeypatch.context() as patch:
+        patch.setattr(asker._link, "_look_after", lambda now: None)
+        asyncio.run(main())
     assert not asker._replies._questions
     asker.publish("n", "behind")
     collected.wait(1)

@@ -69,7 +69,7 @@ class Served:
 
     def ask(self) -> Any:
         """Ask, and return the question."""
-        return self.pod._ask("x", 1, "name", "")
+        return self.pod._ask("x", 1, "name", b"")
 
     def close(self) -> None:
         """End the link."""
