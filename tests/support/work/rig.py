@@ -48,13 +48,13 @@ class DirectCallbacks(Callbacks):
 class Member:
     """A pod of the rig, over a link of its own, with the part for which its work counts."""
 
-    def __init__(self, route: bytes, part: str, filters: FilterSet, handler: Handler | None) -> None:
+    def __init__(self, route: bytes, part: str, filters: FilterSet, handler: Handler | None, actor: str) -> None:
         self.route = route
         self.part = part
         self.link = Link("fake")
         socket: Any = self.link._socket
         self.socket: FakeSocket = socket
-        self.pod = Pod(self.link, "", PodSettings(), filters)
+        self.pod = Pod(self.link, actor, PodSettings(actor=bool(actor)), filters)
         self.callbacks = self.pod._callbacks = DirectCallbacks(self.pod)
         if handler is not None:
             self.pod._handler = lambda message: handler(self.pod, message)
@@ -100,12 +100,12 @@ class Rig:
         self.frames: Counter[str] = Counter()
         self._uses_before: Counter[str] = Counter()
 
-    def join(self, part: str, *patterns: str, handler: Handler | None = None) -> Member:
-        """Have a pod join the bus, wanting these types; it is there when the script goes on."""
+    def join(self, part: str, *patterns: str, handler: Handler | None = None, actor: str = "") -> Member:
+        """Have a pod join the bus, wanting these types, or as an actor; it is there when the script goes on."""
         filters = FilterSet(listening=bool(patterns), exclusive=True)
         for pattern in patterns:
             filters.set_type(pattern, allow=True)
-        member = Member(len(self.members).to_bytes(5, "big"), part, filters, handler)
+        member = Member(len(self.members).to_bytes(5, "big"), part, filters, handler, actor)
         self.members[member.route] = member
         with member.link.lock:
             member.pod._core.hello(self.clock.monotonic())

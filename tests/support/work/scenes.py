@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from grav_actors.message import Message
 from grav_actors.pod.pod import Pod
-from grav_actors.protocol import MAX_RUN_MESSAGES
+from grav_actors.protocol import MAX_RUN_MESSAGES, REPLY_TYPE
 from support.work.rig import CROWD, Member, Rig, Script
 
 TYPE = "work.data"
@@ -79,15 +79,28 @@ def _single(rig: Rig) -> Script:
 
 
 def _question(rig: Rig) -> Script:
-    """Questions, one after the other, each answered."""
+    """Questions that are published, one after the other, each answered."""
     asker = rig.join("sender")
     rig.join("receiver", TYPE, handler=lambda pod, message: pod.reply_to(message, Message(TYPE, message.data)))
+    yield from _ask(rig, asker, None)
+
+
+def _ask_actor(rig: Rig) -> Script:
+    """Questions to an actor, one after the other, each answered."""
+    asker = rig.join("sender")
+    rig.join(
+        "receiver", handler=lambda pod, message: pod._answer(message, REPLY_TYPE, message.data), actor="answerer"
+    )
+    yield from _ask(rig, asker, "answerer")
+
+
+def _ask(rig: Rig, asker: Member, to: str | None) -> Script:
     yield
     for turn in range(WARM_UP + SINGLE):
         if turn >= WARM_UP:
             rig.begin()
         with rig.meter.part("sender"):
-            question = asker.pod._ask(TYPE, DATA, None, b"")
+            question = asker.pod._ask(TYPE, DATA, to, b"")
         yield
         if question.waiter.result() != DATA:
             raise AssertionError("the answer is not what was asked")
@@ -110,4 +123,5 @@ def scenes() -> list[Scene]:
         ),
         Scene("single", {"sender": single, "bus": single, "receiver": single}, _single),
         Scene("question", {"sender": question, "bus": question, "receiver": question}, _question),
+        Scene("ask", {"sender": question, "bus": question, "receiver": question}, _ask_actor),
     ]
