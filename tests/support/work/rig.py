@@ -48,7 +48,7 @@ class DirectCallbacks(Callbacks):
 class Member:
     """A pod of the rig, over a link of its own, with the part for which its work counts."""
 
-    def __init__(self, route: bytes, part: str, filters: FilterSet, handler: Handler | None, actor: str) -> None:
+    def __init__(self, route: bytes, part: str, filters: FilterSet, handler: Handler | None, actor: str = "") -> None:
         self.route = route
         self.part = part
         self.link = Link("fake")
