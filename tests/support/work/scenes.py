@@ -88,9 +88,7 @@ def _question(rig: Rig) -> Script:
 def _ask_actor(rig: Rig) -> Script:
     """Questions to an actor, one after the other, each answered."""
     asker = rig.join("sender")
-    rig.join(
-        "receiver", handler=lambda pod, message: pod._answer(message, REPLY_TYPE, message.data), actor="answerer"
-    )
+    rig.join("receiver", handler=lambda pod, message: pod._answer(message, REPLY_TYPE, message.data), actor="answerer")
     yield from _ask(rig, asker, "answerer")
 
 
