@@ -48,7 +48,7 @@ from grav_actors.protocol import (
 PING = pack(Verb.PING.value, 0)
 """The frame that each route is sent every second. One is as good as many."""
 
-HASTY_KINDS = (KIND_ASK, KIND_ANSWER, KIND_TELL)
+PASSED_KINDS = (KIND_ASK, KIND_ANSWER, KIND_TELL)
 """What is for one pod, and so can go into a frame without the look at who else has something to be sent."""
 
 
@@ -153,7 +153,7 @@ class BusCore(Membership):
         single = len(runs) == 1
         if not single or sender.blockers:  # else it has all of its window, which takes any run
             sender.check(seq, runs, self.max_body)
-        if single and seq == sender.received + 1 and (kind := runs[0][0]) in HASTY_KINDS:
+        if single and seq == sender.received + 1 and (kind := runs[0][0]) in PASSED_KINDS:
             if kind == KIND_ANSWER and handled is not None:
                 # First: that the question is settled travels with its answer.
                 self.handling.handled(receiver, handled, now)

@@ -743,11 +743,7 @@ class Pod:
             raise self._error()
         uuid = new_id()
         core = self._core
-        record: Any = [uuid, b"", parent, time_ns(), data, None]
-        if _class_of(data) is bytes and len(data) <= core.max_message:
-            size = RECORD_BYTES + len(data)
-        else:
-            record, size = _prepared(record, core.max_message)
+        record, size = _prepared([uuid, b"", parent, time_ns(), data, None], core.max_message)
         question = Question(0, uuid, heading, Waiter())
         with self._link.lock:
             sent = 0
